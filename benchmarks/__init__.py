@@ -1,1 +1,1 @@
-"""Speed measurements, compared with what a user would write or choose instead; each file is a command with usage."""
+"""Measures the speed of our code against code that a user would write instead. Each file is a command."""

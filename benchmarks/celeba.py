@@ -4,9 +4,9 @@ Type    python -m benchmarks.celeba                     about a minute on two co
         python -m benchmarks.celeba --images 2000       a rough estimate
         python -m benchmarks.celeba --cores 1           with one process
 
-Drawn faces replace CelebA's images. They have the same size, 178x218, and similar files (11 KB, CelebA's have 7 KB).
-They are converted from a folder and from a zip. Everything that `mvae.data.load` does before it writes Arrow counts:
-lists, digest, decoding, scaling, writing to disk, and the start of the processes.
+Drawn faces replace CelebA's images. They have CelebA's size, 178x218. Their files are slightly larger: 11 KB instead of
+7 KB. They are converted from a folder and from a zip. The time includes everything that `mvae.data.load` does before it
+writes Arrow: lists, digest, decoding, scaling, writing to disk, and the start of the processes.
 
 images/s    converted pictures per second of wall time
 """

@@ -15,13 +15,14 @@ from mvae.storage.files import locked, write_atomically
 QUALITY = 92
 """Quality of the JPEG files."""
 MARK = "faces.json"
-"""File in the written folder that describes its contents; written last."""
+"""File that describes the folder's contents; written last."""
 
 
 def write_faces(root: Path, count: int, seed: int = SEED) -> None:
-    """Writes faces in CelebA's layout to `<root>/celeba/`; first deletes what an interrupted call has left.
+    """Writes faces in CelebA's layout to `<root>/celeba/`, after deleting the leftovers of an interrupted call.
 
-    The folder gets its name when it is complete. A folder that already holds the same faces is not changed.
+    The folder gets its final name after all files are written. A folder that already holds the same faces is not
+    changed.
 
     Raises:
         Refusal: too few faces, or the folder exists and holds something else.

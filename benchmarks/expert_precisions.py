@@ -1,12 +1,12 @@
-"""Measures in which latent dimensions the image's and the label's experts of trained MVAEs are precise.
+"""Measures how precise the image's and the label's experts of trained MVAEs are in each latent dimension.
 
 Type    python -m benchmarks.expert_precisions --storage DIR                 every finished MVAE in the storage
-        python -m benchmarks.expert_precisions --storage DIR --out FILE      writes the numbers as JSON too
+        python -m benchmarks.expert_precisions --storage DIR --out FILE      also writes the numbers as JSON
 
-An expert's precision in a latent dimension is its weight there in the product of experts (Lemma 2.1); the prior's is 1.
-Suppose that the label's expert is precise in dimensions in which the image's expert is not. Then an image says nothing
-about these dimensions, and the decoder cannot predict the label at the mean of q(z | image). Precisions are means over
-the test split, from the final weights of each trial. docs/table4.md uses the numbers.
+An expert's precision in a latent dimension is its weight in the product of experts (Lemma 2.1). The prior's precision
+is 1. Suppose that the label's expert is precise in dimensions in which the image's expert is not. Then an image says
+nothing about these dimensions, and the decoder cannot predict the label at the mean of q(z | image). Precisions are
+means over the test split, from the final weights of each trial. docs/table4.md uses the numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHUNK = 1000
 """Test examples per encoder call."""
 
 LABEL_DIMENSION = 1.0
-"""A dimension belongs to the label if the label's expert is at least this precise in it; the prior's precision is 1."""
+"""Smallest precision of the label's expert in the label's dimensions. The prior's precision is 1."""
 
 
 class Options(BaseSettings):
@@ -86,7 +86,7 @@ class Precisions:
 
 @torch.no_grad()
 def precisions(model: Multimodal, data: Dataset) -> tuple[list[float], list[float]]:
-    """Mean precisions [D] of the image's and the label's expert on the test split, descending in the label's."""
+    """Mean precisions [D] of the image's and the label's expert on the test split, sorted by the label's."""
     image, label = model.index(Kind.IMAGE), model.index(Kind.LABEL)
     totals = torch.zeros(2, model.latents, dtype=torch.float64)
     with evaluated(model):
@@ -103,7 +103,7 @@ def measure(options: Options) -> list[Precisions]:
     """Precisions of every finished MVAE of images and labels in the storage.
 
     Raises:
-        Refusal: the storage has none.
+        Refusal: the storage has no finished MVAE of images and labels.
     """
     store = Store.open(options.storage, options.name, create=False)
     found = [result for result in store.results if result.trial["model"] == "mvae" and result.measure == ACCURACY.token]

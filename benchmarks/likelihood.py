@@ -2,16 +2,16 @@
 
 Type    python -m benchmarks.likelihood               about a minute on one core
         python -m benchmarks.likelihood --quick       a few seconds, a rough estimate
-        python -m benchmarks.likelihood --out FILE    writes the numbers as JSON too
+        python -m benchmarks.likelihood --out FILE    also writes the numbers as JSON
 
-All contenders do the same work per example: q(z|x1,x2) proposes S samples, and each sample gives the marginal, joint
-and conditional log-weights, in float32 with sums in float64. The networks are MNIST's (MLP) and FashionMNIST's
-(miniature DCGAN), untrained. log p(x2), which is computed once per model, is left out. The contenders take turns in one
-process with one thread. Their CPU times are compared block by block.
+All contenders do the same work per example. They draw S samples from q(z|x1,x2). For each sample they compute the
+marginal, joint and conditional log-weights, in float32 with sums in float64. The networks are MNIST's (MLP) and
+FashionMNIST's (miniature DCGAN), untrained. The time of log p(x2) is left out, because it is computed once per model.
+The contenders take turns in one process with one thread. Their CPU times are compared block by block.
 
 example     CPU milliseconds of our estimator per example
 literal     CPU time of a loop with one decoder call per sample, divided by ours: median (quartiles over blocks)
-batched     the same for a loop over samples with a batch of 100 examples per decoder call
+batched     the same ratio for a loop over samples with a batch of 100 examples per decoder call
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from mvae.trial import Trial
 
 BATCH = 100
 CLAIM = 15.0
-"""Claimed CPU time of the literal loop divided by ours, on MNIST's networks."""
+"""Claimed ratio: CPU time of the literal loop divided by ours, on MNIST's networks."""
 SEED = 0
 
 
@@ -79,7 +79,7 @@ class Comparison:
 
 
 class Contenders:
-    """The contenders on one model and its data; each call takes the next examples."""
+    """The contenders on one model and data set. Each call takes the next examples."""
 
     def __init__(self, dataset: str, image_network: str, samples: int) -> None:
         trial = Trial.create(dataset=dataset, model="mvae", image_network=image_network)
@@ -91,7 +91,7 @@ class Contenders:
         self._next = count()
 
     def ours(self, examples: int) -> dict[str, Tensor]:
-        """Our estimator, as evaluation uses it."""
+        """Our estimator, called like in evaluation."""
         chosen = [next(self._next) % BATCH for _ in range(examples)]
         return split_likelihoods(
             self.model,
@@ -104,11 +104,11 @@ class Contenders:
         )
 
     def literal(self, examples: int) -> list[Tensor]:
-        """One example and one sample at a time."""
+        """A loop with one example and one sample per decoder call."""
         return [self.loop([next(self._next) % BATCH], self.samples) for _ in range(examples)]
 
     def batched(self, examples: int) -> Tensor:
-        """A batch of 100 per sample; decodes as many rows as `ours` with this number of examples."""
+        """A loop with a batch of 100 per decoder call. It decodes as many rows as `ours(examples)`."""
         return self.loop(list(range(BATCH)), max(2, examples * self.samples // BATCH))
 
     @torch.no_grad()
@@ -131,7 +131,7 @@ class Contenders:
 
 
 def compare(networks: str, dataset: str, image_network: str, *, samples: int, steps: int, blocks: int) -> Comparison:
-    """Measures one pair of networks."""
+    """Measures one row of the table."""
     contenders = Contenders(dataset, image_network, samples)
     taken = in_turn(
         {"ours": contenders.ours, "literal": contenders.literal, "batched": contenders.batched},

@@ -2,20 +2,20 @@
 
 Type    python -m benchmarks.many_modalities               about 6 minutes on one core
         python -m benchmarks.many_modalities --quick       about a minute, a rough estimate
-        python -m benchmarks.many_modalities --out FILE    writes the numbers as JSON too
+        python -m benchmarks.many_modalities --out FILE    also writes the numbers as JSON
 
 The data are random: 19 modalities (the image and 18 attributes), batches of 100, no missing values. The networks are
 mnist19's (MLP, 28x28, L = 64, attribute networks of width 64) and CelebA's (DCGAN, 64x64, L = 100, attribute networks
-of width 512). Ours is the training loop itself, with its checks. The plain loop, benchmarks/plain_many.py, runs
-encoders and all 19 decoders again at each of the 1 + 19 + k terms; its images are floats in memory before it starts.
+of width 512). Our side is the training loop itself, with its checks. The plain loop, benchmarks/plain_many.py, runs
+encoders and all 19 decoders again for each of the 1 + 19 + k terms. Its images are floats in memory before it starts.
 All contenders use the same subsets at the same step. They take turns in one process with one thread. Their CPU times
 are compared block by block.
 
 step        CPU milliseconds of our step
 every       CPU time of the plain loop that runs all 19 encoders at every term, divided by ours: median (quartiles over
             blocks)
-given       the same, if each term runs only its own encoders
-modern      as given, with torch's SiLU and cross-entropies
+given       the same ratio for a plain loop that runs only the encoders of a term's own modalities
+modern      like given, with torch's SiLU and cross-entropies
 per term    milliseconds that one more subset adds to our step, from a line fitted to k = 0, 8, 16, 32, 50; R^2 is the
             share of the variance of the medians over blocks that the line explains
 peak        largest resident memory of a process that takes two of our steps at k = 50 on 64x64 images
@@ -54,11 +54,11 @@ BATCHES = 4
 """Batches in the data set; few suffice, because repeating examples does not change the cost of a step."""
 KS = (0, 8, 16, 32, 50)
 CLAIM = 4.5
-"""Claimed CPU time of the plain loop with every encoder divided by ours, on 64x64 images at k = 1."""
+"""Claimed ratio: CPU time of the plain loop with every encoder divided by ours, on 64x64 images at k = 1."""
 CLAIM_MANY = 1.8
-"""Claimed CPU time of the plain loop with given encoders divided by ours, on mnist19's networks at k = 50."""
+"""Claimed ratio: CPU time of the plain loop with given encoders divided by ours, on mnist19's networks at k = 50."""
 CLAIM_GIB = 8.0
-"""Claimed upper limit of peak memory at k = 50 on 64x64 images."""
+"""Claimed upper limit of peak memory in GiB, at k = 50 on 64x64 images."""
 
 
 class Options(BaseSettings):
@@ -98,7 +98,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Growth:
-    """How our step's time grows with k."""
+    """Growth of our step's time with k."""
 
     networks: str
     blocks: int
@@ -143,7 +143,7 @@ def our_training(trial: Trial) -> Callable[[int], object]:
 
 
 def terms_of_steps(trial: Trial) -> Iterator[list[list[int]]]:
-    """Terms that our learner draws for each step, each a list of the modalities that it conditions on."""
+    """Yields the terms that our learner draws for each step. A term is the list of modalities that it conditions on."""
     modalities = len(source(trial.dataset).modalities)
     for epoch in count():
         generator = numpy_generator(trial.seed, "subsets", epoch)
@@ -204,7 +204,7 @@ def growth(networks: str, dataset: str, *, steps: int, blocks: int, batch: int) 
 
 
 def line_through(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """Slope, value at 0 and R^2 of a least-squares line."""
+    """Returns slope, intercept and R^2 of the least-squares line through the points."""
     slope, start = np.polyfit(x, y, 1)
     missed = np.square(np.array(y) - start - slope * np.array(x)).mean()
     return float(slope), float(start), float(1 - missed / np.var(y))

@@ -1,24 +1,25 @@
-"""Measures the engine's overhead: 162 trivial trials by the real command, compared with the same work without it.
+"""Measures the engine's overhead: runs 162 trivial trials with the real command, then the same trials without the
+engine.
 
 Type    python -m benchmarks.orchestration --repeats 3 --out benchmarks/results/orchestration-cpu.json
         about a minute per repeat on 2 idle cores
 
 162 trials of one epoch (NN, LOGREG and MVAE on the digits, as many as in the paper's table) run as a user runs them,
-with results, checkpoints, sample pictures and MLflow. Then the same trials run one after the other in this process, by
-the same training code but without storing anything. This second time is the trials' own work.
+with results, checkpoints, sample pictures and MLflow. Then the same trials run one after the other in this process. The
+training code is the same, but nothing is stored. The time of this second run is the trials' own work.
 
 Overhead per trial  (span x concurrent trials - own work) / trials, in seconds of wall time. The span is the time from
                     the start of the first trial to the end of the last. So the overhead includes everything except
                     training and evaluation: checkpoints, results, pictures, Ray, and the time that the driver and
                     MLflow take from the trials. It also includes what each process does once: importing MLflow,
                     scikit-learn and the optimiser. The overhead is also given in CPU seconds, summed over all processes
-                    of the command, because other work on the machine lengthens wall time but hardly CPU time.
+                    of the command. Other work on the machine hardly changes CPU time.
 Start, end          time per command before the first trial begins, and after the last one ends.
 Again               the same command with nothing left to do.
-Share of a minute   overhead of a trial of one minute: the overhead per trial and the messages that it sends to the
-                    driver, in CPU seconds. The cost of a message comes from trials that only send messages.
+Share of a minute   overhead of a one-minute trial: the overhead per trial plus the trial's messages to the driver, in
+                    CPU seconds. The cost of a message comes from trials that only send messages.
 
-CPU time is read from /proc, so systems without /proc have none.
+CPU time is read from /proc, so it is unknown on systems without /proc.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Options(BaseSettings):
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
 
     repeats: int = Field(1, ge=1)
-    """Number of sweeps, each in its own storage; all of them are reported."""
+    """Number of sweeps to run and report, each in its own storage."""
     out: Path | None = None
     """JSON file for the numbers."""
 
@@ -158,7 +159,7 @@ def command(*options: str) -> Command:
     """Runs the pipeline as a user does.
 
     Raises:
-        RuntimeError: it did not end with code 0.
+        RuntimeError: the pipeline did not end with code 0.
     """
     began = time.time()
     running = subprocess.Popen(
@@ -217,7 +218,7 @@ def message_cpu(folder: Path) -> float:
 
 
 def _send_messages(_job: Job, send: Callable[[Message], None]) -> None:
-    """Replaces a trial: sends MESSAGES messages at a moderate rate, then the CPU seconds of one of them."""
+    """Replaces a trial: sends MESSAGES messages at a moderate rate, then the CPU seconds per message."""
     began = time.process_time()
     for number in range(MESSAGES):
         send(Message(number, MESSAGES))
@@ -234,7 +235,7 @@ def _span(results: Sequence[Result]) -> tuple[float, float]:
 
 @contextmanager
 def _watched(pid: int) -> Iterator[list[tuple[float, float]]]:
-    """Samples the CPU time of a process and its descendants, including ended ones."""
+    """Yields a growing list of CPU times of a process and its descendants, including ended descendants."""
     samples: list[tuple[float, float]] = []
     used: dict[tuple[int, int], float] = {}
     over = threading.Event()

@@ -1,14 +1,15 @@
 """A simple MVAE to compare with: a loop over the ELBO terms, a DataLoader, and torch's default Adam.
 
-Each term encodes the modalities it conditions on, multiplies the experts by the textbook formula, decodes every
-modality and uses the reconstructions of its own ones. Released code works like this. Nothing of `mvae/` is used, so
-none of our improvements can enter. The networks are the same, layer by layer (supplement, Figures 1, 2).
+Each term encodes the modalities that it conditions on, and multiplies the experts by the textbook formula. The term
+decodes every modality, but uses only the reconstructions of the modalities that it conditions on. The authors' released
+code works like this. The loop imports nothing from `mvae/`, so it has none of our improvements. Its networks equal ours
+layer by layer (supplement, Figures 1 and 2).
 
 There are two ways to load data: `in_memory` converts all images beforehand, and OneByOne works like torchvision's data
 sets.
 
-There are two implementations of the small parts: RELEASED writes Swish and both cross-entropies out, like released code
-of that time; MODERN uses torch's functions, as one would today.
+The small parts have two implementations. RELEASED writes out Swish and both cross-entropies, like code of that time.
+MODERN uses torch's functions, like code of today.
 
 Shapes: B batch, D latents, E experts.
 """
@@ -45,7 +46,7 @@ def written_out_pixels(logits: Tensor, image: Tensor) -> Tensor:
 
 
 def written_out_label(logits: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy of each row, by a one-hot target."""
+    """Cross-entropy of each row with a one-hot target."""
     one_hot = torch.zeros_like(logits).scatter(1, label.unsqueeze(1), 1)
     return -(one_hot * torch.log_softmax(logits + 1e-6, dim=1)).sum(1)
 
@@ -148,12 +149,12 @@ def elbo_loss(model: PlainMvae, hand: Hand, batch: dict[str, Tensor], beta: floa
 
 
 def in_memory(images: Tensor, labels: Tensor) -> TensorDataset:
-    """Examples converted beforehand: images uint8 [N, 1, 28, 28] and labels [N]; the fastest way with a DataLoader."""
+    """Converts images uint8 [N, 1, 28, 28] to floats in advance, the fastest way with a DataLoader; labels [N]."""
     return TensorDataset(images.float() / 255, labels.long())
 
 
 class OneByOne(Dataset[Any]):
-    """Examples like torchvision's MNIST with ToTensor: each access converts bytes to a picture and to numbers."""
+    """Examples like torchvision's MNIST with ToTensor: each access converts bytes to a picture, then to numbers."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         from torchvision.transforms import ToTensor  # only this contender needs this import, which takes seconds
@@ -180,7 +181,7 @@ class PlainTraining:
         self._batches = self._forever()
 
     def run(self, steps: int) -> float:
-        """Takes the next steps; returns their mean loss, because simple loops collect it for printing."""
+        """Takes the next steps; returns their mean loss, which simple loops collect for printing."""
         self.model.train()
         losses = []
         for _ in range(steps):

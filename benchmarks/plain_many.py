@@ -1,19 +1,20 @@
 """A simple MVAE19 to compare with: 19 encoder and 19 decoder modules, and a loop over the ELBO terms.
 
-A step has 1 + 19 + k terms: all modalities, each single one, and k random subsets. Each term does the following:
+A step has 1 + 19 + k terms: one for all modalities, one for each modality, and k for random subsets. Each term does the
+following:
 
-1. encode every modality that the term conditions on again, one module after the other;
-2. multiply the experts by the textbook formula, with the prior as one of them, and draw z;
-3. run all 19 decoders on z one after the other, even those whose modality the term does not reconstruct;
+1. encode again every modality that the term conditions on, one module after the other;
+2. multiply the experts, including the prior, by the textbook formula, and draw z;
+3. run all 19 decoders on z one after the other, although the term reconstructs only some modalities;
 4. add up the cross-entropies of the term's own modalities and the KL, and add their mean over the batch to the loss.
 
-Then follow one backward pass through the sum of all terms and a step of torch's default Adam. Autograd itself skips
+Then come one backward pass through the sum of all terms, and a step of torch's default Adam. Autograd itself skips
 decoders without influence on the loss. Batch normalisation is PyTorch's, so each pass updates its running statistics.
-Released code works like this. With `every_encoder`, each term encodes all 19 modalities and ignores the experts of
-those that it does not condition on.
+The authors' released code works like this. With `every_encoder`, each term encodes all 19 modalities, but uses only the
+experts of the modalities that it conditions on.
 
-As in benchmarks/plain.py, nothing of `mvae/` is used, the networks are the same layer by layer (supplement, Figures 1
-and 4), and the small parts have two implementations.
+As in benchmarks/plain.py, the loop imports nothing from `mvae/`, and the small parts have two implementations. Its
+networks equal ours layer by layer (supplement, Figures 1 and 4).
 
 Shapes: B batch, D latents, E experts.
 """
@@ -154,7 +155,7 @@ class PlainTraining19:
         self._batches = self._forever()
 
     def run(self, steps: int) -> float:
-        """Takes the next steps; returns their mean loss, because simple loops collect it for printing."""
+        """Takes the next steps; returns their mean loss, which simple loops collect for printing."""
         self.model.train()
         losses = []
         for _ in range(steps):

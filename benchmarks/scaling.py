@@ -2,7 +2,7 @@
 
 Type    python -m benchmarks.scaling                        about 3 minutes on two cores
         python -m benchmarks.scaling --batches 100,1600     only these batch sizes
-        python -m benchmarks.scaling --out FILE             writes the numbers as JSON too
+        python -m benchmarks.scaling --out FILE             also writes the numbers as JSON
 
 Both sides run the real training loop on the same batches. On one side a single process trains while the other process
 waits. On the other side both processes train together over gloo, each with half of the rows. The sides take turns,
@@ -41,7 +41,7 @@ from mvae.workers import ALONE, Workers
 COUNT = 2
 EXAMPLES = 20_000
 CLAIM = 1.7
-"""Claimed examples per second of two workers divided by those of one, at the largest batch."""
+"""Claimed speed-up of two workers over one, at the largest batch."""
 
 
 class Options(BaseSettings):
@@ -74,7 +74,7 @@ class Comparison:
 
 
 class Side:
-    """A training in this process, with its share of each step."""
+    """Training in this process, which computes its share of each step."""
 
     def __init__(self, trial: Trial, workers: Workers) -> None:
         data = random_data(trial.dataset, source(trial.dataset).modalities, EXAMPLES)
@@ -135,7 +135,7 @@ def measure(options: Options) -> list[Comparison]:
     lines = []
     for _ in sizes:
         while comparisons.empty():
-            both.join(timeout=0.1)  # raises an error of a process
+            both.join(timeout=0.1)  # raises if a process failed
         line = comparisons.get()
         print(f"{line.batch:<14}{line.one!s:>28}{line.two!s:>28}{line.ratio!s:>20}", flush=True)
         lines.append(line)

@@ -3,24 +3,24 @@
 Type    python -m benchmarks.startup --out benchmarks/results/startup-cpu.json
         about three minutes on 2 cores
 
-Each command runs several times in turn with `python -c 'import torch'`, and the best run of each counts. A round before
-them lets Python write its bytecode.
+The commands and `python -c 'import torch'` run several times in turn. The best run of each counts. A first round, which
+does not count, lets Python write its bytecode.
 
 CPU seconds  user and system time of the process and of every process that it waited for
-ratio        CPU seconds divided by those of `import torch`: comparable between machines, unlike seconds
+ratio        CPU seconds divided by the CPU seconds of `import torch`; comparable between machines
 memory       largest resident set of one process, in MB
 
-A finished demo (4 trials of one epoch) is made first. The commands:
+The benchmark first finishes a demo (4 trials of one epoch). The commands:
 
 help            pipelines/weak_supervision.py --help
-refusal         an option's value that is refused
+refusal         an option with an invalid value
 plan            --plan on the finished demo
-report          --report on it, nothing changed since the last one
-again           the finished demo typed again
-report_drawn    --report with its report folder deleted, so that tables, intervals and plots are made anew
+report          --report on the finished demo, nothing changed since the last report
+again           the finished demo, typed again
+report_drawn    --report after its folder was deleted, so that tables, intervals and plots are made again
 
-Exempt from the bars, because what they need costs more: plug-ins, the conversion of data, a tracking server, and the
-few training steps that --plan times if no trial of a kind has finished.
+Four things cost more and have no limits here: plug-ins, the conversion of data, a tracking server, and the few training
+steps that --plan times if no similar trial has finished.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from pipelines import weak_supervision
 PIPELINE = str(Path(weak_supervision.__file__))
 DEMO = ("--arms", "nn,mvae", "--targets", "own", "--fractions", "0.05,1", "--seeds", "0", "--epochs", "1")
 BARS = {"help": 0.22, "refusal": 0.22, "plan": 0.37, "report": 0.45, "again": 0.45, "report_drawn": 1.2}
-"""Largest ratio of each command."""
+"""Largest allowed ratio of each command."""
 MEMORY_BAR = 150
-"""Largest memory in MB of `help` and `refusal`."""
+"""Largest allowed memory of `help` and `refusal`, in MB."""
 
 
 class Options(BaseSettings):
@@ -67,7 +67,7 @@ class Cost:
     cpu: float
     """CPU seconds of the process and of its ended children."""
     memory: float
-    """MB of the largest process."""
+    """Memory of the largest process, in MB."""
 
 
 def cost(command: Sequence[str], expected: int) -> Cost:
@@ -76,7 +76,7 @@ def cost(command: Sequence[str], expected: int) -> Cost:
     Args:
         expected: the expected exit code.
     Raises:
-        RuntimeError: it ended with another exit code.
+        RuntimeError: the command ended with another exit code.
     """
     with tempfile.TemporaryFile() as output:
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

@@ -1,7 +1,7 @@
 """Shared parts of the benchmarks: timing contenders in turn, the machine's matrix-product peak, random data.
 
-Contenders take turns block by block in one process, and are compared block by block. Then other work on the machine
-slows all of them, and the ratio's spread over blocks shows how much it still matters.
+Contenders take turns in one process and are compared block by block. Other work on the machine then slows all
+contenders alike. The ratio's spread over blocks shows the influence that remains.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class MatrixProduct:
 
 
 class FewSteps:
-    """A learner with short epochs that continue where the last one ended, so that the real loop runs in blocks."""
+    """A learner with short epochs, each continuing where the last one ended, so that the real loop runs in blocks."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner, self.steps = learner, 1
@@ -113,7 +113,8 @@ class FewSteps:
 
 
 def random_data(name: str, modalities: tuple[Modality, ...], examples: int) -> Dataset:
-    """A random data set with the shapes of a real one, four of five pixels black; the contents do not affect time."""
+    """A random data set with the shapes of a real one and four of five pixels black. The contents do not affect the
+    time."""
     draw = torch.Generator().manual_seed(0)
     values = []
     for modality in modalities:

@@ -2,19 +2,19 @@
 
 Type    python -m benchmarks.training               about 4 minutes on one core
         python -m benchmarks.training --quick       half a minute, a rough estimate
-        python -m benchmarks.training --out FILE    writes the numbers as JSON too
+        python -m benchmarks.training --out FILE    also writes the numbers as JSON
 
-Both sides do the same work: the joint, the image and the label term on one batch of 100, all examples paired, on the
-networks of MNIST (MLP) and of FashionMNIST (miniature DCGAN). Ours is the training loop itself, with its checks. The
+Both sides do the same work: the joint, the image and the label term on one batch of 100 paired examples. The networks
+are those of MNIST (MLP) and FashionMNIST (miniature DCGAN). Our side is the training loop itself, with its checks. The
 plain loop, benchmarks/plain.py, has three variants: like released code (the claim is about this one), with torch's
 functions for its small parts, and with torchvision's way of loading. All take turns in one process with one thread.
 Their CPU times are compared block by block.
 
 step        CPU milliseconds of our step
 released    CPU time of the plain loop, written like released code, divided by ours: median (quartiles over blocks). Its
-            images are floats in memory before it starts.
-modern      the same with torch's SiLU and cross-entropies
-loaded      as released, but images are loaded one by one through a picture, as in torchvision's data sets
+            images are floats in memory before the loop starts.
+modern      like released, with torch's SiLU and cross-entropies
+loaded      like released, but images are loaded one by one through a picture, as in torchvision's data sets
 of peak     floating-point operations of our step's matrix products and convolutions per second of its CPU time, as a
             share of the rate of one large matrix product in the same minutes
 """
@@ -42,7 +42,7 @@ from mvae.trial import Trial
 EXAMPLES = 50_000
 BATCH = 100
 CLAIM = 2.0
-"""Claimed CPU time of the released plain loop divided by ours, on MNIST's networks."""
+"""Claimed ratio: CPU time of the released plain loop divided by ours, on MNIST's networks."""
 
 
 class Options(BaseSettings):
@@ -78,7 +78,7 @@ class Comparison:
     peak_gflops: Spread
     of_peak: Spread
     gflop: float
-    """Operations (10^9) of one of our steps, forward and backward."""
+    """Operations (10^9) of our step, forward and backward."""
 
 
 def our_training(trial: Trial, examples: int) -> tuple[Callable[[int], object], float]:

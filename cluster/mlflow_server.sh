@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs MLflow's server on the head of a cluster. It listens only on this machine: use a port-forward from others.
+# Runs MLflow's server on the head of a cluster. The server listens only on this machine: use a port-forward from other
+# machines.
 #
 #   mlflow_server.sh          starts the server unless one answers, and waits until it answers
 #   mlflow_server.sh start    starts the server unless one answers, without waiting
@@ -29,7 +30,7 @@ start() {
   export MLFLOW_BACKEND_STORE_URI=${MLFLOW_BACKEND_STORE_URI:-sqlite:///$folder/mlflow.db}
   export MLFLOW_ARTIFACTS_DESTINATION=${MLFLOW_ARTIFACTS_DESTINATION:-${MVAE_STORAGE:-$HOME/runs}/mlartifacts}
   # One worker and no job runner: 2 processes and 0.5 GB instead of the default's 15 and 2.5 GB.
-  unset MLFLOW_TRACKING_URI # it names this server, which must not use itself as its store
+  unset MLFLOW_TRACKING_URI # names this server, which must not use itself as its store
   export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
   cd "$folder"
   setsid nohup mlflow server --host 127.0.0.1 --port "$port" --workers 1 </dev/null >"$folder/log" 2>&1 &
@@ -38,7 +39,7 @@ start() {
 
 case ${1:-} in
 stop)
-  if ours; then kill -- "-$pid"; fi # kills the process group, so its children too
+  if ours; then kill -- "-$pid"; fi # kills the process group, including children
   ;;
 start)
   answers || start

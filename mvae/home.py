@@ -1,6 +1,6 @@
-"""Gives a process without a home directory one, for example in a container with a numeric user and no HOME.
+"""Gives a home directory to a process without one, for example in a container with a numeric user and no HOME.
 
-Libraries ask for the home directory at import time (ray.tune), and converted data is cached in it (~/.cache/mvae).
+Libraries ask for the home directory at import time (ray.tune). The cache of data sets is also there (~/.cache/mvae).
 """
 
 import os
@@ -12,7 +12,7 @@ NAME = "mvae-home-"
 
 
 def ensure_home() -> Path | None:
-    """Sets HOME to a folder of this user in the temporary folder if this process has no home directory.
+    """If this process has no home directory, sets HOME to a folder of this user in the system's temporary folder.
 
     Returns:
         The temporary home folder, from this call or an earlier one; None if the process has a home directory.
@@ -26,7 +26,7 @@ def ensure_home() -> Path | None:
 
 
 def _own_folder(wanted: Path) -> Path:
-    """Returns the wanted folder, which later commands find again, or a new one if another user owns the wanted one."""
+    """Returns the wanted folder, so that later commands find it again. Returns a new folder if it has another owner."""
     try:
         wanted.mkdir(mode=0o700, exist_ok=True)
         if wanted.stat().st_uid == os.getuid() and not wanted.is_symlink():

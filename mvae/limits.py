@@ -1,13 +1,13 @@
-"""Number of CPU cores and bytes of memory that this process may use, within the limits of its container.
+"""Finds how many CPU cores and how much memory this process may use, within the limits of its container.
 
-A container with a quota still sees all cores and all memory of its host. Its limits are in its control group, which
-Linux shows as files in one of two layouts:
+A container with a quota still sees all cores and all memory of its host. The container's limits are in its control
+group. Linux shows control groups as files, in one of two layouts:
 
     version 2   /sys/fs/cgroup/cpu.max, memory.max, memory.current, memory.stat
     version 1   /sys/fs/cgroup/cpu/cpu.cfs_quota_us, cpu.cfs_period_us; /sys/fs/cgroup/memory/memory.limit_in_bytes, ...
 
-Ray reads these files only in the top folder. This module also reads them for the process's own group and every group
-above it, because a batch system limits its jobs without a container.
+Ray reads these files only in the top folder. This module also reads the files of the process's own group and of every
+group above, because a batch system limits its jobs without a container.
 """
 
 import math
@@ -27,13 +27,13 @@ GPU_DEVICES = ("nvidia*", "nvhost*", "kfd", "dxg")
 
 
 def cores() -> int:
-    """Number of whole CPU cores that this process may use, at least 1."""
+    """Returns the number of whole CPU cores that this process may use, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([float(allowed), *_cpu_quotas()])))
 
 
 def gpus() -> int:
-    """Number of CUDA devices. On Linux, imports torch (which takes seconds) only if a GPU's device file exists."""
+    """Returns the number of CUDA devices. On Linux without a GPU device, skips the import of torch (seconds)."""
     if sys.platform == "linux" and not any(map(list, map(Path("/dev").glob, GPU_DEVICES))):
         return 0
     import torch
@@ -42,7 +42,7 @@ def gpus() -> int:
 
 
 def free_memory() -> float:
-    """Bytes of memory that new processes can still allocate; infinite if the system does not report it."""
+    """Returns the bytes of memory that new processes can still allocate; infinite if the system reports none."""
     return min([_free_on_the_machine(), *_free_in_groups()])
 
 
@@ -79,8 +79,8 @@ def _free_on_the_machine() -> float:
 def _folders(controller: str) -> Iterator[Path]:
     """Yields the folders of a controller, from the top down to this process's own group, in both layouts.
 
-    In a container, the path of the process's group may be the host's. Then only the top folder exists, and it holds the
-    container's limits.
+    In a container, the path of the process's group may be a path on the host. Then only the top folder exists, and the
+    top folder holds the container's limits.
     """
     for line in _text(OWN_GROUPS).splitlines() or ["0::/"]:
         _, controllers, path = line.split(":", 2)

@@ -1,4 +1,4 @@
-"""The measures that a trained trial can be evaluated by. `mvae/evaluation/measures.py` computes them."""
+"""Defines the measures of a trained trial. `mvae/evaluation/measures.py` computes the measures."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ VERSIONS = frozenset(
 KNOWN = "_known"
 """Suffix of the metrics of sentences that leave out <unk>, for example log_marginal_known."""
 BOTH = "both"
-"""Name for all languages together in the names of metrics."""
+"""Word for all languages together, used in names of metrics."""
 
 NAMES = frozenset(name for name, _ in VERSIONS)
 
@@ -34,7 +34,8 @@ NAMES = frozenset(name for name, _ in VERSIONS)
 class Measure:
     """An evaluation of a trial's final checkpoint. A new version never reads an old version's results.
 
-    Two measures are equal if name, version and parameters are equal: one measure may give several metrics.
+    Two measures are equal if name, version and parameters are equal. The metric is not compared, because one measure
+    may give several metrics.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Measure:
 
     @property
     def quantity(self) -> str:
-        """Name of the metric without parameters, the same for all rows of a table: test/accuracy."""
+        """Name of the metric without parameters: test/accuracy. All rows of a table have the same quantity."""
         return self.metric.removesuffix(self._suffix) if self._suffix else self.metric
 
     def parameter(self, letter: str) -> float:
@@ -80,24 +81,27 @@ COHERENCE = Measure("coherence", 1, "test/coherence-1")
 """Whether generated images show the class of what was given (mvae/evaluation/coherence.py)."""
 
 ACCURACY = Measure("accuracy", 1, "test/accuracy")
-"""Share of test images whose label is predicted correctly at z = the mean of q(z|x1) (supplement section 8). For texts,
-the share of correct characters."""
+"""Share of test images whose label is predicted correctly at z = the mean of q(z|x1) (supplement section 8).
+
+For texts, the share of correct characters.
+"""
 
 TRANSLATION = Measure("translation", 1, "test/bleu")
 """Mean BLEU over directions, with chrF and all other metrics of sentences (mvae/evaluation/translation.py)."""
 
 
 def readout(fraction: float) -> Measure:
-    """Accuracy of a logistic regression on a trained module's features, fitted on that fraction's paired set.
+    """Returns a measure: the accuracy of a logistic regression on a trained model's features.
 
-    An arm that uses no labels (VAE, RBM) is therefore trained only once for all fractions.
+    The regression is fitted on the paired set of this fraction. The model itself uses no labels (VAE, RBM), so it is
+    trained only once for all fractions.
     """
     unnamed = Measure("readout", 1, "test/accuracy", (("f", float(fraction)),))
     return replace(unnamed, metric=f"test/accuracy{unnamed._suffix}")
 
 
 def likelihood(samples: int) -> Measure:
-    """Log-likelihoods of the test set by importance sampling, and the variance of the log weights (Tables 1 and 2).
+    """Returns a measure: log-likelihoods of the test set by importance sampling, and variances (Tables 1 and 2).
 
     Raises:
         Refusal: fewer than 2 samples.
@@ -107,7 +111,7 @@ def likelihood(samples: int) -> Measure:
 
 
 def sentence_likelihood(samples: int) -> Measure:
-    """`likelihood` for sentences. Also gives the likelihood without <unk> and the share of <unk>.
+    """Returns `likelihood` for sentences. This measure adds the likelihood without <unk>, and the share of <unk>.
 
     Raises:
         Refusal: fewer than 2 samples.

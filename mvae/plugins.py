@@ -1,12 +1,12 @@
 """Plug-ins: Python files outside the package that add data sets and arms in every process of a sweep.
 
 A file calls `mvae.data.add(Source(...))` or `mvae.models.add(Arm(...))` (docs/extend/). The driver runs the files given
-by --plugins before anything else. It sends their content with each job, and trial processes on any machine run that
-content. So a plug-in file need not exist on those machines, but it can only import installed packages, not other files
-next to it.
+by --plugins before anything else. The driver sends the files' content with each job, and trial processes on any machine
+run that content. So plug-in files need not exist on those machines. But a plug-in can import only installed packages,
+not other files next to the plug-in.
 
-Plug-in code is wrapped. An error in it becomes one line with file and line number. An arm can only read the fields of a
-trial that it lists in `reads`, because only these fields are in the key.
+Plug-in code is wrapped. An error in a plug-in becomes one line with file and line number. An arm can read only those
+fields of a trial that are in the arm's `reads`, because only these fields are in the key.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class Plugin:
 
     @property
     def digest(self) -> str:
-        """Hex sha256 of the content. Results store it to record which version of the file produced them."""
+        """Hex sha256 of the content. Results store this digest to record which version of the file produced them."""
         return hashlib.sha256(self.content).hexdigest()
 
     @property
@@ -105,7 +105,7 @@ def forget() -> None:
 
 
 def made_by(trial: Trial) -> dict[str, str]:
-    """Returns file name and digest of the plug-ins that added the trial's data set or arm; empty for built-in ones."""
+    """Returns file name and digest of the plug-ins that added the trial's data set or arm; empty if none did."""
     return {
         added.plugin.path.name: added.plugin.digest
         for added in _ADDED.values()
@@ -122,7 +122,7 @@ def _run(plugin: Plugin) -> _Added:
 
     module = ModuleType(plugin.module)
     module.__file__ = str(plugin.path)
-    sys.modules[plugin.module] = module  # dataclasses need their module here
+    sys.modules[plugin.module] = module  # dataclasses look up their module here
     lines = plugin.content.decode(errors="replace").splitlines(keepends=True)
     linecache.cache[str(plugin.path)] = (len(plugin.content), None, lines, str(plugin.path))  # for tracebacks
     try:
@@ -158,7 +158,7 @@ def _remove(added: _Added) -> None:
 
 
 def _refusal(error: BaseException, plugin: Plugin) -> Refusal:
-    """One line for an error in a plug-in: path/to/file.py, line 7: NameError: name 'x' is not defined."""
+    """Converts an error in a plug-in to one line: path/to/file.py, line 7: NameError: name 'x' is not defined."""
     if isinstance(error, SyntaxError) and error.filename == str(plugin.path):
         line, message = error.lineno, f"{type(error).__name__}: {error.msg}"
     else:
@@ -217,7 +217,7 @@ def _wrapped_source(source: Source, plugin: Plugin) -> Source:
 
 
 class _RestrictedTrial:
-    """A trial of which only the fields in the arm's `reads` can be read."""
+    """Wraps a trial, so that an arm can read only the fields in the arm's `reads`."""
 
     def __init__(self, trial: Trial, arm: Arm) -> None:
         self._trial, self._arm = trial, arm

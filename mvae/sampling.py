@@ -1,4 +1,4 @@
-"""Weak supervision: the training examples of each step, paired or with their modalities apart.
+"""Chooses the training examples of each step under weak supervision, as pairs or as separate modalities.
 
 A fraction f of the training examples stays paired: their image and label are known to belong together. The other
 examples keep both image and label, but the link between the two is lost. An epoch is one pass over the images,
@@ -11,38 +11,43 @@ reserved
     needed. So every step has min(B, P) pairs for any f, and a small paired set is used many times per epoch.
 proportional
     Every step has one batch of images. Images in the paired set come with their label and are in every term. The other
-    images are in the image term only, with an equal number of separately shuffled labels of unpaired examples in the
-    label term only. With f = 0.01 and B = 100, a step has one pair on average.
+    images are in the image term only. The label term gets an equal number of labels of unpaired examples, shuffled
+    separately. With f = 0.01 and B = 100, a step has one pair on average.
 resampled
     In every step, a coin with probability f decides: either the whole batch is paired (every term), or each modality is
-    only in its own term. The coin is drawn again for each batch, so every example is eventually used as a pair. This
-    leaks supervision by design. It is included for comparison, because early code of the authors did this.
+    only in its own term. The coin is drawn again for each batch, so every example is eventually used as a pair. The
+    protocol leaks supervision by design. It is included for comparison, because early code of the authors used it.
 
 `targets` decides what a paired row trains besides its joint term:
 
 own
-    The paper's formula: a term reconstructs the modalities it conditions on. In a reserved step, the unimodal terms
-    have their own rows, so pairs are only in the joint term and the subsets.
+    The paper's formula: a term reconstructs only its inputs. In a reserved step, the unimodal terms have their own
+    rows, so pairs are only in the joint term and the subsets.
 all
     Paired rows are also in the unimodal terms, and each term reconstructs every modality present in the row. So the
     image-only term learns to predict the label directly, like a classifier.
 
-In the other two protocols, pairs are in every term for either value. There `targets` only changes what the terms
-reconstruct (`mvae/models/elbo.py`).
+In the proportional and resampled protocols, pairs are in every term for both values of `targets`. In these protocols,
+`targets` changes only the modalities that the terms reconstruct (`mvae/models/elbo.py`).
 
-Missing modalities (supplement, section 6): a keep probability p below 1 keeps every value of every training example
-with probability p, drawn once before training. `kept_steps` keeps the remaining values of an example together. An epoch
-is one pass over the examples with at least one value left. With p = 1, the steps equal those of `proportional` with all
-pairs. (The caption of Figure 5 says that values are dropped with probability p. But the text says kept, and so does the
-caption's claim that p = 0.1 is close to the full data.)
+Missing modalities (supplement, section 6): with a keep probability p below 1, every value of every training example is
+kept with probability p. The kept values are drawn once, before training. `kept_steps` keeps the remaining values of an
+example together. An epoch is one pass over the examples with at least one value left. With p = 1, the steps equal the
+steps of `proportional` with all pairs. (The caption of Figure 5 says that values are dropped with probability p. But
+the text says kept. The caption also claims that p = 0.1 is close to the full data. This fits only "kept".)
 
-Bucketing, for sentences: each order below is stably sorted by length before it is cut into batches, and the steps are
-then shuffled ("buckets"). So the sentences of a step have similar lengths, and little computation is spent on padding.
-The pairs of the reserved protocol are then slices at even distances of the sorted paired set, instead of a cycle.
+Bucketing, for sentences: each order is stably sorted by length before it is cut into batches, and then the steps are
+shuffled ("buckets"). So the sentences of a step have similar lengths, and little computation is spent on padding. With
+bucketing, the pairs of the reserved protocol are slices at even distances of the sorted paired set, not a cycle.
 
-Every order is a pure function of (seed, epoch), from these named streams, which all arms share: the paired set ("labels
-kept"), images ("order"), labels ("label order", further modalities "label order 2", ...), pairs ("paired order"), the
-coin ("resampled"), the kept values ("values kept").
+Every order is a pure function of (seed, epoch). All arms share the named streams:
+
+    the paired set        "labels kept"
+    images                "order"
+    labels                "label order"; further modalities "label order 2", ...
+    pairs                 "paired order"
+    the coin              "resampled"
+    the kept values       "values kept"
 """
 
 import functools
@@ -76,9 +81,9 @@ class Step:
     present_RM: np.ndarray
     """bool: the modalities that the row has (index_RM >= 0)."""
     active_TR: np.ndarray
-    """bool: the ELBO terms that include the row. Term 0 is the joint one, 1..M are unimodal, the rest are subsets."""
+    """bool: the ELBO terms that include the row. Term 0 is joint, 1..M are unimodal, all later terms are subsets."""
     shares_masks: bool = True
-    """Whether `present_RM` and `active_TR` are shared with equally shaped steps; if not, they are new objects."""
+    """Whether `present_RM` and `active_TR` are shared with equally shaped steps. If False, both are new objects."""
 
 
 def kept_steps(
@@ -88,8 +93,8 @@ def kept_steps(
 
     Args:
         kept: bool [N, M], from `kept_values`.
-        subsets: k, the number of random-subset terms. Every row is in every term, with the values it has.
-        lengths: as for `steps`; dropped values have length 0.
+        subsets: k, the number of random-subset terms. Every row is in every term, with the values that the row has.
+        lengths: same as for `steps`; dropped values have length 0.
     Returns:
         Steps of B examples each; the last step may have fewer.
     """
@@ -106,7 +111,7 @@ def kept_steps(
 
 
 def step_count(n: int, batch_size: int) -> int:
-    """Number of steps per epoch for every arm and protocol: one pass over the images; the last batch may be smaller."""
+    """Returns the number of steps per epoch, for every arm and protocol. An epoch is one pass over the images."""
     return math.ceil(n / batch_size)
 
 
@@ -133,11 +138,12 @@ def steps(
         batch_size: B, images per step; the last step of an epoch may have fewer.
         seed, epoch: determine the order.
         modalities: M, at least 2; modality 0 is the image stream.
-        subsets: k, the number of random-subset terms, which are active only on pairs.
-        lengths: int64 [N, M], for sentences: the examples of a step then have similar lengths (see "Bucketing" above).
+        subsets: k, the number of random-subset terms. Only pairs are in these terms.
+        lengths: int64 [N, M], for sentences. With `lengths`, the examples of a step have similar lengths (see
+            "Bucketing" above).
     Returns:
-        ceil(N / B) steps. The rows of a step with b images (b = B, except maybe in the last step) number: reserved
-        M b + min(B, P); proportional M u + (b - u) with u unpaired images; resampled b or M b.
+        ceil(N / B) steps. A step with b images has M b + min(B, P) rows (reserved), M u + (b - u) rows with u unpaired
+        images (proportional), or b or M b rows (resampled). Except maybe in the last step, b = B.
     Raises:
         Refusal: an unknown protocol or target.
     """
@@ -189,7 +195,7 @@ def paired_batches(
 ) -> Iterator[np.ndarray]:
     """Yields the pairs of each step of an epoch, for arms that only use pairs (NN) and for the reserved protocol.
 
-    The paired set is shuffled once per epoch and repeated in that order, so the counts of any two pairs in an epoch
+    The paired set is shuffled once per epoch and repeated in that order. So the counts of any two pairs in an epoch
     differ by at most one. A batch never contains the same pair twice.
 
     Args:
@@ -210,7 +216,9 @@ def _cycle(paired: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def by_length(order: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Sorts examples stably by length, the shortest first: by the last modality, ties by the modality before it, etc.
+    """Sorts examples stably by length, the shortest first.
+
+    Examples are compared by their length in the last modality; if equal, by their length in the modality before, etc.
 
     Args:
         lengths: int64 [N, M'].
@@ -260,7 +268,7 @@ def _step(single: Sequence[np.ndarray], paired: np.ndarray, subsets: int, unimod
     return Step(index_RM, present_RM, active_TR)
 
 
-@functools.cache  # unbounded: an object's identity must keep its meaning for the life of the process
+@functools.cache  # unbounded: callers cache by the identity of these objects for the life of the process
 def _row_masks(
     single: int, paired: int, modalities: int, subsets: int, unimodal_on_pairs: bool
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,7 @@
-"""Every setting of a training run, with meaning, unit and source. Rules between settings and the key: mvae/trial.py."""
+"""Defines every setting of a training run, with meaning, unit and source.
+
+mvae/trial.py defines the rules between settings, and computes a trial's key from its settings.
+"""
 
 from typing import Any, Literal
 
@@ -30,10 +33,10 @@ class Settings(BaseModel):
     latents: int = Field(ge=1)
     """Number of latent dimensions (section 1: 64 for the MNIST family)."""
     binarisation: Binarisation = "fixed"
-    """Pixels of binary_mnist's training images: fixed (drawn once, as in reference [5], with which the supplement
-    compares its numbers) or dynamic (drawn again each epoch). See mvae/data/mnist/binarisation.py."""
+    """Pixels of binary_mnist's training images: fixed (drawn once) or dynamic (drawn again each epoch). The supplement
+    compares its numbers with reference [5], which uses fixed pixels."""
     vocabulary: int | None = Field(None, ge=1)
-    """Number of words per language, the most frequent first, in a model of sentences (default: the data set's)."""
+    """Number of known words per language, the most frequent ones, for sentences (default: the data set's number)."""
     paired_fraction: float = Field(1.0, gt=0, le=1)
     """Share of the training pairs that stay together, 0 < f <= 1 (Tables 4 and 5)."""
     pairing: Pairing
@@ -57,7 +60,7 @@ class Settings(BaseModel):
     annealing_share: float = Field(gt=0, le=1)
     """Share of all steps over which beta rises linearly from 0 to 1 (section 1: 200 of 500 epochs)."""
     annealing_epochs: int | None = Field(None, ge=0)
-    """Epochs over which beta rises, instead of `annealing_share`. If above `epochs`, the final beta is recorded."""
+    """Epochs over which beta rises; replaces `annealing_share`. Above `epochs`, beta ends below 1 and is recorded."""
     image_weight: float = Field(1.0, gt=0)
     """Weight (lambda) of the image's likelihood."""
     label_weight: float = Field(gt=0)
@@ -78,8 +81,10 @@ class Settings(BaseModel):
     workers: int = Field(1, ge=1)
     """Number of processes that share each training step."""
     fewest_workers: int | None = Field(None, ge=1)
-    """Elastic training: continue with as few as this many workers if others are lost. The results then depend on which
-    workers were lost when."""
+    """Elastic training: continue with as few as this many workers if others are lost.
+
+    The results then depend on which workers were lost, and when.
+    """
     sync_batchnorm: bool = False
     """Compute batch normalisation statistics over the rows of all workers, as a single worker would."""
     own: tuple[tuple[str, Value], ...] = ()

@@ -18,7 +18,7 @@ FEWEST_PAIRS = 2
 def paired_set(n: int, fraction: float, seed: int, dataset: str = "the data set") -> np.ndarray:
     """Returns the training examples that keep their pairing: the first round(fraction * n) of a seeded permutation.
 
-    For the same seed, the set of a smaller fraction is a subset of the set of a larger one.
+    For the same seed, the set of a smaller fraction is a subset of the set of a larger fraction.
 
     Args:
         n: number of training examples.
@@ -50,7 +50,7 @@ def check_fraction(n: int, fraction: float, dataset: str = "the data set") -> No
 def kept_values(n: int, modalities: int, probability: float, seed: int) -> np.ndarray:
     """Draws which values of the training examples are kept, each with the same probability (supplement, section 6).
 
-    For the same seed, the values kept at a smaller probability are a subset of those kept at a larger one.
+    For the same seed, the values kept at a smaller probability are also kept at a larger probability.
 
     Returns:
         bool [N, M].
@@ -64,7 +64,7 @@ def kept_values(n: int, modalities: int, probability: float, seed: int) -> np.nd
     if kept.any(1).sum() < FEWEST_PAIRS:
         raise Refusal(
             f"keep probability {shown} is too small: fewer than {FEWEST_PAIRS} of {n:,} training examples keep a value;"
-            " choose a larger one"
+            " choose a larger probability"
         )
     return kept
 

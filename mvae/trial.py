@@ -1,7 +1,7 @@
-"""Trial: the settings of one training run, the rules between them, and the trial's content key.
+"""Defines `Trial`: the settings of one training run, the rules between these settings, and the trial's content key.
 
-The key is a hash of the fields that the trial's arm reads, the data set's fingerprint and `TRAINING_VERSION`. It names
-the trial's checkpoint folder, Ray Train run, MLflow run, result file and table cell.
+The key is a hash of the fields that the trial's arm reads, the data set's fingerprint and `TRAINING_VERSION`. The key
+names the trial's checkpoint folder, Ray Train run, MLflow run, result file and table cell.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ TRAINING_VERSION = 1
 """Increment when training results change on purpose. This changes every key."""
 
 SENTENCES_VERSION = 2
-"""Like `TRAINING_VERSION`, for data sets of sentences. 2: sentences are processed in groups of similar length."""
+"""Like `TRAINING_VERSION`, for data sets of sentences. Version 2 processes sentences in groups of similar length."""
 
 ADDED_AS: dict[str, Any] = {
     "keep_probability": 1.0,
@@ -34,7 +34,7 @@ ADDED_AS: dict[str, Any] = {
     "binarisation": "fixed",
     "vector_weight": 1.0,
 }
-"""Fields added after the first release, with the value that means "as before". The hash omits fields at that value.
+"""Fields added after the first release, with the value that trains as before. The hash omits fields at that value.
 
 Never change an entry, even if the field's default changes: otherwise the keys of old results would change.
 """
@@ -46,12 +46,12 @@ WEIGHTS = {
     "attribute_weight": ATTRIBUTE_KINDS,
     "vector_weight": frozenset({Kind.VECTOR}),
 }
-"""Fields for certain kinds of modality. The hash omits a field if the data set has none of its kinds."""
+"""Fields that concern only some kinds of modality. The hash omits a field if the data set has none of these kinds."""
 
 UNREAD_SHARE = 0.4
 """`annealing_share` in the key of a trial that sets `annealing_epochs` and so ignores its share.
 
-Never change it: it was the share of every data set when `annealing_epochs` was added, and existing keys depend on it.
+Never change this value, because old keys contain it. Every data set had this share when `annealing_epochs` was added.
 """
 
 
@@ -88,7 +88,7 @@ class Trial(Settings, use_attribute_docstrings=False):
         return cls._checked({"dataset": dataset, "model": model, **defaults, **given})
 
     def with_(self, **changes: Any) -> Self:
-        """Returns a copy with some fields or hyper-parameters of the arm changed, and validates it."""
+        """Returns a validated copy with some fields or hyper-parameters of the arm changed."""
         own = {name: changes.pop(name, value) for name, value in self.own}
         return self._checked({**self.model_dump(), "own": own, **changes})
 
@@ -216,7 +216,7 @@ class Trial(Settings, use_attribute_docstrings=False):
         return _hashed(self.model_dump(), arm(self.model).reads - unused, ADDED_AS) | dict(self.own)
 
     def _has_batchnorm(self) -> bool:
-        """The networks with batch normalisation: the DCGAN of large images, and those of `Kind.ATTRIBUTES`."""
+        """Whether a network has batch normalisation: the DCGAN for large images, or a network of `Kind.ATTRIBUTES`."""
         if "image_network" not in arm(self.model).reads:
             return False
         modalities = source(self.dataset).modalities
@@ -233,7 +233,7 @@ class Trial(Settings, use_attribute_docstrings=False):
         """Returns the content key, 16 hex digits.
 
         Args:
-            fingerprint: the data set's, from `mvae.data.fingerprint`.
+            fingerprint: fingerprint of the data set, from `mvae.data.fingerprint`.
         """
         fields, modalities = self.hashed_fields(), source(self.dataset).modalities
         if fields.get("annealing_epochs") is not None:

@@ -1,9 +1,9 @@
-"""Workers: the processes that share each step's batch, and the communication between them.
+"""Defines workers: the processes that share each step's batch, and the communication between these processes.
 
-Every worker derives the whole step from the same streams, draws the noise of all rows, and takes rows rank::count of
-both. So batch order and noise do not depend on the number of workers. A worker's loss is a sum over its rows, divided
-by the number of rows of the whole step; these losses add up to the loss of the step. A single process is also a worker,
-and never calls torch.distributed.
+Every worker derives the whole step from the same streams, and draws the noise of all rows. From both, the worker takes
+the rows rank::count. So batch order and noise do not depend on the number of workers. A worker's loss is a sum over its
+rows, divided by the number of rows of the whole step. The losses of all workers add up to the loss of the step. A
+single process is also a worker, and never calls torch.distributed.
 
 Several workers need a process group before training starts (gloo on CPUs, nccl on GPUs). Every worker joins every
 collective operation in the same order, even if it has no rows.
@@ -26,7 +26,7 @@ class Workers:
     """Rank of this process and number of processes that share each step's batch."""
 
     rank: int = 0
-    """From 0. Only worker 0 validates, writes files and reports progress."""
+    """Number of this worker, from 0. Only worker 0 validates, writes files and reports progress."""
     count: int = 1
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class Workers:
         return self.count == 1
 
     def share(self, rows: Rows, dim: int = 0) -> Rows:
-        """Returns this worker's rows of a step as a view; a single worker gets the same object back.
+        """Returns this worker's rows of a step as a view. A single worker gets `rows` itself.
 
         Args:
             dim: the dimension of the rows.

@@ -5,7 +5,7 @@ Type    python pipelines/k_sweep.py                                           # 
         python pipelines/k_sweep.py --preset paper                            # the figure
 
 Paper   supplement, section 9, Figure 6, over 3 runs: (a) joint log-likelihood, (b) variance of the log importance
-        weights, (c) the same if all terms of a step share one noise draw. The figure prints no numbers.
+        weights, (c) this variance with one noise draw for all terms of a step. The figure prints no numbers.
         "switching from k = 0 to k = 1 greatly reduces the variance"
 Runs    --preset demo: mnist19, k = 0, 1, 4, free and fixed noise, 1 seed, 1 epoch
         --preset paper: k = 0, 1, 2, 4, 8, 16, 32, 50, free and fixed noise, 3 seeds, 100 epochs, 1,000 samples
@@ -34,8 +34,8 @@ from sweeps.table.quantities import ShownQuantity, TrialAt, arm_title, check_rea
 Noise = Literal["free", "fixed"]
 
 LOG_JOINT, VARIANCE = "log joint", "var joint"
-"""Rows of Figure 6 (a), and of (b) and (c). The figure does not say which of Table 2's weights it shows; ours are the
-joint ones."""
+"""Rows of the table. Figure 6 plots LOG_JOINT in (a) and VARIANCE in (b) and (c). The figure does not say which of
+Table 2's variances it plots. We plot the variance of the joint weights."""
 
 
 class Options(CommonOptions):
@@ -47,8 +47,8 @@ class Options(CommonOptions):
     }
 
     dataset: Token = "mnist19"
-    """Data set: {names}. mnist19 is computed from MNIST's raw files; faces19 needs no files. With --ks 0 any data set
-    will do."""
+    """Data set: {names}. mnist19 is computed from MNIST's raw files; faces19 needs no files. With --ks 0, any data set
+    works."""
     ks: Counts | None = None
     """Random subsets of modalities per step, one column per number. Each subset adds an ELBO term to the joint term and
     the terms of single modalities (default: the preset's)."""
@@ -89,7 +89,7 @@ def _variant(token: str, noise: Noise, dataset: str) -> str:
 
 
 def quantities(samples: int) -> tuple[ShownQuantity, ...]:
-    """Returns the quantities of the table. Each has one row per arm and noise."""
+    """Returns the quantities of the table. Each quantity has one row per arm and noise."""
     return (
         ShownQuantity(LOG_JOINT, "test/log_joint", likelihood(samples)),
         ShownQuantity(VARIANCE, "test/variance_joint", likelihood(samples)),
@@ -100,7 +100,7 @@ def quantities(samples: int) -> tuple[ShownQuantity, ...]:
 
 
 def statements(report: Report, variants: tuple[str, ...]) -> Iterator[str]:
-    """Compares the variance at k = 0 with that at k = 1, as the paper claims, for each variant."""
+    """Yields a line per variant that compares the variances at k = 0 and k = 1, as the paper does."""
     for one in variants:
         few, more = (report.mean(f"{one} {VARIANCE}", column) for column in ("k=0", "k=1"))
         if few is not None and more is not None:
@@ -109,7 +109,7 @@ def statements(report: Report, variants: tuple[str, ...]) -> Iterator[str]:
 
 
 def pictures(report: Report, options: Options) -> Pictures:
-    """Returns the figure: plot (a), and (b) and (c) for the requested kinds of noise."""
+    """Returns the figure: plot (a), plot (b) if free noise is requested, and plot (c) if fixed noise is requested."""
     chosen = PRESETS[options.preset].under(options)
 
     def lines(label: str, noises: tuple[Noise, ...]) -> tuple[Line, ...]:
@@ -126,7 +126,7 @@ def pictures(report: Report, options: Options) -> Pictures:
 
 
 def sweep(options: Options) -> Sweep:
-    """Returns the table and the figure. Each number of samples has its own report.
+    """Returns the table and the figure. Runs with different numbers of samples have separate reports.
 
     Raises:
         Refusal: unknown name, or too few modalities for subsets.

@@ -8,16 +8,16 @@ Type    python pipelines/likelihoods.py                                         
 Paper   supplement, section 4: 1,000 samples from the proposal q(z|x1,x2). BinaryMNIST, MVAE:
         log p(x1) -86.051, log p(x1,x2) -86.278, log p(x1|x2) -83.940;
         variances 21.791 marginal, 21.917 joint, 23.035 conditional (JMVAE 40.646)
-        The main paper has the same table with the proposal q(z|x1). For that proposal our table prints our estimates
-        without published values.
+        The main paper has the same table with the proposal q(z|x1). For that proposal, our table has our estimates but
+        no published values.
 Runs    --preset demo: digits, 5 arms x 1 seed
         --preset paper --dataset binary_mnist: 5 arms x 3 seeds, 500 epochs, MLP. Measuring one trial takes about
         20 minutes of one core: 10,000 test images, 1,000 samples, two proposals (with a DCGAN: 3 hours)
         --preset paper --dataset celeba: JMVAE, MVAE, MVAE19, VAE, CVAE x 3 seeds, 100 epochs, DCGAN. MVAE19 is trained
-        on the same examples, with each attribute as a modality of its own
+        on the same examples, with each attribute as a modality
 
---binarisation sets how the bits of binary_mnist's training images are drawn: fixed, once, as in the supplement's
-reference [5]; dynamic, again in each epoch.
+binary_mnist draws each training pixel as 0 or 1. With --binarisation fixed it draws once, as in the supplement's
+reference [5]. With --binarisation dynamic it draws again in each epoch.
 """
 
 import itertools
@@ -40,10 +40,11 @@ from sweeps.table.published_likelihoods import QUANTITIES, likelihood_table
 from sweeps.table.quantities import arm_title, check_reads, quick_network, readings
 
 ARMS = ("jmvae", "mvae", "mvae_q", "vae", "cvae")
-"""Rows of the tables, and of the main paper's table."""
+"""Rows of Tables 1 and 2, and of the main paper's table."""
 
 SEPARATE = "mvae19"
-"""Row of the MVAE with each attribute as a modality of its own, for data sets whose attributes are one modality."""
+"""Row of the MVAE trained with each attribute as a modality. Only data sets whose attributes form a single modality
+have this row."""
 
 
 class Options(CommonOptions):
@@ -54,12 +55,14 @@ class Options(CommonOptions):
     samples: SampleCount = None
     targets: TargetRows = ("own", "all")
     binarisation: Binarisations | None = None
-    """Bits of binary_mnist's training images, one row per value: fixed (drawn once) or dynamic (drawn again in each
+    """Pixels of binary_mnist's training images, one row per value: fixed (drawn once) or dynamic (drawn again in each
     epoch) (default: fixed)."""
 
 
 def preset(options: Options) -> Preset:
-    """Returns the preset of the chosen data set: `paper` follows section 1, `demo` uses a fast network if there is one.
+    """Returns the preset for the chosen data set.
+
+    `paper` follows section 1 of the supplement. `demo` uses a fast network if the data set has one.
 
     Raises:
         Refusal: the paper has no column for this data set.
@@ -79,7 +82,7 @@ def preset(options: Options) -> Preset:
 
 
 def separated(dataset: str) -> str | None:
-    """Returns the data set of the same examples with each attribute as a modality, or None."""
+    """Returns the data set with the same examples and one modality per attribute; None if no such data set exists."""
     kinds = {modality.kind for modality in source(dataset).modalities}
     return f"{dataset}19" if Kind.ATTRIBUTES in kinds and f"{dataset}19" in DATASETS else None
 
@@ -107,9 +110,9 @@ def trained_as(token: str, dataset: str) -> tuple[str, str, str]:
 
 
 def cells(options: Options) -> Iterator[Cell]:
-    """Rows are arms, columns are the quantities that an arm can estimate. All cells of a row and seed share a trial.
+    """Yields the cells. Rows are arms, and columns are the quantities that an arm can estimate.
 
-    Dynamic binarisation has a row of its own.
+    All cells of a row and seed share a trial. Dynamic binarisation has its own row.
 
     Raises:
         Refusal: the arm has no likelihood estimate.
@@ -143,7 +146,7 @@ def cells(options: Options) -> Iterator[Cell]:
 
 
 def sweep(options: Options) -> Sweep:
-    """Returns the table that the options ask for. Each number of samples has its own report.
+    """Returns the table that the options ask for. Runs with different numbers of samples have separate reports.
 
     Raises:
         Refusal: unknown name, or arm without a likelihood estimate.

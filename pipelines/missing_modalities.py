@@ -4,8 +4,9 @@ Type    python pipelines/missing_modalities.py                                  
         python pipelines/missing_modalities.py --dataset faces19                   # needs no files; DCGAN, so slower
         python pipelines/missing_modalities.py --dataset celeba19 --preset paper   # the figure
 
-Paper   supplement, section 6, Figure 5: each x_i of each training example is kept with probability p, once, before
-        training; p from 0.001 to 1, trained from scratch on CelebA with 19 modalities. The figure prints no numbers.
+Paper   supplement, section 6, Figure 5: before training, each x_i of each training example is kept
+        with probability p, else dropped for the whole training. p ranges from 0.001 to 1. Each model is trained from
+        scratch on CelebA with 19 modalities. The figure prints no numbers.
         (a) accuracy of sampling the right attribute given an image, (b) log marginal, (c) log conditional
         "even with p = 0.1, we still see accuracy close to the prediction accuracy with full data"
 Runs    --preset demo: 3 keep probabilities x 1 seed, 5 epochs
@@ -34,7 +35,7 @@ from sweeps.table.quantities import ShownQuantity, TrialAt, arm_title, check_rea
 from sweeps.table.rounding import shown_value
 
 KEEP_PROBABILITIES = (0.001, 0.002, 0.005, 0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
-"""Nine points from 0.001 to 1, about equally spaced in their logarithm. 0.1 is the value that the text discusses."""
+"""Nine probabilities from 0.001 to 1, about equally spaced on a logarithmic axis. The paper's text discusses 0.1."""
 
 ACCURACY = ShownQuantity("accuracy", "test/attribute_accuracy", ATTRIBUTE_ACCURACY)
 BALANCED = ShownQuantity("balanced accuracy", "test/attribute_balanced_accuracy", ATTRIBUTE_ACCURACY)
@@ -43,8 +44,8 @@ LIKELIEST = (
     ShownQuantity("likeliest accuracy", "test/attribute_accuracy_likeliest", ATTRIBUTE_ACCURACY),
     ShownQuantity("likeliest balanced accuracy", "test/attribute_balanced_accuracy_likeliest", ATTRIBUTE_ACCURACY),
 )
-"""ACCURACY and BALANCED are of sampled attributes, as in the figure. MAJORITY always guesses the more frequent value.
-LIKELIEST takes the likelier value."""
+"""ACCURACY and BALANCED score sampled attributes, as in the figure. MAJORITY scores a guess of the more frequent value.
+LIKELIEST scores the value that the model finds likelier."""
 
 LOG_MARGINAL, LOG_CONDITIONAL = "log p(x1)", "log p(x1|others)"
 """Rows of Figure 5 (b) and (c)."""
@@ -67,8 +68,8 @@ class Options(CommonOptions):
     """Probabilities p, 0 < p <= 1, of keeping each value of each training example, one column per p (default: the
     preset's).
 
-    The caption of Figure 5 says "drop with probability p". The text of section 6 says keep, and only that fits the
-    claim of both: p = 0.1, 10 % of the data, comes close to the full data."""
+    The caption of Figure 5 says "drop with probability p", but the text of section 6 says "keep". Caption and text
+    claim that p = 0.1, 10 % of the data, comes close to the full data. Only "keep" fits this claim."""
     samples: SampleCount = None
 
 
@@ -98,7 +99,7 @@ def trained(options: Options) -> tuple[TrialAt, ...]:
 
 
 def quantities(samples: int) -> tuple[ShownQuantity, ...]:
-    """Returns the quantities of the table. Each has one row per arm."""
+    """Returns the quantities of the table. Each quantity has one row per arm."""
     return (
         *(ACCURACY, BALANCED, MAJORITY, *LIKELIEST),
         ShownQuantity(LOG_MARGINAL, "test/log_marginal", likelihood(samples)),
@@ -112,7 +113,10 @@ def of_attribute(shown: ShownQuantity, name: str) -> ShownQuantity:
 
 
 def statements(report: Report, arms: tuple[str, ...]) -> Iterator[str]:
-    """Compares both keep probabilities of the paper's claim for each arm, over the seeds that have results for both."""
+    """Yields a line per arm that compares the two keep probabilities of the paper's claim.
+
+    Only seeds with results for both probabilities count.
+    """
     for arm in arms:
         pair = [report.entries.get((BALANCED.row(arm), probability)) for probability in (CLAIMED, FULL)]
         by_seed = [{run.seed: run.value for run in entry.runs if run.value is not None} for entry in pair if entry]
@@ -152,7 +156,7 @@ def pictures(report: Report, details: Report | None, options: Options) -> Pictur
 
 
 def sweep(options: Options) -> Sweep:
-    """Returns the table and the figure. Each number of samples has its own report.
+    """Returns the table and the figure. Runs with different numbers of samples have separate reports.
 
     Raises:
         Refusal: unknown name, keep probability that keeps no values, or missing data.

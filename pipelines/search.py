@@ -58,7 +58,7 @@ class Options(CommonOptions):
     """Search"""
 
     trials: Annotated[Count, Field(le=100_000)] = 20
-    """Total number of distinct settings to try, including those of earlier commands."""
+    """Total number of distinct settings to try, including settings that earlier commands tried."""
     objective: Metric | None = None
     """Validation metric that ranks the trials, for example validation/accuracy (default: the arm's)."""
     vary: Names | None = None
@@ -67,7 +67,7 @@ class Options(CommonOptions):
     """Train every trial for all epochs, even if it falls behind (no ASHA)."""
     paired_fraction: PairedFraction = None
     pairing: Annotated[Pairing | None, Written("NAME")] = None
-    """How often the kept pairs are shown: reserved, proportional or resampled (default: varied)."""
+    """Sampling of the kept pairs: reserved, proportional or resampled (default: varied)."""
     targets: Annotated[Targets | None, Written("own|all")] = None
     """Modalities that an ELBO term reconstructs: own (only its inputs) or all (default: varied)."""
     study_uri: Uri | None = None
@@ -106,27 +106,27 @@ def objective(options: Options, token: str) -> str:
     """Returns the metric that ranks the trials.
 
     Raises:
-        Refusal: the arm does not have the requested metric. The message lists the metrics that it has.
+        Refusal: the arm does not have the requested metric. The message lists the metrics of the arm.
     """
     able = validation_metrics(token, source(options.dataset).modalities)
     if not able:
         raise Refusal(f"arm {token} on {options.dataset} has no validation metric: choose another arm or data set")
     if options.objective is not None and options.objective not in able:
         raise Refusal(
-            f"--objective {options.objective}: arm {token} on {options.dataset} does not have it: choose among"
+            f"--objective {options.objective}: arm {token} on {options.dataset} does not have this metric: choose among"
             f" {', '.join(able)}"
         )
     return options.objective or able[0]
 
 
 def measured(token: str, options: Options) -> Measure:
-    """Returns the measure of a finished trial: that of pipelines/train.py, but a read-out uses the paired fraction."""
+    """Returns the measure of finished trials, as in pipelines/train.py. A read-out uses the paired fraction."""
     found = measure_of(token, options.dataset)
     return readout(options.paired_fraction or 1.0) if found.name == "readout" else found
 
 
 def command(trial: Trial, options: Options) -> str:
-    """Returns the command that trains a trial's settings with three seeds. The search has trained the first one."""
+    """Returns the command that trains a trial's settings with three seeds. The search has trained the first seed."""
     labelled = Kind.LABEL in {modality.kind for modality in source(trial.dataset).modalities}
     of_table = labelled and (measured(trial.model, options) == ACCURACY or "readout" in arm(trial.model).measures)
     pipeline = "weak_supervision" if of_table else "train"
@@ -153,7 +153,7 @@ def command(trial: Trial, options: Options) -> str:
 
 
 def _for_any_folder(name: str, given: object) -> object:
-    """Returns an option's value with absolute paths, so that it works in any folder, and without credentials."""
+    """Returns an option's value with absolute paths and no credentials, so that the command works anywhere."""
     if isinstance(given, RemotePath):
         return given.uri
     if name == "tracking_uri":
@@ -162,7 +162,7 @@ def _for_any_folder(name: str, given: object) -> object:
 
 
 def sweep(options: Options) -> Sweep:
-    """Returns the search that the options ask for, with the trials that it already has.
+    """Returns the search that the options ask for, with all trials that are already stored.
 
     Raises:
         Refusal: like `search`; or missing data, or a study that cannot be read.

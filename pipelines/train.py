@@ -3,16 +3,17 @@
 Type    python pipelines/train.py --workers 2                            # digits, half a minute on 2 cores
         ray submit cluster/gpu.yaml pipelines/train.py --dataset celeba --workers 4 --precision bfloat16 --compile
 
-Paper   sections 1, 6 and 8 to 11 train each model on one GPU. The batch size is the paper's; the workers share it.
-Expect  the numbers of one worker, up to rounding. With batch normalisation this holds only if the workers share its
-        statistics (--sync-batchnorm).
+Paper   sections 1, 6 and 8 to 11 train each model on one GPU. We use the paper's batch size and divide each batch among
+        the workers.
+Expect  the same numbers as with one worker, up to rounding. Models with batch normalisation need --sync-batchnorm for
+        this.
 Runs    digits: 20 epochs. Most of the half minute is the start of the workers.
 
-With a range, such as --workers 2-4, training is elastic. It starts with the workers that are available, continues with
-fewer when machines are lost, and grows when they return. It needs the cluster for itself. The numbers of such a run
-depend on what happened, so no table uses them.
-MLflow has the speed of each epoch: speed/examples_per_second and speed/scaling_efficiency. The efficiency is the speed,
-divided by the number of workers times the speed of a single worker, which is measured on a few steps.
+With a range, such as --workers 2-4, training is elastic. Elastic training starts with the available workers, continues
+with fewer workers when machines are lost, and grows when machines return. No other sweep may use the cluster. The
+numbers of an elastic run depend on when machines were lost, so no table uses them. MLflow has the speed of each epoch:
+speed/examples_per_second and speed/scaling_efficiency. The efficiency is the speed divided by the number of workers and
+by the speed of a single worker. A few steps measure the speed of a single worker.
 """
 
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def measure_of(token: str, dataset: str) -> Measure:
 
 
 def statements(report: Report, store: Store) -> Iterator[str]:
-    """Yields each model's training speed, and its scaling efficiency if that was measured."""
+    """Yields a line per model with the training speed, and the scaling efficiency if it was measured."""
     for run in (run for run in report.runs if run.value is not None):
         result = store.results.read(run.key, run.measure)
         speed = result.provenance.get("speed", {}) if result else {}

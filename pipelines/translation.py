@@ -4,14 +4,16 @@ Type    python pipelines/translation.py                                  # a sma
         python pipelines/translation.py --corpus DIR --preset paper      # your corpus, hours of a core per epoch
 
 A corpus is a folder with train.en, train.vi, valid.en, valid.vi, test.en and test.vi, or any two other suffixes. Each
-line is one sentence, its words separated by blanks.
+line is one sentence. Blanks separate the words.
 
 Paper   supplement, section 11: IWSLT 2015 English-Vietnamese, about 133,000 pairs of at most 70 tokens; GRU networks,
-        100 latents, word dropout, annealed KL. Table 6 has joint samples of the prior and reconstructed pairs. Tables 7
-        (English to Vietnamese) and 8 (back) have examples next to Google Translate's. The paper prints no scores.
-Expect  the same examples, next to the corpus' own translation, in translations.md of the report. In addition: BLEU and
-        chrF of each direction, of the copied source and of the most frequent sentence; log-likelihoods, and those of a
-        unigram model; the share of active latents
+        100 latents, word dropout, annealed KL. Table 6 has pairs sampled from the prior, and reconstructed pairs.
+        Tables 7 (English to Vietnamese) and 8 (Vietnamese to English) compare examples with Google Translate's. The
+        paper prints no scores.
+Expect  the same kinds of examples, next to the corpus' own translation, in translations.md of the report. In addition:
+        - BLEU and chrF per direction, for the model and two baselines: the copied source, the most frequent sentence
+        - log-likelihoods of the model and of a unigram model
+        - the share of active latents
 Runs    --preset demo: toy_translation, MVAE with two sets of targets
         --preset paper --corpus DIR: MVAE x 3 seeds, 20 epochs
 """
@@ -56,10 +58,10 @@ class Options(CommonOptions):
     corpus: Folder | None = None
     """Folder of your corpus; sets --dataset translation (default: the folder en-vi in the data root)."""
     vocabulary: Count | None = None
-    """Number of known words per language, the most frequent ones (default: words seen 5 times, at most 9,997)."""
+    """Number of words per language that the model knows (default: all words seen 5 times, at most 9,997)."""
     paired_fraction: PairedFraction = None
     pairing: Annotated[Pairing | None, Written("NAME")] = None
-    """How often the kept pairs are shown: reserved, resampled or proportional, i.e. every pair in every term (default:
+    """Sampling of the kept pairs: reserved, resampled or proportional, i.e. every pair in every term (default:
     proportional)."""
     targets: TargetSets | None = None
     """Languages that an ELBO term reconstructs, one row per value: own (only its inputs) or all (default: both)."""
@@ -98,11 +100,12 @@ SCORES = {"greedy": "", "beam": "_beam", "source copied": "_copy", "most frequen
 """Maps each scored translation to the suffix of its metrics."""
 
 ESTIMATES = ("log_marginal-x1", "log_x2", "log_joint")
-"""Log-likelihood of each language with samples of its own posterior, and of both with samples of the joint one."""
+"""The log-likelihood of each language uses samples from that language's posterior. The log-likelihood of both languages
+uses samples from the joint posterior."""
 
 
 def known(estimate: str) -> str:
-    """Returns the name of an estimate that leaves <unk> out: log_marginal_known-x1."""
+    """Returns the name of an estimate without <unk>, for example log_marginal_known-x1."""
     kind, dash, proposal = estimate.partition("-")
     return f"{kind}{KNOWN}{dash}{proposal}"
 
@@ -141,8 +144,11 @@ def _titles_by_key(report: Report, variants: dict[str, str]) -> dict[str, str]:
 
 
 def statements(models: dict[str, str], store: Store, modalities: tuple[Modality, ...], samples: int) -> Iterator[str]:
-    """Yields for each model: log-likelihood per token next to the unigram model's, with and without <unk>; the active
-    latents; the share of padding."""
+    """Yields lines about each model.
+
+    The lines compare the log-likelihood per token with the unigram model's, with and without <unk>. The lines also
+    report the active latents and the share of padding.
+    """
     one, other = (modality.name for modality in modalities)
     for key, model in models.items():
         translated, likely = (

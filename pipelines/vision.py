@@ -7,8 +7,8 @@ Type    python pipelines/vision.py                                     # 1,500 d
 
 Paper   supplement, section 10: MVAE on CelebA with image, grey image, edges, facial landmarks, half of the image, and
         the image under a watermark; 250 latents, batches of 50, Adam 1e-4, 100 epochs, beta annealed over 20.
-        Figure 7 shows image, edges and mask made of all six views, Figure 8 colour from the grey image, Figure 9 the
-        hidden half, Figure 10 the watermark removed. The paper has only pictures. PSNR and SSIM of our table are ours.
+        Figure 7 reconstructs image, edges and mask from all six views. Figure 8 colours the grey image, Figure 9
+        completes the hidden half, Figure 10 removes the watermark. The paper has only pictures; we added PSNR and SSIM.
 Expect  figure-7.png to figure-10.png in the report. For colour, hidden half and watermark, a line says whether the
         changed part is better than two baselines: the input, and the mean image.
 Runs    --preset demo: vision_faces_small (1,500 drawn faces), MLP networks, every ELBO term reconstructs all six
@@ -50,7 +50,7 @@ COLUMNS = {
     "SSIM of the input": "ssim_input",
     "SSIM of the mean": "ssim_mean",
 }
-"""Column heading to the first part of its metrics' names."""
+"""Maps each column heading to the first part of the names of the column's metrics."""
 
 
 class Options(CommonOptions):
@@ -62,7 +62,7 @@ class Options(CommonOptions):
     """Data set: {names}. vision is CelebA, vision_images is the folder of --images; the others are drawn and need no
     files."""
     images: Folder | None = None
-    """Any folder of face images, searched at any depth. Replaces --dataset."""
+    """Folder of face images, including its subfolders. Replaces --dataset."""
     targets: Annotated[Targets | None, Written("own|all")] = None
     """Views that an ELBO term reconstructs: own (only its inputs) or all (default: the preset's)."""
     k: Whole | None = None
@@ -75,7 +75,7 @@ class Options(CommonOptions):
 
 
 def preset(options: Options) -> Preset:
-    """Returns the preset of the chosen data set. The demo is shortest on the small one."""
+    """Returns the preset of the chosen data set. The demo is shortest on vision_faces_small."""
     if options.preset == "paper":
         return Preset()
     length = {"epochs": 4, "batch_size": 20} if options.dataset == VISION_FACES_SMALL.name else {"epochs": 8}
@@ -96,9 +96,10 @@ def trials(options: Options) -> Iterator[Trial]:
 
 
 def task_rows(task: Task) -> dict[str, dict[str, str]]:
-    """Maps each row title to the metric of each column. If a task changes a part of the image, that part has a row.
+    """Maps each row title of a task to the metric of each column.
 
-    The input is a baseline only if it is a single view.
+    If the task changes only a part of the image, that part has its own row. The input is a baseline only if the task
+    has a single input view.
     """
     single = len(task.given) == 1
     offered = {column: name for column, name in COLUMNS.items() if single or not name.endswith("_input")}
@@ -113,12 +114,14 @@ def task_rows(task: Task) -> dict[str, dict[str, str]]:
 
 
 def part_title(task: Task) -> str:
-    """Returns the row title of the part that a task changes; empty if it changes the whole image."""
+    """Returns the row title of the part that a task changes; empty if the task changes the whole image."""
     return "" if task.part is None else f"{task.label}: {task.part.label}"
 
 
 def cells(options: Options) -> tuple[Cell, ...]:
-    """Rows are tasks, columns are PSNR and SSIM of the model and the baselines. Cells of an arm and seed share a trial.
+    """Returns the cells. Rows are tasks, and columns are PSNR and SSIM of the model and the baselines.
+
+    All cells of an arm and seed share a trial.
 
     Raises:
         Refusal: like `trials`.
@@ -149,7 +152,7 @@ def _row(label: str, trial: Trial, several: bool) -> str:
 
 
 def statements(report: Report, grid: tuple[Cell, ...]) -> Iterator[str]:
-    """Says of each task that changes a part of the image whether the model beats both baselines on that part."""
+    """Yields a line per task that changes a part of the image: does the model beat both baselines on that part?"""
     models = {cell.trial.model: cell.trial for cell in grid}
     for trial in models.values():
         for part in filter(None, map(part_title, TASKS)):
@@ -161,7 +164,7 @@ def statements(report: Report, grid: tuple[Cell, ...]) -> Iterator[str]:
 
 
 def pictures(report: Report, store: Store) -> Pictures:
-    """Returns the figures that each arm's first seed drew with its final model."""
+    """Returns the figures that the final model of each arm's first seed has drawn."""
     found: dict[str, Callable[[], bytes]] = {}
     arms = {entry.arm: entry.runs[0] for entry in reversed(report.in_order())}
     for number, (token, run) in enumerate(reversed(arms.items())):

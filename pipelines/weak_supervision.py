@@ -9,13 +9,13 @@ Paper   supplement, section 8
         Table 4 (FashionMNIST), 0.1 % to 100 % of the pairs: MVAE 0.4548 to 0.9470, NN 0.6755 to 0.9318,
         LOGREG 0.6612 to 0.8412, RBM 0.6708 to 0.8115, VAE 0.5316 to 0.8311, JMVAE 0.5284 to 0.8828
         Table 5 (MultiMNIST): MVAE 0.0936 to 0.5288, JMVAE 0.0603 to 0.4955
-        Table 3 (MNIST) is missing from the text.
+        Table 3 (MNIST) is missing from the supplement's text.
 Runs    --preset demo: digits, 4 rows x 4 fractions x 2 seeds
         --dataset fashion_mnist: 4 rows x 4 fractions x 3 seeds, 20 epochs, MLP
         --preset paper --dataset fashion_mnist: 9 rows x 9 fractions x 3 seeds, 100 epochs, DCGAN
         --preset paper --dataset multi_mnist: 5 rows x 9 fractions x 3 seeds, 100 epochs, DCGAN and GRU
 
-An arm that reads `targets` (the MVAE) has two rows. (own) is the paper's formula. In (all) the image-only term also
+An arm that reads `targets` (the MVAE) has two rows. (own) uses the paper's formula. In (all) the image-only term also
 reconstructs the label. RBM and VAE see no labels: each is trained once per seed, with one read-out per fraction.
 """
 
@@ -55,7 +55,7 @@ class Options(CommonOptions):
     fractions: Fractions | None = None
     """Fractions of the training pairs to keep, 0 < f <= 1, one column per fraction (default: the preset's)."""
     pairing: Annotated[tuple[Pairing, ...], BeforeValidator(names), Written("NAME,...")] = ("reserved",)
-    """How often the kept pairs are shown, one row per value: reserved, proportional or resampled."""
+    """Sampling of the kept pairs, one row per value: reserved, proportional or resampled."""
     targets: TargetRows = ("own", "all")
 
 
@@ -79,10 +79,12 @@ def preset(options: Options) -> Preset:
 
 
 def cells(options: Options) -> Iterator[Cell]:
-    """Rows are arms, split by pairing and targets. Columns are fractions. Seeds share a cell.
+    """Yields the cells. Rows are arms, split by pairing and targets, and columns are fractions.
+
+    Each cell has all seeds.
 
     Raises:
-        Refusal: the data set has neither label nor text, or an arm does not fit it.
+        Refusal: the data set has neither label nor text, or an arm does not fit the data set.
     """
     check_measurable(ACCURACY, "mvae", source(options.dataset))
     chosen = preset(options).under(options)
@@ -101,7 +103,7 @@ def measure_of(token: str, fraction: float, dataset: str) -> Measure:
     """Returns accuracy for an arm that predicts labels, and a read-out at the fraction for an arm that sees no labels.
 
     Raises:
-        Refusal: the arm has neither on this data set. The message lists the arms that do.
+        Refusal: the arm has neither accuracy nor a read-out on this data set. The message lists the arms that have one.
     """
     chosen = arm(token)
     labelled = any(modality.kind is Kind.LABEL for modality in source(dataset).modalities)

@@ -41,14 +41,16 @@ COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes of every pipeline."""
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
-"""Seconds without progress after which the driver stops waiting for MLflow: at the end, and after an interruption."""
+"""Seconds without progress after which the driver stops waiting for MLflow: PATIENTLY at the end of a sweep, BRIEFLY
+after an interruption and for links in the report."""
 
 
 @dataclass
 class Driver:
     """Trains the missing trials, keeps MLflow up to date, and reports the table.
 
-    `run` calls the other public methods as its steps. A search overrides some of them (sweeps/search/driver.py).
+    `run` calls the other public methods as its steps. A search overrides some of these methods
+    (sweeps/search/driver.py).
     """
 
     sweep: Sweep
@@ -110,7 +112,7 @@ class Driver:
         return code
 
     def _head_lost(self, reason: str) -> None:
-        """Reports the loss and exits. Runs in a thread of the engine, because the main thread may hang in Ray."""
+        """Reports the lost head and exits. Runs in a thread of the engine, because the main thread may hang in Ray."""
         try:
             self.console.stop_progress()
             error(f"stopped: {reason}; finished trials are kept. To resume: {command()}")
@@ -122,7 +124,7 @@ class Driver:
             os._exit(INCOMPLETE)
 
     def correct_views(self) -> None:
-        """Adds information to the catalogue that storage does not contain."""
+        """Adds to the catalogue information that is not in storage."""
 
     def what_there_is(self) -> str:
         """Returns the number of trials, and how many are done or half done: "32 trials, 8 done, 2 half done"."""
@@ -155,7 +157,7 @@ class Driver:
         each(tidy, [key for key, one in self.planned.trials.items() if one.state is TrialState.DONE], self.store.root)
 
     def _keep_plugins(self) -> None:
-        """Copies the plug-ins into storage: results name their digests, and no commit of ours contains them."""
+        """Copies the plug-ins into storage, because results name their digests and git does not contain them."""
         for plugin in plugins.loaded():
             copy = self.store.plugin(plugin.path.name, plugin.digest)
             if not copy.exists():
@@ -202,7 +204,7 @@ class Driver:
             self._stop_if_told()
             progress.started(key, self.catalogue.name(key))
             tracker.update(self.catalogue.running(key))
-            tracker.start()  # only now, because its imports would delay the start of the cluster
+            tracker.start()  # only now, because importing MLflow would delay the cluster's start
 
         def received(key: str, message: Message) -> None:
             self._stop_if_told()
@@ -248,7 +250,7 @@ class Driver:
             self.store.traceback(key).unlink()
 
     def metric(self, view: RunView) -> str:
-        """Returns the metric printed when a trial finishes: "accuracy 0.352"; a range if it has several values."""
+        """Returns the metric printed when a trial finishes: "accuracy 0.352"; a range if there are several values."""
         cell = self.planned.cells[self.planned.keys.index(view.key)]
         measures = self.planned.trials[view.key].measures
         quantity = cell.quantity or measures[0].quantity
@@ -320,7 +322,7 @@ def report_on(
 
 
 def command() -> str:
-    """Returns the command to type again; without --fresh and --resume, which may refuse a second start."""
+    """Returns the command that resumes this one. Leaves out --fresh and --resume, which may refuse a second start."""
     words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
     return without_credentials(shlex.join([installed("python"), sys.argv[0], *words]))
 

@@ -1,7 +1,7 @@
-"""Runs a sweep, from its options to an exit code. The same command starts, resumes, extends and reports it.
+"""Runs a sweep and returns the exit code. The same command starts, resumes, extends and reports a sweep.
 
-Finished results are read from storage, missing trials are run, and the table is made from storage. Bad input is
-refused with a one-line message before anything is started or written.
+Reads finished results from storage, runs the missing trials, and makes the table from storage. Refuses bad input with a
+one-line message before anything is started or written.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
 def _checked_work(
     sweep: Sweep, options: CommonOptions, console: Console, interruption: Interruption, held: ExitStack
 ) -> Callable[[], int]:
-    """Checks everything that can be refused; returns a function that does the work and returns the exit code.
+    """Checks for mistakes of the user. Returns a function that does the work and returns the exit code.
 
     Args:
-        held: holds the lease while the command runs.
+        held: stack that keeps the lease while the command runs.
     Raises:
         Refusal: a user's mistake; nothing was started.
     """
@@ -145,7 +145,7 @@ def _checked_work(
 
 
 def _fingerprints(sweep: Sweep, options: CommonOptions) -> dict[str, str]:
-    """Returns the fingerprints of the cells' data sets by name.
+    """Maps the name of each data set in the cells to its fingerprint.
 
     Raises:
         Refusal: raw files are missing or damaged, or a trial wants more training examples than the data set has.
@@ -166,7 +166,7 @@ def _facts_about_data(sweep: Sweep, options: CommonOptions) -> tuple[str, ...]:
 
 
 def _former_fingerprints(now: Mapping[str, str], options: CommonOptions, store: Store) -> dict[str, str]:
-    """Returns the fingerprints that earlier releases gave to data sets, if they differ; empty for an empty store.
+    """Maps data sets to their fingerprints in earlier releases, if different from now; empty if no result is stored.
 
     Results stored under these fingerprints are reported to the user but never read.
     """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "LookUp", "Sweep", "Table", "Work"]
 
 LookUp = Callable[[Sequence[Cell]], Plan]
-"""Plans cells: looks up which results are stored, and estimates the time for the rest."""
+"""Plans cells: looks up which results are stored, and estimates the time for the missing results."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Sweep:
     """Everything a pipeline defines: the cells of a table, and how they are shown."""
 
     name: str
-    """Unique among the sweeps of a storage name, for example weak_supervision-digits."""
+    """Unique among the sweeps with the same --name, for example weak_supervision-digits."""
     title: str
     cells: tuple[Cell, ...]
     table: Table | None = None
@@ -37,13 +37,14 @@ class Sweep:
     heading: str = ""
     """Title of a table that has no published counterpart. Default: made from data set, metric and axis."""
     source: str = ""
-    """The published item, if it is not a table: "supplement, section 6, Figure 5"."""
+    """Where the paper shows these numbers, if not in `table`: "supplement, section 6, Figure 5"."""
     remarks: tuple[str, ...] = ()
     """Lines printed before anything starts: values that a preset or a measure chose for the user."""
     statements: Callable[[Report], Iterable[str]] = lambda _: ()
     """Returns lines to print below the table: what its numbers show."""
     details: tuple[Cell, ...] = ()
-    """Cells of a second table with the same trials and measures. It is written to the report but not printed."""
+    """Cells of a second table with the same trials and measures. The second table is written to the report but not
+    printed."""
     facts: tuple[str, ...] = ()
     """Lines about the data, printed at the start, by --plan, and below the table. `main` fills them in."""
     speeds: bool = False
@@ -64,13 +65,13 @@ class Work(Protocol):
         """Returns the number of trials that are still to be run."""
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
-        """Prints which trials are done and what the rest will cost; returns the exit code."""
+        """Prints which trials are done and the cost of the other trials; returns the exit code."""
 
     def report(self, sweep: Sweep, planned: Plan, store: Store, console: Console) -> int:
         """Prints and writes the table; returns the exit code."""
 
     def drive(self, *start: Any) -> int:
-        """Runs the missing trials and reports all of them; returns the exit code.
+        """Runs the missing trials and reports all trials; returns the exit code.
 
         Args:
             start: the arguments of `sweeps.driver.Driver`.

@@ -48,7 +48,7 @@ ARGUMENTS = (
     "--storage",
     "storage",
 )
-"""Eight trials of one second each, or ten seconds for screenshots."""
+"""Eight trials. Each takes one second, or ten seconds for screenshots."""
 
 PATIENCE = 180_000
 """Milliseconds until an element must appear on a page, on a slow and busy machine."""
@@ -196,7 +196,7 @@ class Browsed:
         """Saves the window's contents as mlflow-NAME.png if $MVAE_PICTURES is set.
 
         Args:
-            height: of the picture; the window is enlarged if necessary.
+            height: height of the picture in pixels; the window is enlarged if necessary.
         """
         if not (folder := os.environ.get("MVAE_PICTURES")):
             return

@@ -1,8 +1,8 @@
 """Checks of cluster/*.yaml; each raises Wrong. Tests call them on the files and on damaged copies.
 
-No check needs a cloud, a cluster or a network. A Ray YAML is checked against Ray's own schema and defaults, its
-commands also against the files of this repository, and its node_configs against botocore's model of EC2. Checks of
-single commands are in tests/command_checks.py, those of Kubernetes files in tests/kubernetes_checks.py.
+No check needs a cloud, a cluster or a network. A Ray YAML is checked against Ray's own schema and defaults. Its
+commands are also checked against the files of this repository, and its node_configs against botocore's model of EC2.
+tests/command_checks.py checks single commands, and tests/kubernetes_checks.py checks Kubernetes files.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def check_schema(config: dict[str, Any]) -> None:
 
 
 def check_provider(config: dict[str, Any]) -> None:
-    """Checks that Ray uses every key of `provider`: Ray's schema accepts any key there, and ignores unknown ones."""
+    """Checks that Ray uses every key of `provider`, because Ray accepts and ignores unknown keys there."""
     schema = json.loads((RAY / "autoscaler/ray-schema.json").read_text(encoding="utf-8"))
     known = {*schema["properties"]["provider"]["properties"], "key_pair"}
     for key in config["provider"]:
@@ -100,7 +100,7 @@ def check_provider(config: dict[str, Any]) -> None:
 
 
 def check_instances(config: dict[str, Any]) -> None:
-    """AWS: checks that botocore would send each node_config as a RunInstances call, including enumerations."""
+    """Checks that botocore accepts each AWS node_config as a RunInstances call, including enumerated values."""
     if config["provider"]["type"] != "aws":
         return
     session, validate = (importlib.import_module(f"botocore.{name}") for name in ("session", "validate"))

@@ -1,4 +1,4 @@
-"""Shared by all tests: a clean environment, one thread for torch, temporary folders that are removed."""
+"""Settings and fixtures of all tests: a clean environment, one thread for torch, temporary folders that are removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENOUGH = 8 * 2**30
 
 
 def in_memory() -> bool:
-    """Whether temporary files can be kept in memory. Tests write thousands of files, each synced to disk."""
+    """Whether temporary files fit in memory. On disk they are slow, because tests write and sync thousands of files."""
     limit = Path("/sys/fs/cgroup/memory.max")
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Removes what each test process has created for its session."""
+    """Removes the folders that each test process has created for its session."""
     if "tests.sweeping" in sys.modules:
         sys.modules["tests.sweeping"].forget()
 

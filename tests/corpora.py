@@ -1,4 +1,4 @@
-"""Texts and sentences for tests; small parallel corpora, written as files."""
+"""Texts, sentences and small parallel corpora for tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_corpus(
     test: list[tuple[str, str]] | None = None,
     suffixes: tuple[str, str] = ("xx", "yy"),
 ) -> Path:
-    """Writes six files; by default `PAIRS`, repeated six times for the training part."""
+    """Writes the six files of a corpus, by default from `PAIRS`. The training part repeats its pairs six times."""
     folder.mkdir(parents=True, exist_ok=True)
     for stem, pairs in (("train", train or PAIRS * 6), ("valid", valid or PAIRS), ("test", test or PAIRS)):
         for side, suffix in enumerate(suffixes):

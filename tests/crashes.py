@@ -1,6 +1,6 @@
 """Kill -9 at any line: runs code in forked processes and kills each one a bit later than the previous one.
 
-A kill only leaves files behind. So of consecutive lines that leave the same files, only the first is tested.
+Only files survive a kill. So if consecutive lines leave the same files, only the first of them is tested.
 """
 
 import os
@@ -17,10 +17,10 @@ from mvae.storage.place import AnyPlace
 def killed_at_any_line(
     action: Callable[[], object], in_files: tuple[str, ...], before_each: Callable[[], None], below: AnyPlace
 ) -> Iterator[int]:
-    """Yields after each death of a process that ran `action` until its n-th change of the files below a folder.
+    """Kills processes that run `action`, each one file change later than the previous one; yields after each death.
 
-    The process dies before the first line after that change; n = 1 is the very first line. The last yield follows a run
-    that was not killed. An error in the child process is an assertion error here.
+    A process dies before the first line after its last change below the folder. The first process dies before its very
+    first line. The last yield follows a run that was not killed. An error in a child process fails the test.
 
     Args:
         action: the code to be killed.
@@ -37,7 +37,7 @@ def killed_at_any_line(
         _, status = os.waitpid(pid, 0)
         yield number
         if os.WIFEXITED(status):
-            assert os.WEXITSTATUS(status) == 0, f"the action itself failed when it was to die at change {number}"
+            assert os.WEXITSTATUS(status) == 0, f"the action itself failed before it could be killed at change {number}"
             return
         assert os.WTERMSIG(status) == signal.SIGKILL
 

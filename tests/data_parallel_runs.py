@@ -35,7 +35,7 @@ from tests.small_models import PHOTO, shortened
 
 STEPS = 50
 ELASTIC = {"fewest_workers": 1, "workers": 3}
-"""Lets one, two or three workers train the same trial."""
+"""Fields of a trial that one, two or three workers may train."""
 PHOTOS = (PHOTO, Modality("attributes", Kind.ATTRIBUTES, (3,), attributes=("a", "b", "c")))
 
 
@@ -83,7 +83,7 @@ def long_trial() -> Trial:
 
 
 def unbroken(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
-    """Trains for three epochs, saved after each one in the background."""
+    """Trains for three epochs and saves each one in the background."""
     checkpoints = Checkpoints(folder, "one")
     return numbers(
         train(long_trial(), digits(cache, 100), checkpoints, workers=workers, checkpoint_every=0, background=True)
@@ -104,7 +104,7 @@ def killed(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
 
 
 def resumed(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
-    """Resumes the killed training. Only the first worker sees its checkpoint."""
+    """Resumes the killed training. Only the first worker sees the checkpoint."""
     seen = folder if workers.first else folder.with_name("elsewhere")
     return numbers(train(long_trial(), digits(cache, 100), Checkpoints(seen, "two"), workers=workers))
 
@@ -145,7 +145,7 @@ def without_dropout(model: nn.Module) -> nn.Module:
 
 def normalised_step(workers: Workers, *, shared: bool, dtype: torch.dtype) -> dict[str, Any]:
     """Loss, gradients and running statistics of DCGAN steps; the last step has a single row."""
-    data = photos(10)  # 9 of them keep a value, the last one only its image
+    data = photos(10)  # 9 photos keep a value; the last of these keeps only its image
     dropping: dict[str, Any] = {"pairing": "proportional", "keep_probability": 0.7, "seed": 4}
     trial = Trial.create(dataset="celeba", model="mvae", latents=5, batch_size=8, epochs=1, **dropping)
     torch.manual_seed(0)
@@ -171,7 +171,7 @@ def normalised_step(workers: Workers, *, shared: bool, dtype: torch.dtype) -> di
 
 
 def normalised(_folder: Path, _cache: Path, workers: Workers) -> dict[str, Any]:
-    """Takes steps with statistics shared by all workers, and with each worker's own."""
+    """Takes steps, once with statistics shared by all workers, once with separate statistics for each worker."""
     ways = {"shared": True, "apart": False}
     told: dict[str, Any] = {
         name: normalised_step(workers, shared=shared, dtype=torch.float64) for name, shared in ways.items()
@@ -205,7 +205,7 @@ PLANS: dict[str, list[tuple[int, dict[str, Scene]]]] = {
 
 
 def folder_of(scene: str) -> str:
-    """Folder of a scene's checkpoints; the resumed scene uses that of the killed one."""
+    """Folder of a scene's checkpoints. The resumed scene uses the killed scene's folder."""
     return "killed" if scene == "resumed_2" else scene
 
 

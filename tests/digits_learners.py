@@ -1,4 +1,4 @@
-"""Learners of every arm on the digits, and the examples that each of their batches takes."""
+"""Learners of every arm on the digits, and the examples in each batch."""
 
 from __future__ import annotations
 

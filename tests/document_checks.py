@@ -23,7 +23,7 @@ WITH_UNIT = re.compile(r"(?<![\w.,/-])\d[\d,]*\s(?:s|ms|min|minutes?|hours?|h|na
 
 
 def copied(root: Path) -> Path:
-    """Copies everything that `make report` reads and writes."""
+    """Copies all files that `make report` reads and writes."""
     root.mkdir(exist_ok=True)
     shutil.copy(REPOSITORY / "README.md", root)
     shutil.copytree(REPOSITORY / "docs", root / "docs")
@@ -49,7 +49,7 @@ class Block:
 
 
 def outside(text: str) -> str:
-    """The text without what its spans hold; line numbers stay."""
+    """The text with its spans emptied; line numbers stay the same."""
     return SPAN.sub(lambda span: "\n" * span.group().count("\n"), text)
 
 

@@ -1,8 +1,8 @@
 """Checks of cluster/kuberay.yaml and its image; each raises Wrong.
 
 The RayJob is checked against KubeRay's own definition if that file is next to the repository. The definition also
-describes pods, services and volume claims, so the other parts are checked against pieces of it. Kubernetes drops or
-rejects fields that a definition does not name, but a JSON schema accepts them; these checks find them.
+describes pods, services and volume claims, so its pieces check the other parts. A JSON schema accepts fields that it
+does not name, but Kubernetes drops or rejects them. These checks find such fields.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def pods(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check_kubernetes_header(text: str) -> None:
-    """Checks that the three commands come first, the others name existing parts, and docker builds the pods' image."""
+    """Checks that the three commands come first, all commands name existing parts, and docker builds the pods'
+    image."""
     check_header(text, ["kubectl apply", "kubectl wait", "kubectl delete"])
     parts = list(yaml.safe_load_all(text))
     named = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in parts}
@@ -130,7 +131,7 @@ def check_kubernetes_header(text: str) -> None:
 
 
 def check_image(dockerfile: str) -> None:
-    """Checks that the image has the project, and the Ray and Python versions that it requires."""
+    """Checks that the image has the project, and the Ray and Python versions that the project requires."""
     lines = [line.split() for line in dockerfile.splitlines() if line and not line.startswith("#")]
     if [line[0] for line in lines] != ["FROM", "COPY", "RUN"]:
         raise Wrong(f"not FROM, COPY and RUN: {[line[0] for line in lines]}")
@@ -171,7 +172,7 @@ def closed(schema: Any) -> Any:
 
 
 def check_definition(text: str) -> None:
-    """Checks the RayJob with its definition, and pods, claims and services with the pieces of it that describe them."""
+    """Checks the RayJob against its definition; checks pods, claims and services against pieces of the definition."""
     spec = definition()["properties"]["spec"]["properties"]
     head = spec["rayClusterSpec"]["properties"]["headGroupSpec"]["properties"]
     pod = head["template"]

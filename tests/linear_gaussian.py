@@ -31,7 +31,7 @@ class LinearGaussian(Multimodal):
         self.inflation = inflation
         draw = torch.Generator().manual_seed(0)
         of_first = 2 + 2 * torch.rand(LATENTS, generator=draw, dtype=torch.float64)
-        precisions = (of_first, 0.35 * (1 + of_first))  # joint: 1.35 times that of p(z|x1), at most 1.5
+        precisions = (of_first, 0.35 * (1 + of_first))  # joint precision: 1.35 to 1.5 times that of p(z|x1)
         for m, (width, deviation, precision) in enumerate(zip(WIDTHS, DEVIATIONS, precisions, strict=True)):
             square = torch.randn(width, width, generator=draw, dtype=torch.float64)
             columns = torch.linalg.qr(square).Q[:, :LATENTS]

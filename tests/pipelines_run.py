@@ -67,7 +67,7 @@ def measures_of(cells: Iterable[Cell]) -> tuple[Measure, ...]:
 
 
 def assert_as_computed_alone(here: Place, cells: tuple[Cell, ...], root: Path | None, tmp_path: Path) -> None:
-    """Asserts that every result equals, bit for bit, that of a single undisturbed process."""
+    """Asserts that every result equals, bit for bit, the result of a single undisturbed process."""
     data = load(cells[0].trial.dataset, root, here.cache)
     for key, those in by_key(cells, data.fingerprint).items():
         trained = train(those[0].trial, data, Checkpoints(tmp_path / key, "alone"))

@@ -59,7 +59,7 @@ class PlainBatchNorm(nn.Module):
 def plain_twin(model: Multimodal) -> Multimodal:
     """Copies a model, with plain normalisation and separate networks for single attributes.
 
-    Parameters keep their names in the model, except those of single attributes: see `named_as_in`.
+    Parameters keep the names that they have in the model, except for single attributes: see `named_as_in`.
     """
     twin = copy.deepcopy(model)
     for parent in list(twin.modules()):
@@ -143,7 +143,7 @@ def plain_negative_elbo(
 
     Args:
         twin: from `plain_twin`; its running statistics are updated.
-        examples: one tensor [R, ...] per modality; any value in rows that lack it.
+        examples: one tensor [R, ...] per modality; rows without the modality may hold any value.
         present: boolean [R, M]. terms: boolean [T, M]. active: boolean [T, R].
         noise: [T, R, D], or [1, R, D] shared by all terms.
         dropout_seed: seed of each modality's single dropout mask, which all terms share.
@@ -180,7 +180,7 @@ def plain_negative_elbo(
 def _encode_all_that_have_it(
     twin: Multimodal, m: int, values: Tensor, has: np.ndarray
 ) -> dict[int, tuple[Tensor, Tensor]]:
-    """Mean and clamped spread for each row that has modality m, from one pass over all of them."""
+    """Mean and clamped spread of each row's expert m, from one pass over all rows that have modality m."""
     rows = np.flatnonzero(has).tolist()
     mean, spread = twin.encoders[m](values[rows]).chunk(2, -1)
     return {row: (mean[i], spread[i].clamp(-15, 15)) for i, row in enumerate(rows)}
@@ -219,7 +219,7 @@ def plain_text_log_probability(decoder: TextDecoder, z: Tensor, text: list[int])
     total, before = torch.zeros((), dtype=z.dtype), start
     for position, token in enumerate(text):
         if position == len(text) - 1:
-            return total if token == stop else total - torch.inf  # only a stop fits
+            return total if token == stop else total - torch.inf  # the last position allows only a stop
         x = torch.cat([F.silu(decoder.embedding.weight[before]), z])
         for layer in range(2):
             x = states[layer] = _gru_cell(decoder.gru, layer, x, states[layer])

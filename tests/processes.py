@@ -1,4 +1,4 @@
-"""Finds the descendants of a process, tells whether processes still run, and kills exactly one."""
+"""Finds the descendants of a process, checks whether processes still run, and kills exactly one."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ LABEL = Modality("label", Kind.LABEL, (), classes=4)
 COLOUR = Modality("colour", Kind.LABEL, (), classes=3)
 PHOTO = Modality("image", Kind.IMAGE, (3, 64, 64))
 SEVERAL = Modality("attributes", Kind.ATTRIBUTES, (18,), attributes=tuple("abcdefghijklmnopqr"))
-"""Together with `PHOTO`, the modalities of CelebA."""
+"""CelebA's second modality; `PHOTO` is its first."""
 
 LATENTS = 3
 WIDTH = 7
 
 
 class ConvolutionalDecoder(nn.Module):
-    """Decoder to [n, 2, 2, 3] through a convolution, optionally with batch normalisation of images."""
+    """Decodes to [n, 2, 2, 3] through a convolution, optionally with batch normalisation of images."""
 
     def __init__(self, *, normalised: bool) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ TINY_19 = Source(
     examples=lambda _root: 70,
     convert=lambda _root: {},
 )
-"""A made-up data set of 19 modalities; a test that creates a trial on it first adds it to `mvae.data.DATASETS`."""
+"""A made-up data set of 19 modalities. A test that creates a trial on it must add it to `mvae.data.DATASETS`."""
 
 
 def tiny_19(n: int = 70) -> Dataset:

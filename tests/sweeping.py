@@ -1,4 +1,4 @@
-"""Real sweeps for tests: runs the pipeline in its own process, kills or stops it, and inspects what it left.
+"""Real sweeps for tests: runs the pipeline in its own process, kills or stops it, and inspects the files it left.
 
 A `Place` gives a sweep its own home directory, temporary folder, storage and cache. Tests signal only processes that
 were started here. They find these processes from the driver downwards, and identify each by id and start time.
@@ -48,7 +48,7 @@ SWEEP = (
 """Six trials that take a few seconds together. Every epoch ends with a checkpoint (`Place.command`)."""
 
 ONE_AT_A_TIME = ("--max-concurrent", "1")
-"""For tests that do not depend on concurrency: every further trial process imports torch and Ray again."""
+"""One trial process, for tests without concurrency. Each further process would import torch and Ray again."""
 
 IMPATIENT = """
 import runpy, sys
@@ -57,14 +57,14 @@ sweeps.driver.PATIENTLY = 5.0
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""Runs a pipeline that waits five seconds, not a minute, at the end for an unwritable MLflow."""
+"""Runs a pipeline that waits five seconds instead of a minute for an unwritable MLflow at the end."""
 
 LIMIT = 600.0
 """Seconds that a wait may take on a slow and busy machine before the test fails."""
 
 SHORT = 9
-"""Longest path, in characters, of a temporary folder in which `place` can make a folder that is short enough for
-`sweeps.store.scratch.temporary`."""
+"""Largest number of characters in a temporary folder's path. In longer ones, the folders that `place` makes would be
+too long for `sweeps.store.scratch.temporary`."""
 
 
 def digits_job(store: Store, cache: Path, **fields: Any) -> Job:
@@ -95,11 +95,11 @@ class Ended:
     """A driver that has ended."""
 
     code: int
-    """Exit code, or minus the number of the signal that killed it."""
+    """Exit code, or the negative number of the signal that killed the driver."""
     out: str
     err: str
     seconds: float
-    """Seconds from the signal, or from the start without a signal, to the end."""
+    """Seconds to the end, from the signal if one was sent, otherwise from the start."""
 
 
 @dataclass
@@ -311,7 +311,7 @@ def place(storage: Path | None = None, *, begun: bool = False) -> Iterator[Place
 
 @dataclass(frozen=True)
 class Unbroken:
-    """The undisturbed sweep that all others are compared with."""
+    """The undisturbed sweep, with which other sweeps are compared."""
 
     place: Place
     ended: Ended
@@ -324,14 +324,14 @@ def _unbroken() -> tuple[Unbroken, Any]:
     context = place()
     made = context.__enter__()
     driver = made.start(*SWEEP)
-    driver.until(lambda: any(made.temporary.glob("mvae-ray-*")), "Ray wrote into the folder that is looked at")
+    driver.until(lambda: any(made.temporary.glob("mvae-ray-*")), "Ray had written into the watched folder")
     ended = driver.ended()
     return Unbroken(made, ended, made.leftovers()), context
 
 
 @pytest.fixture(scope="session")
 def unbroken() -> Iterator[Unbroken]:
-    """Made once per session; each module that imports this fixture has its own instance."""
+    """Yields the undisturbed sweep, which runs once per session although each importing module has its own fixture."""
     made, context = _unbroken()
     yield made
     context.__exit__(None, None, None)
@@ -339,7 +339,7 @@ def unbroken() -> Iterator[Unbroken]:
 
 
 def forget() -> None:
-    """Removes the place that was made once for all others."""
+    """Removes the place whose files new places copy."""
     if _begun.cache_info().currsize:
         shutil.rmtree(_begun().root, ignore_errors=True)
         _begun.cache_clear()

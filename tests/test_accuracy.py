@@ -26,7 +26,7 @@ def digits(cache: Path) -> Dataset:
 
 
 class Oracle(nn.Module):
-    """Knows each image's label, and predicts it for a chosen share of a split's images."""
+    """Predicts the true label for a chosen share of a split's images."""
 
     def __init__(self, data: Dataset, right: int) -> None:
         super().__init__()

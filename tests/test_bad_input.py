@@ -116,7 +116,7 @@ BAD = [
         "--storage /proc/mvae cannot be written (No such file or directory): choose another folder",
     ),
     ("--storage s3://bucket/runs", "--storage s3://bucket/runs cannot hold MLflow's database: set --tracking-uri (or"),
-    ("--storage ftp://host/runs", "--storage ftp://host/runs: pyarrow cannot open it"),
+    ("--storage ftp://host/runs", "--storage ftp://host/runs: pyarrow cannot open the URI"),
     ("--name a/b", "--name a/b: use only letters, digits, '_', '.' and '-', and start with a letter or digit"),
     ("--name mlruns", "--name 'mlruns' is not a valid name"),
     ("--tracking-uri foo://bar", "--tracking-uri foo://bar is not a URI that MLflow supports: write http://HOST:PORT"),

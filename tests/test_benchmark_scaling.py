@@ -1,4 +1,4 @@
-"""The benchmark of two workers against one: both train, and its table shows the measurements."""
+"""The benchmark of two workers against one worker: both sides train, and the table shows the measurements."""
 
 from __future__ import annotations
 

@@ -77,7 +77,8 @@ def test_the_training_benchmark_counts_the_operations_of_a_step() -> None:
     line = training_benchmark.compare("MNIST (MLP)", "mnist", "mlp", steps=1, blocks=3, examples=200)
     image_encoder, label_encoder = 784 * 512 + 512 * 512 + 512 * 128, 512 * 512 + 512 * 128
     image_decoder, label_decoder = 64 * 512 + 512 * 512 + 512 * 784, 64 * 512 + 512 * 512 + 512 * 10
-    # Forward, and two products backward except for the gradient of the pixels; ten labels are encoded, not a hundred.
+    # One product forward and two backward, except for the gradient of the pixels. Ten labels are encoded, not a
+    # hundred.
     rows = 3 * (100 * image_encoder + 10 * label_encoder + 200 * image_decoder + 200 * label_decoder) - 100 * 784 * 512
     assert line.gflop == pytest.approx(2 * rows / 1e9, rel=0.01)
     assert line.of_peak.median > 0
@@ -185,7 +186,7 @@ def test_the_gpu_command_needs_few_packages_resumes_and_its_cells_become_results
 
 @pytest.fixture
 def written_by_a_sweep(tmp_path: Path, cache: Path) -> dict[str, Any]:
-    """Provenance of a result as a sweep's worker writes it."""
+    """Provenance that a sweep's worker writes into a result."""
     store = Store.open(tmp_path / "sweep", "main", create=True)
     job = replace(digits_job(store, cache), git=git_sha())
     run_job(job, lambda _: None)

@@ -90,7 +90,7 @@ def grey_of(dataset: Dataset) -> np.ndarray:
 
 
 def bits_by_a_plain_loop(image: np.ndarray, seed: int, epoch: int, example: int) -> np.ndarray:
-    """Compares, pixel by pixel, 16 random bits of the example's part of the epoch's stream with its grey value."""
+    """Compares 16 random bits per pixel, from the example's part of the epoch's stream, with the grey value."""
     stream = np.random.Philox(key=derive(seed, "binarisation", epoch))
     stream.advance(example * image.size // 16)
     words = [int(word) for word in stream.random_raw(image.size // 4)]
@@ -145,7 +145,7 @@ def test_the_mean_of_the_bits_over_many_epochs_is_the_grey_value() -> None:
     assert np.all(np.abs(np.ravel(mean) - p) <= 4 * error + 1e-4 * (error > 0))
 
 
-# Where they come from
+# Where the bits come from
 
 
 def test_storing_grey_values_changes_neither_the_fixed_bits_nor_the_fingerprint(
@@ -190,11 +190,11 @@ def test_grey_values_of_other_examples_are_refused(
         data.load("binary_mnist", tiny_root, own_cache, grey=True)
 
 
-# What the arms see
+# Bits that the arms see
 
 
 def each_of(dataset: Dataset, epoch: int) -> dict[bytes, int]:
-    """Training examples by their bits of an epoch, which no two examples share."""
+    """Number of each training example, by its bits in an epoch. No two examples have equal bits."""
     found = {image.tobytes(): i for i, image in enumerate(redrawn(grey_of(dataset), SEED, epoch))}
     assert len(found) == len(dataset.train)
     return found
@@ -309,7 +309,7 @@ def test_the_nn_reuses_one_draw_of_bits_within_an_epoch(tiny: Dataset) -> None:
     assert [[known[image] for image in as_stored(batch)] for batch in images(learner, 0)] == order
 
 
-# A trial's process, and what MLflow and the probe know of it
+# A trial's process, MLflow and the probe
 
 
 def test_a_job_loads_grey_values_and_its_run_names_the_binarisation(tiny_root: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def epoch(pairing: str, fraction: float, *, number: int = 0, targets: str = "own
 
 
 def padding(made: list[Step]) -> float:
-    """Share of tokens that are padding if each language's rows in a step are as wide as the longest."""
+    """Share of padding among the tokens, if all of a language's rows in a step are as wide as the longest row."""
     real = computed = 0
     for step in made:
         for m in (0, 1):
@@ -119,7 +119,7 @@ def test_at_most_a_fifth_of_the_tokens_that_networks_read_per_epoch_is_padding(
 def test_with_bucketing_every_example_is_still_shown_once_per_epoch(pairing: str, fraction: float) -> None:
     made, plain = epoch(pairing, fraction), epoch(pairing, fraction, bucketed=False)
     assert len(made) == len(plain)
-    if pairing == "reserved":  # its pairs are runs of the sorted paired set, spread over it but not equally frequent
+    if pairing == "reserved":  # here some pairs are shown more often than others
         alone = [[step.index_RM[(step.index_RM >= 0).sum(1) == 1] for step in steps_] for steps_ in (made, plain)]
         for m in (0, 1):
             seen = [Counter(i for rows in each for i in rows[:, m].tolist() if i >= 0) for each in alone]

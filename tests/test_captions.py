@@ -42,7 +42,7 @@ def test_a_k_that_varies_by_column_is_not_in_the_caption() -> None:
 
     assert "; k " not in of(0, 1) + of(1, 4)
     assert "; k 1;" in of(1)
-    assert "; k " not in of(0), "no subsets anywhere are not worth a word"
+    assert "; k " not in of(0), "without subsets the caption must not mention them"
 
 
 def test_the_caption_distinguishes_rows_with_and_without_subsets() -> None:
@@ -161,7 +161,7 @@ def test_the_caption_says_which_of_several_images_and_labels_is_measured() -> No
     ]
     assert [line for line in protocol_lines(cells, None) if "has several" in line] == lines
     assert list(remarks(cells, network_given=False)) == lines
-    assert "has several" not in said(cell("MVAE")), "one image and one label need no word"
+    assert "has several" not in said(cell("MVAE")), "the caption must not name the only image and label"
 
 
 def test_a_demo_that_replaces_a_network_says_so_at_the_start_and_below_the_table() -> None:

@@ -1,4 +1,4 @@
-"""Damaged, missing or changed files of CelebA: an error names each of them, or they make another data set."""
+"""Damaged, missing or changed files of CelebA: an error names the file, or the files make another data set."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_missing_image_is_named_before_anything_is_decoded(root: Path, own_cac
     (root / "celeba" / IMAGES / "000009.jpg").unlink()
     with pytest.raises(
         Refusal,
-        match=r"^2 of the 24 images in list_eval_partition.txt are missing, the first is .*000003.jpg: fetch",
+        match=r"^2 of the 24 images in list_eval_partition.txt are missing \(the first is .*000003.jpg\): fetch",
     ):
         data.load("celeba", root, own_cache)
     assert not own_cache.exists()

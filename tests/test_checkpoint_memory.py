@@ -1,4 +1,4 @@
-"""Checkpoints in memory: a writer that dies before any one change, or whose files another attempt deletes."""
+"""Checkpoints in memory: the writer dies before any one change, or another attempt deletes the writer's files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Mortal(dict[str, tuple[bytes, int]]):
     """A disk whose writer dies before one of its changes."""
 
     left = -1
-    """Changes that the writer may still make; if negative, it never dies."""
+    """Changes that the writer may still make; if negative, the writer never dies."""
 
     def __setitem__(self, key: str, value: tuple[bytes, int]) -> None:
         self._live()
@@ -51,7 +51,7 @@ def saved(checkpoints: Checkpoints, *epochs: int) -> Checkpoint:
 
 
 def killed_before_any_change(folder: Callable[[], Memory], action: Callable[[Memory], object]) -> list[Memory]:
-    """Yields the folder as `action` leaves it if killed before its first change, its second one, ..., and never."""
+    """Yields the folder after `action` was killed before its first change, its second, and so on; finally unkilled."""
     outcomes: list[Memory] = []
     died = True
     while died:

@@ -1,6 +1,6 @@
 """Checks cluster/gpu.yaml with Ray's own AWS code against moto's EC2 and IAM, without network traffic.
 
-The commands of the file's opening comment, to be typed once per account, run first, so they are tested too.
+The file's opening comment has commands to type once per account. They run first, so they are tested too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 from tests.cluster_checks import environment
 from tests.command_checks import REPOSITORY, script_in_header
 
-# Takes 7 s, 4.5 of them for the launch.
+# The module takes 7 s, of which the launch takes 4.5 s.
 boto3 = pytest.importorskip("boto3")
 moto = pytest.importorskip("moto")
 
@@ -199,14 +199,14 @@ def test_the_head_has_the_commands_that_set_up_a_worker(launched: SimpleNamespac
 
 
 def test_no_default_set_up_command_of_ray_remains(launched: SimpleNamespace) -> None:
-    """Ray's AWS defaults install a nightly build."""
+    """Ray's default set-up commands for AWS would install a nightly build."""
     asked = json.dumps([launched.told["setup_commands"], launched.told["ray_start_commands"], launched.mounted])
     assert "ray-wheels" not in asked
     assert "anaconda3" not in asked
 
 
 def test_an_account_without_the_instance_profiles_cannot_launch(launched: SimpleNamespace) -> None:
-    """Without the header's commands moto refuses, as EC2 does."""
+    """Without the header's commands moto refuses to launch, as EC2 does."""
     node = launched.mounted["available_node_types"]["worker"]["node_config"]
     call = {key: value for key, value in node.items() if key != "SubnetIds"}
     call["IamInstanceProfile"] = {"Name": "mvae-wroker"}

@@ -1,4 +1,4 @@
-"""Errors about clusters that cannot run a sweep, and when a trial of several workers is stopped early."""
+"""Clusters that cannot run a sweep are refused, and trials whose workers fail repeatedly are stopped early."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Silent:
 
 @dataclass
 class Loses:
-    """Ray with its queue, machines and jobs replaced: each Train job ends with the next loss in the list."""
+    """Replaces Ray's queue, machines and jobs: each Train job ends with the next loss in the list."""
 
     losses: Iterator[Exception | None]
     machine: Callable[[int], int] = lambda _: 0
-    """Number of lost jobs to the machine that exists then."""
+    """Maps the number of lost jobs to the machine that exists at that time."""
     made: int = 0
 
     def attempt(self, *_: object) -> Exception | None:

@@ -1,4 +1,4 @@
-"""The console: what it prints on terminals and elsewhere, and its estimate of the time left."""
+"""The console: its output on terminals and elsewhere, and its estimate of the time left."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ OF_FILES = {
     "multi_mnist": "9e2b43a93ac6aca37b400f8e96fc0f054202c0ff0b06c3243ebbda4bbd412db8",
     "mnist19": "c15b17c329e6dbb82806f7c49d4404847747e092f9a4a32a6fed28dc14f56123",
 }
-"""Fingerprints from before content was hashed; these data sets keep them."""
+"""Fingerprints that existed before contents were hashed. These data sets keep their fingerprints."""
 
 
 @pytest.fixture

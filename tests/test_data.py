@@ -45,7 +45,8 @@ def no_internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def torchvision_that(write: Callable[[Path, str], object]) -> types.ModuleType:
-    """Replaces torchvision: its data sets call `write(root, folder)`, and fail as if offline if it returns None."""
+    """Replaces torchvision: its data sets call `write(root, folder)`, and fail as if offline if `write` returns
+    None."""
 
     def loader(folder: str) -> object:
         def load(root: str, download: bool) -> None:
@@ -60,7 +61,7 @@ def torchvision_that(write: Callable[[Path, str], object]) -> types.ModuleType:
     return module
 
 
-# What is stored
+# Stored values
 
 
 def test_the_digits_are_scikit_learns_1797_images_in_three_disjoint_splits(cache: Path) -> None:
@@ -289,7 +290,7 @@ def test_an_error_names_a_file_that_is_no_gzip(tmp_path: Path, own_cache: Path) 
         with pytest.raises(Refusal, match=message) as refused:
             data.load("mnist", tmp_path / "root", own_cache)
         assert "\n" not in str(refused.value)
-    (raw / name).write_bytes(packed)  # compressed, but named as if it were not
+    (raw / name).write_bytes(packed)  # a compressed file with the name of an uncompressed file
     with pytest.raises(Refusal, match=rf"{name} is not an idx file of bytes: fetch it again"):
         data.load("mnist", tmp_path / "root", own_cache)
 

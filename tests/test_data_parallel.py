@@ -1,4 +1,4 @@
-"""Workers that share each step, in real processes: same numbers as one worker, equal on all, after any kill."""
+"""Worker processes that share each step get the numbers of one worker, equal on all workers and after any kill."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def together(plan: str, folder: Path, cache: Path) -> Ended:
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Ended:
-    """Three workers, then two; of these two the first is killed at the end."""
-    runs.digits(cache, 10)  # converted once, before several processes need it
+    """Runs three workers, then two. The first of the two is killed at the end."""
+    runs.digits(cache, 10)  # converts the data once, before several processes need them
     return together("three, then two", tmp_path_factory.mktemp("together"), cache)
 
 

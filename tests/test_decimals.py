@@ -1,4 +1,4 @@
-"""Plain decimals are those numpy writes, which names of results and messages have held since the first release."""
+"""Plain decimals equal numpy's. Names of results and messages have used numpy's decimals since the first release."""
 
 import numpy as np
 from hypothesis import given

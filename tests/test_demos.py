@@ -1,4 +1,4 @@
-"""Every pipeline's demo stays small: no larger than one that was measured at 5 minutes on 2 cores."""
+"""Every pipeline's demo stays small: no larger than a demo that took 5 minutes on 2 cores."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ print(json.dumps([numbers_of(Path(root), Path(cache), *json.loads(trial)) for tr
 """Runs the trials named by its arguments, one after the other."""
 
 Numbers = list[Any]
-"""Final metrics, then those of every epoch; stored as JSON, which keeps every bit of a float."""
+"""Final metrics, then the metrics of every epoch. They are stored as JSON, which keeps every bit of a float."""
 
 
 def numbers_of(root: Path, cache: Path, model: str, seed: int) -> Numbers:
@@ -72,7 +72,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, Nu
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory, cache: Path, alone: object) -> tuple[list[Numbers], list[Numbers]]:
-    """Two concurrent processes: the same trials in opposite orders, with one and with two OpenMP threads."""
+    """Two concurrent processes run the same trials in opposite orders, one with one OpenMP thread and one with two."""
     root = tmp_path_factory.mktemp("pair")
     trials = [(model, 0) for model in MODELS]
     one = process(root / "one", cache, 1, *trials)

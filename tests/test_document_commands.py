@@ -22,7 +22,7 @@ COMMANDS = {
     for block in split(page.read_text(encoding="utf-8"))[1]
     for line, command in block.commands
 }
-"""Each command once, with one of its places."""
+"""Each command once, with one place where it occurs."""
 
 
 def test_commands_are_found_in_the_readme_and_in_the_pages() -> None:
@@ -68,7 +68,7 @@ def test_a_command_that_would_not_run_is_found(
 
 @cache
 def _flags() -> set[str]:
-    """Every option of a pipeline, and those of other commands that the text names."""
+    """Every option of a pipeline, and the other commands' options that the text names."""
     found = {"--help", "--help-all", "--out", "--check", "--names", "--sweeps", "--extra-index-url"}
     return found | {option for option, _, _ in option_rows()} | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
 

@@ -1,4 +1,4 @@
-"""docs/results/: committed numbers, what is taken from a storage, and what is noted by hand."""
+"""docs/results/: committed numbers, numbers taken from a storage, and numbers noted by hand."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_committed_number_names_its_commit() -> None:
 
 
 def _result(accuracy: float = 0.75, **fields: Any) -> Result:
-    """A result as a storage has it."""
+    """A result with the contents of a storage's result."""
     trial, data = Trial.create(dataset="digits", model="nn", **fields), fingerprint("digits")
     made = {"data": data, "git": "f" * 40, "versions": {"torch": "2.14.1"}, "device": "cpu", "seconds": 12.34}
     history: list[Record] = [

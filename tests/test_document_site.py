@@ -41,7 +41,7 @@ def _anchors(text: str) -> set[str]:
 
 
 def _site(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    """Builds the site like `make docs`. Without --quiet, because --quiet would hide warnings."""
+    """Builds the site like `make docs`, but without --quiet, which would hide warnings."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, encoding="utf-8", timeout=120)

@@ -65,7 +65,7 @@ def test_a_measured_number_typed_by_hand_is_found(text: str, found: list[str]) -
 
 
 def _change(checkout: Path, model: str, share: float, epochs: int | None, to: float) -> str:
-    """Changes one seed's accuracy in a checkout; returns the old mean and spread of its cell as shown."""
+    """Changes one seed's accuracy in a checkout; returns the cell's old mean and spread as the pages show them."""
     path = checkout / "docs" / "results" / "weak_supervision-fashion_mnist.csv"
     before = read(path)
     keys = [
@@ -96,7 +96,7 @@ def test_changing_a_committed_number_changes_tables_text_and_pictures(checkout: 
 def test_a_sentence_that_the_numbers_contradict_is_refused(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _change(checkout, "nn", 0.1, 100, to=0.5)
     assert main([], Sources(checkout)) == 2
-    assert "near the paper at 1 % and 10 %, and the numbers do not" in capsys.readouterr().err
+    assert "near the paper at 1 % and 10 %, but the numbers do not" in capsys.readouterr().err
 
 
 def test_a_claim_that_holds_is_accepted() -> None:

@@ -1,4 +1,4 @@
-"""How a sweep ends: by signals, without a reader of its output, and after losing Ray's head. Runs without Ray."""
+"""A sweep ends by signals, without a reader of its output, or after losing Ray's head. Runs without Ray."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ GONE = "Standard output was closed; the sweep continues without it\n"
 
 
 def signals(*numbers: signal.Signals) -> Callable[..., None]:
-    """Replaces the engine's run_jobs: the first signal comes while trials run, the others while it stops them.
+    """Replaces the engine's run_jobs. The first signal comes while trials run, the others while the trials are stopped.
 
     Between two signals all threads have time to react, as between two key presses of a person.
     """

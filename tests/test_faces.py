@@ -33,7 +33,7 @@ HAIR = ("Bald", "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 
 @pytest.fixture(autouse=True)
 def _named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registers data sets of 60 faces under the names of those of 12,000."""
+    """Registers data sets of 60 faces under the names of the data sets of 12,000."""
     for name, separate in (("faces", False), ("faces19", True)):
         monkeypatch.setitem(data.DATASETS, name, describe(name, separate=separate, count=60))
     monkeypatch.setitem(data.DATASETS, "celeba", CELEBA)
@@ -80,7 +80,7 @@ def test_a_face_depends_only_on_seed_and_number(pixels: np.ndarray) -> None:
 
 @pytest.fixture(scope="session")
 def scores(pixels: np.ndarray) -> np.ndarray:
-    """Scores [N, 18] of all faces from ridge regression on 32x32 pixels, fitted to three quarters of them."""
+    """Scores [N, 18] of all faces from ridge regression on 32x32 pixels, fitted to three quarters of the faces."""
     small = pixels.reshape(MANY, 3, 32, 2, 32, 2).mean(axis=(3, 5)).reshape(MANY, -1) / 255
     truth = faces.attributes(SEED, MANY).astype(float)
     inputs = small - small[:FITTED].mean(axis=0)
@@ -108,7 +108,7 @@ def test_pale_skin_blond_hair_and_an_open_mouth_are_drawn_in_the_right_places(
         among = np.ones(MANY, bool) if condition is None else condition
         return pixels[among & holds].astype(float), pixels[among & ~holds].astype(float)
 
-    # Rows and columns of 64x64: a pixel of 178x218 times 0.36, minus the 7 rows that are cut off.
+    # Pixels of 64x64 pictures. A place in 178x218 is multiplied by 0.36, and 7 rows are cut off at the top.
     pale, tanned = group("Pale_Skin", ~has["Rosy_Cheeks"][:MANY])
     assert pale[:, :, 38, 32].mean() > tanned[:, :, 38, 32].mean() + 50  # between nose and eyes
     blond, other = group("Blond_Hair", ~has["Bald"][:MANY] & ~has["Wearing_Hat"][:MANY])

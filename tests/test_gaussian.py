@@ -26,7 +26,7 @@ from mvae.models.gaussian import (
 # R rows, M experts, T products, D dimensions
 
 PRECISIONS = {torch.float32: 2e-6, torch.float64: 1e-13}
-"""Largest relative error in each number format."""
+"""Largest allowed relative error in each number format."""
 
 WILD = (torch.nan, torch.inf, -torch.inf)
 

@@ -1,4 +1,4 @@
-"""Pictures keep their meaning when read: depth, transparency, rotation, inks, palettes; others are refused by name."""
+"""Pictures are read with correct depth, transparency, rotation, inks and palettes. A refusal names the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JMVAE: sizes of its networks, its objective against explicit formulas, and what it can infer."""
+"""JMVAE: sizes of its networks, its objective against explicit formulas, and its posteriors."""
 
 from __future__ import annotations
 

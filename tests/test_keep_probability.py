@@ -30,7 +30,7 @@ from tests.small_training import assert_identical
 
 FINGERPRINT = "0123456789abcdef" * 4
 P = 0.1
-"""With p = 0.1, some of 70 examples of 19 values lose all of them."""
+"""With p = 0.1, some of 70 examples lose all their 19 values."""
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ class FollowedSplit:
 
 
 def followed(trial: Trial, data: Dataset, epoch: int) -> Iterator[tuple[ElboBatch, np.ndarray]]:
-    """Each batch of an epoch, with the example from which each row takes each modality, int64 [R, M]; -1 for none."""
+    """Yields each batch of an epoch, and the example of each row's modalities, int64 [R, M]; -1 where missing."""
     watched, split = learner(trial, data), FollowedSplit(data.train.values)
     watched.split = split  # type: ignore[assignment]
     for batch in watched.batches(epoch):
@@ -161,7 +161,7 @@ def test_every_epoch_shows_exactly_the_kept_values_once_each(p: float, model: st
 
 
 def _assert_plan_fits(batch: ElboBatch, rows: np.ndarray) -> None:
-    """Asserts that no term conditions on a modality that its row lacks, or reconstructs it."""
+    """Asserts that no term conditions on, or reconstructs, a modality that its row lacks."""
     plan = batch.plan
     terms = plan.members.shape[1]
     assert not (plan.members.numpy() & (rows < 0)[:, None]).any()

@@ -1,6 +1,6 @@
 """Kills and stops a real sweep in every way: the same command must end as if nothing had happened.
 
-Every sweep runs in its own process (tests/sweeping.py) and is compared with an undisturbed one.
+Every sweep runs in its own process (tests/sweeping.py) and is compared with an undisturbed sweep.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["unbroken"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 OURS = re.compile(r"Weak supervision on digits: |\s*\d+%  \d/\d trials|\[\d/\d\] |Starting Ray|previous run")
-"""Lines that a sweep says before its table."""
+"""Lines that a sweep prints before its table."""
 
 
 def covered(here: Place) -> int:
@@ -48,7 +48,7 @@ def covered(here: Place) -> int:
 
 
 def assert_as_unbroken(here: Place, unbroken: Unbroken, trials: int = 6) -> None:
-    """Asserts that table and MLflow equal those of the undisturbed sweep, or of the given number of its trials."""
+    """Asserts that table and MLflow equal the undisturbed sweep's, or equal a given number of its trials."""
     assert here.numbers().items() <= unbroken.place.numbers().items() and len(here.results()) == trials
     assert mlflow_differs(here) == []
     assert len(here.parents()) == 1
@@ -76,7 +76,7 @@ def test_an_unbroken_sweep_leaves_nothing_in_the_temporary_folder_or_in_the_home
 
 @dataclass
 class Killed:
-    """A sweep whose driver was killed several times, and then one of its trial processes."""
+    """A sweep whose driver was killed several times. Then one of its trial processes was killed."""
 
     place: Place
     seen: list[dict[str, tuple[int, bytes]]] = field(default_factory=list)

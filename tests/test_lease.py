@@ -1,4 +1,4 @@
-"""One driver per name: a renewed lease is refused, a dead one has one new owner, and its old owner notices."""
+"""One driver per name: a live lease is refused, a dead lease gets one new owner, and the old owner notices."""
 
 import errno
 import fcntl
@@ -26,9 +26,9 @@ RENEW = 0.1
 DEAD = 0.8
 """Seconds until a lease counts as dead, in tests that wait for it."""
 NEVER = 60.0
-"""Seconds until a lease counts as dead, in tests that must not reach it, even on a slow machine."""
+"""Seconds until a lease counts as dead, in tests that must end earlier, even on a slow machine."""
 SOON = 20.0
-"""Far below NEVER: shorter times mean that nothing waited for a dead lease."""
+"""Seconds, far below NEVER. If a test is faster, nothing waited for a lease to die."""
 
 
 class Said(list[str]):
@@ -144,7 +144,7 @@ def test_without_locks_a_second_driver_is_refused_and_one_of_two_simultaneous_on
     with Lease(tmp_path, said, RENEW, NEVER, settle=0.0) as mine:
         threading.Timer(
             0.3, from_another_host, (tmp_path,)
-        ).start()  # the rival has looked before this, and writes after it
+        ).start()  # the rival checked the lease earlier, and writes its own now
         assert mine.lost.wait(SOON)
     (tmp_path / "lease.json").unlink()
     threading.Timer(0.1, from_another_host, (tmp_path,)).start()

@@ -1,4 +1,4 @@
-"""Likelihoods compared with torch.distributions, and their means and samples with each other."""
+"""Likelihoods, their means and their samples agree with torch.distributions and with probabilities."""
 
 from __future__ import annotations
 

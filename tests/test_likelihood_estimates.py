@@ -75,7 +75,7 @@ def test_estimates_agree_with_the_closed_form_within_three_standard_errors(
     truth, found = estimated
     error, standard = (found[f"log_{name}{suffix}"] - truth[name]).abs(), found[f"se_{name}{suffix}"]
     assert (error <= 3 * standard + 1e-9).double().mean() >= 0.97
-    assert 0.5 < float((error / standard).median()) < 0.85  # 0.67 for a normal: no error is reported larger than it is
+    assert 0.5 < float((error / standard).median()) < 0.85  # 0.67 for a normal: standard errors are not too large
 
 
 @pytest.mark.parametrize("name", ["x2", "x2_prior"])
@@ -218,7 +218,7 @@ def test_results_do_not_depend_on_chunks_if_x2_is_two_labels() -> None:
         assert_close(parts[name], values, rtol=0, atol=1e-9)
 
 
-# What has no influence
+# Things without influence
 
 
 def test_each_likelihood_counts_once_for_any_training_weights(split: Split) -> None:
@@ -281,11 +281,11 @@ def test_estimating_changes_neither_the_models_mode_nor_precision_nor_statistics
         assert torch.equal(values, evaluating[name])
 
 
-# Which models have which estimates
+# Estimates that each model has
 
 
 class FakeConditional(nn.Module):
-    """p(x1 | z, x2): a linear function of z, shifted by the class. Like a CVAE it has no other likelihood."""
+    """p(x1 | z, x2): a linear function of z, shifted by the class. Like a CVAE, this model has no other likelihood."""
 
     def __init__(self, inflation: float = 1.0) -> None:
         super().__init__()

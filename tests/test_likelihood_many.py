@@ -52,7 +52,7 @@ def examples(layout: str, n: int = 5) -> Split:
 
 
 def lively(model: nn.Module) -> nn.Module:
-    """Sets running statistics as after training, not as at its start."""
+    """Sets running statistics to values as after some training."""
     for module in model.modules():
         if isinstance(module, TermBatchNorm):
             nn.init.normal_(module.running_mean, std=0.3)

@@ -1,4 +1,4 @@
-"""The pipeline of Tables 1 and 2: its cells, and keys that are measured twice."""
+"""The pipeline of Tables 1 and 2: its cells, and keys that have several measures."""
 
 from __future__ import annotations
 

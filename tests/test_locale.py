@@ -29,7 +29,7 @@ NOT_FILES = {"lzma", "tarfile", "Image", "Store", "browsed", "os"}
 def without_encoding(code: str) -> list[int]:
     """Line numbers of calls that read or write text in the locale's encoding.
 
-    ruff's PLW1514 finds only paths whose type it can infer, one call in eight of ours.
+    ruff's PLW1514 finds only paths whose type it can infer: one in eight of our calls.
     """
     found = []
     for node in ast.walk(ast.parse(code)):

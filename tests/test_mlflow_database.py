@@ -157,7 +157,7 @@ def test_a_database_that_becomes_unusable_is_reported_at_once_without_a_wait_at_
         f"MLflow at {storage.uri} is incomplete; tracking database {path} is from an older MLflow: back"
     )
     assert last.endswith("then run the same command again to fill in what is missing")
-    path.unlink()  # as the line says
+    path.unlink()  # the refusal says so
     shutil.copyfile(empty_database, path)
     again = Storage(path.parent, storage.uri)
     assert again.driver(finished(KEYS[0])).close()

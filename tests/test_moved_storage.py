@@ -1,4 +1,4 @@
-"""A storage that was moved, copied or remounted: MLflow finds its artifacts, and deleted ones are restored."""
+"""A storage that was moved, copied or remounted: MLflow finds its artifacts, and deleted artifacts are restored."""
 
 from __future__ import annotations
 

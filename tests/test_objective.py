@@ -33,7 +33,7 @@ class Scene:
         self.present = random.permutation(np.array(rows))
         self.terms = elbo_terms(modalities, k, random)
         self.active = np.ones((len(self.terms), len(rows)), dtype=bool)
-        if reserved:  # terms of one modality take rows that have only it; other terms take complete rows
+        if reserved:  # a term of one modality takes rows that have only this modality; other terms take complete rows
             size = self.present.sum(1)
             self.active[:] = size == modalities
             self.active[1 : 1 + modalities] = size == 1

@@ -1,8 +1,8 @@
-"""Reads, reports and resumes a storage written by commit 327d2d2: its keys and numbers stay the same.
+"""Reads, reports and resumes a storage written by commit 327d2d2: keys and numbers stay the same.
 
-tests/fixtures/make_storage_327d2d2.py made it with the commands that are typed again here. AS_THEN sets options whose
-defaults have changed. On the fixture's processor, newly computed numbers equal the old ones bit for bit; on others they
-are close.
+tests/fixtures/make_storage_327d2d2.py made the storage. These tests type the same commands again. AS_THEN sets options
+whose defaults have changed. On the fixture's processor, newly computed numbers equal the old ones bit for bit. On other
+processors they are close.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ AS_THEN = {
 ADDED = "train/paired_batches"
 """A per-epoch metric that the old trials do not have."""
 SENTENCES = "translation.py"
-"""Pipeline whose likelihoods have a newer version, so it has results of both versions."""
+"""Pipeline whose likelihoods have a newer version, so the storage gets results of both versions."""
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def store(old: Path) -> Store:
 
 @pytest.fixture(autouse=True)
 def few_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registers the drawn faces with the size in the fixture's plug-in."""
+    """Registers the drawn faces with the number of faces in the fixture's plug-in."""
     monkeypatch.setitem(data.DATASETS, "faces19", faces.describe("faces19", separate=True, count=36))
     monkeypatch.setitem(data.DATASETS, "vision_faces", vision.describe_faces("vision_faces", count=36))
 
@@ -119,7 +119,8 @@ def planned(command: str, store: Store, cache: Path) -> Plan:
 
 
 def lines_of(report: Path) -> Counter[tuple[str, ...]]:
-    """Runs in a report: column, key, measure and value of each. Row names are ignored, because they have changed."""
+    """Counts the runs in a report by column, key, measure and value. Row names are left out, because they have
+    changed."""
     with (report / "runs.csv").open(encoding="utf-8", newline="") as file:
         return Counter(
             tuple(line[name] for name in ("column", "key", "measure", "value")) for line in csv.DictReader(file)
@@ -140,7 +141,7 @@ def on_the_same_processor(storage: Path) -> bool:
 
 
 def assert_close(found: list[dict[str, float]], old: list[dict[str, float]], storage: Path) -> None:
-    """Asserts that metrics are equal on the fixture's processor, and close on others."""
+    """Asserts that metrics are equal on the fixture's processor, and close on other processors."""
     if on_the_same_processor(storage):
         assert found == old
     else:

@@ -1,4 +1,4 @@
-"""The command line: how it parses values, what it refuses in one line, and which settings it ignores."""
+"""The command line: parsed values, values refused in one line, and ignored settings."""
 
 from __future__ import annotations
 

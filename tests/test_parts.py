@@ -25,7 +25,7 @@ F64 = torch.float64
 
 
 class Memory:
-    """Parts in memory, with a list of those requested."""
+    """Parts in memory, with a list of the requested ones."""
 
     def __init__(self, **parts: dict[str, Tensor]) -> None:
         self.parts: dict[str, dict[str, Tensor]] = parts

@@ -1,4 +1,4 @@
-"""Gradients computed in pieces equal those of one pass, for every network, and need little memory for more terms."""
+"""Gradients computed in pieces equal the gradients of one pass, and further terms need little memory."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def peak(model: Multimodal, rows: int, k: int) -> int:
 
 
 def per_term_and_row(model: Multimodal, rows: int, few: int, many: int) -> float:
-    """Growth of the peak with each row of each further term, in numbers of float32 size."""
+    """Growth of the peak for each row of each further term, in float32 numbers."""
     return (peak(model, rows, many) - peak(model, rows, few)) / (many - few) / rows / 4
 
 
@@ -275,4 +275,4 @@ def test_each_further_term_costs_only_a_few_latent_vectors_of_memory_per_row_and
     assert 0 < slope < 12 * LATENTS + 100  # a z for the 10 attributes of a subset, its posterior, and their indices
     assert slope == pytest.approx(per_term_and_row(model, rows, 20, 32), rel=0.05), "memory is not linear in k"
     cut(model, monkeypatch, 10**9)
-    assert per_term_and_row(model, rows, 8, 20) > 30 * slope, "activations of all terms at once are no more than those"
+    assert per_term_and_row(model, rows, 8, 20) > 30 * slope, "all terms at once should need far more memory"

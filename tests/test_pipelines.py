@@ -122,7 +122,7 @@ BAD = {
         ("--objective test/accuracy", "--objective test/accuracy: write a validation metric"),
         (
             "--objective validation/elbo",
-            "--objective validation/elbo: arm mvae on digits does not have it: choose among validation/accuracy",
+            "--objective validation/elbo: arm mvae on digits does not have this metric: choose among validation/",
         ),
         ("--vary seed", "--vary seed: arm mvae on digits can vary only learning_rate, latents"),
         ("--vary latents --latents 9", "--vary latents: another option fixes this setting"),
@@ -188,7 +188,7 @@ class Cut:
     report: set[str]
     """Some of the files in its report."""
     after: int | None = None
-    """Total epochs after which the driver is killed; None: one trial is interrupted after 3 epochs."""
+    """Total epochs after which the driver is killed. With None, one trial is interrupted after 3 epochs."""
 
 
 def write_faces(root: Path) -> None:

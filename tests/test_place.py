@@ -162,7 +162,7 @@ def test_a_checkpoint_is_saved_found_skipped_if_damaged_and_reduced_to_weights_a
         contents = {MODEL: {"weight": torch.full((3,), float(epoch))}, "training.pt": {"step": epoch}}
         saved = checkpoints.save(epoch, contents, [], {"device": "cpu"})
         assert checkpoints.latest() == saved
-        time.sleep(0.002)  # of two checkpoints of one epoch the later one is newer
+        time.sleep(0.002)  # if two checkpoints have the same epoch, the later one is newer
     assert sorted(path.name for path in (root / "key").iterdir()) == ["000002-a", "000003-a", "000003-b"]
     (root / "key" / "000003-b" / MODEL).write_bytes(b"short")
     (root / "key" / "000003-a" / MANIFEST).unlink()

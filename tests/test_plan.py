@@ -1,4 +1,4 @@
-"""The plan: what it reads from a storage folder, and how it shows the remaining work."""
+"""The plan: it reads a storage folder and shows the remaining work."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_a_plug_in_data_set_is_unknown_without_its_plug_in(capfd: pytest.Capture
         (
             'lambda _root: SIZES["train"]',
             "lambda _root: 1300",
-            "1,200 training examples, but examples says 1,300",
+            "1,200 training examples, but `examples` returns 1,300",
         ),
         (
             ".hexdigest()",

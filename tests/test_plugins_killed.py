@@ -1,4 +1,4 @@
-"""A user's own table with plug-ins: killed, resumed, and equal to an unbroken one."""
+"""A user's own table with plug-ins, killed and resumed, equals an unbroken table."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_killed_table_with_plug_ins_resumes_like_any_other(tmp_path: Path) -> 
         driver.until(lambda: here.epochs().get(keys[1], 0) >= 2, "the arm's second epoch")
         texts = [path.read_text(encoding="utf-8") for path in files]
         for path in files:
-            path.unlink()  # new processes get only what the driver sends
+            path.unlink()  # new processes get the content from the driver
         for process in driver.trial_processes():
             kill(process)
         reached = here.epochs()[keys[1]]

@@ -57,7 +57,7 @@ def test_only_one_file_uses_private_names_of_ray() -> None:
 
 
 def test_the_engine_reads_no_attribute_that_starts_with_an_underscore() -> None:
-    """The source does not show whose an attribute is, so this includes attributes of our own."""
+    """The source does not show which object has an attribute, so this includes our own attributes."""
     read = {
         f"{path.name}: {ast.unparse(node)}"
         for path in (PROJECT / "sweeps" / "engine").glob("*.py")

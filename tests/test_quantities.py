@@ -1,4 +1,4 @@
-"""Reports whose columns are different quantities: one measure fills several, and each is judged by its own rule."""
+"""Reports whose columns are different quantities: one measure fills several columns, and each has its own tolerance."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def made(
     """A report of two quantities for arms nn and mvae (any two would do), with one result per key.
 
     Args:
-        spread: what each seed adds to the values, as a share of them.
+        spread: for each seed, the relative change of the values.
     """
     table = likelihood_table(dataset)
     fields = {} if table is None else {name: table.protocol[name] for name in ("epochs", "image_network", "latents")}
@@ -75,7 +75,7 @@ def test_one_result_fills_all_its_columns(tmp_path: Path) -> None:
 
 
 NARROW, BROAD = (-0.0004, 0.0, 0.0004), (-0.01, 0.0, 0.01)
-"""h is 4.303 * sqrt(4/3) = 4.97 of these deviations: 0.2 % and 5 % of the values."""
+"""Relative change for each seed. h is 4.303 * sqrt(4/3) = 4.97 standard deviations: 0.2 % and 5 % of the values."""
 
 
 @pytest.mark.parametrize(

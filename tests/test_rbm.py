@@ -1,4 +1,4 @@
-"""RBM: free energy, gradients and contrastive divergence against the textbook formulas, and that it learns."""
+"""RBM: free energy, gradients and contrastive divergence equal the textbook formulas, and training helps."""
 
 from __future__ import annotations
 

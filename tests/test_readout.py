@@ -113,7 +113,7 @@ def test_another_fraction_of_a_trained_model_is_measured_without_training(
     done(replace(job, measures=(readout(0.1), readout(1))))
     before = {path.name: path.read_bytes() for path in on_disk(store.results.folder).glob("*.json")}
     assert sorted(before) == [f"{job.key}.readout-f0.1-v1.json", f"{job.key}.readout-f1-v1.json"]
-    monkeypatch.setattr(mvae.training.loop, "steps_of", lambda *_: None)  # any training step fails
+    monkeypatch.setattr(mvae.training.loop, "steps_of", lambda *_: None)  # training would now fail
     done(replace(job, measures=(readout(0.05),)))
     after = {path.name: path.read_bytes() for path in on_disk(store.results.folder).glob("*.json")}
     assert after.keys() - before.keys() == {f"{job.key}.readout-f0.05-v1.json"}

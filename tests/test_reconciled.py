@@ -1,4 +1,4 @@
-"""A finished sweep typed again uses MLflow only if something has changed, and then repairs it."""
+"""A finished sweep, typed again, uses MLflow only if something has changed, and then repairs MLflow."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_finished_sweep_typed_again_does_not_import_mlflow(
     sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     links = {key: run.info.run_id for key, run in sweeping.storage.runs().items() if key in KEYS}
-    monkeypatch.setitem(sys.modules, "sweeps.tracking.mirror", None)  # importing it is an error
+    monkeypatch.setitem(sys.modules, "sweeps.tracking.mirror", None)  # importing this package is an error
     before = sweeping.storage.database.read_bytes()
     assert not sweeping.again()
     driver = sweeping.storage.driver(*sweeping.views, sweep=sweeping.sweep)
@@ -304,7 +304,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
         monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
         for made_once in ("_tracking_store", "_model_registry_store", "_artifact_repo"):
             monkeypatch.setattr(handlers, made_once, None)
-        # A server sets both for its process, which is that of the tests here.
+        # A server sets both for its process. Here the server runs in the tests' process.
         monkeypatch.setattr("mlflow.server.handlers.utils.set_tracking_uri", lambda uri: None)
         monkeypatch.setattr("mlflow.server.handlers.registry_utils.set_registry_uri", lambda uri: None)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)

@@ -87,7 +87,7 @@ def test_an_invalid_field_of_a_trial_is_a_refusal() -> None:
 
 
 def plain_value_errors(floor: str) -> dict[str, str]:
-    """Plain ValueErrors raised in a package: path:line to the raising function, as Class.method."""
+    """Functions of a package that raise a plain ValueError, as Class.method, by path:line."""
 
     def raised(node: ast.AST, function: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -117,7 +117,7 @@ def test_mvae_raises_a_plain_value_error_only_for_a_callers_mistake() -> None:
     assert unknown == {}, (
         "raise Refusal for a user's mistake; for a caller's, say in CALLERS_MISTAKES why no user can cause it"
     )
-    assert CALLERS_MISTAKES.keys() - found.values() == set(), "these raise none any more: remove them"
+    assert CALLERS_MISTAKES.keys() - found.values() == set(), "these no longer raise a plain ValueError: remove them"
 
 
 @pytest.mark.parametrize("floor", ["mvae", "sweeps", "pipelines", "benchmarks"])

@@ -17,7 +17,7 @@ A, B, C = ((key * 16, "accuracy-v1") for key in "abc")
 NAME = "weak_supervision-digits"
 
 
-def lies(reports: Path, name: str, *cells: tuple[str, str]) -> None:
+def report_into(reports: Path, name: str, *cells: tuple[str, str]) -> None:
     """Writes a report of these cells into a folder of this name."""
     (reports / name).mkdir(parents=True)
     with (reports / name / "runs.csv").open("w", newline="", encoding="utf-8") as file:
@@ -30,33 +30,33 @@ def digest(*cells: tuple[str, str]) -> str:
 
 def test_the_first_report_and_its_extensions_have_the_plain_name(tmp_path: Path) -> None:
     assert own_name(tmp_path, NAME, [A], "demo") == NAME
-    lies(tmp_path, NAME, A)
+    report_into(tmp_path, NAME, A)
     assert own_name(tmp_path, NAME, [A, B], "demo-seeds-0-1") == NAME
 
 
 def test_a_report_of_other_cells_is_named_after_its_options(tmp_path: Path) -> None:
-    lies(tmp_path, NAME, A, B)
+    report_into(tmp_path, NAME, A, B)
     assert own_name(tmp_path, NAME, [A], "demo-seeds-0") == f"{NAME}--demo-seeds-0"
-    lies(tmp_path, f"{NAME}--demo-seeds-0", A)
+    report_into(tmp_path, f"{NAME}--demo-seeds-0", A)
     assert own_name(tmp_path, NAME, [A], "demo-seeds-0") == f"{NAME}--demo-seeds-0", "the same command finds it again"
 
 
 def test_the_same_options_for_other_cells_overwrite_nothing(tmp_path: Path) -> None:
-    """For example after a change of the data: equal options but other keys."""
-    lies(tmp_path, NAME, A, B)
-    lies(tmp_path, f"{NAME}--demo-seeds-0", A)
+    """For example, a change of the data gives equal options other keys."""
+    report_into(tmp_path, NAME, A, B)
+    report_into(tmp_path, f"{NAME}--demo-seeds-0", A)
     assert own_name(tmp_path, NAME, [C], "demo-seeds-0") == f"{NAME}--demo-seeds-0-{digest(C)}"
 
 
 def test_a_folder_of_an_earlier_version_is_reused(tmp_path: Path) -> None:
-    lies(tmp_path, NAME, A, B)
-    lies(tmp_path, f"{NAME}-{digest(A)}", A)
+    report_into(tmp_path, NAME, A, B)
+    report_into(tmp_path, f"{NAME}-{digest(A)}", A)
     assert own_name(tmp_path, NAME, [A], "demo-seeds-0") == f"{NAME}-{digest(A)}"
     assert own_name(tmp_path, NAME, [B], "demo-seeds-1") == f"{NAME}--demo-seeds-1"
 
 
 def test_a_name_that_is_too_long_ends_in_a_digest(tmp_path: Path) -> None:
-    lies(tmp_path, NAME, A, B)
+    report_into(tmp_path, NAME, A, B)
     names = {own_name(tmp_path, NAME, [cell], "demo-fractions-" + "0.1_" * 100) for cell in (A, B)}
     assert len(names) == 2, "two tables with the same first options"
     for name in names:

@@ -61,7 +61,7 @@ def test_a_result_that_differs_in_one_bit_is_an_error_and_the_first_is_kept(
     results: Results, change: dict[str, float]
 ) -> None:
     results.write(RESULT)
-    with pytest.raises(ResultConflict, match=f"{next(iter(change))} is .* there and .* now"):
+    with pytest.raises(ResultConflict, match=f"{next(iter(change))} is .* in storage and .* now"):
         results.write(replace(RESULT, metrics={**RESULT.metrics, **change}))
     assert repr(results.read(RESULT.key, RESULT.measure)) == repr(RESULT)
 

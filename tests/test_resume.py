@@ -104,7 +104,7 @@ def test_a_finished_trial_is_loaded_and_not_trained(
     trial = small_trial(model)
     first = train(trial, digits, Checkpoints(folder, "first"))
     Checkpoints(folder, "first").keep_final_weights()
-    monkeypatch.setattr(mvae.training.loop, "steps_of", lambda *_: None)  # any training step fails
+    monkeypatch.setattr(mvae.training.loop, "steps_of", lambda *_: None)  # training would now fail
     heard: list[Progress] = []
     again = train(trial, digits, Checkpoints(folder, "second"), heard=heard.append)
     assert_identical(again, first)

@@ -1,4 +1,4 @@
-"""How numbers are printed: ours by their uncertainty, published ones unchanged."""
+"""Printed numbers: our digits depend on the uncertainty, published numbers stay unchanged."""
 
 from __future__ import annotations
 

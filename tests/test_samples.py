@@ -1,4 +1,4 @@
-"""Image grids: what each place shows, and that grids are reproducible."""
+"""Image grids: the contents of each place, and reproducible grids."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def of_attributes(layout: str, n: int = 20) -> tuple[Multimodal, Split]:
 
 
 class Experts(torch.nn.Module):
-    """The expert of a present attribute a is certain of z = a + 1; that of an absent one, of z = -9."""
+    """The expert of attribute a is certain of z = a + 1 if a is present, and of z = -9 if a is absent."""
 
     def forward(self, values: Tensor, only: slice = slice(None)) -> Tensor:
         places = torch.arange(3.0)[only].view(1, -1, 1) + 1

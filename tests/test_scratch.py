@@ -1,4 +1,4 @@
-"""Temporary folders: deleted with their block, or after their process was killed; folders of others are not touched."""
+"""Temporary folders are deleted with their block, or after their process was killed. Other programs' folders stay."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def left_by_a_killed_process() -> None:
 
 
 def owned(here: Path, name: str, **changes: object) -> Path:
-    """A folder as this process makes it, except for the given changes."""
+    """A folder with this process as its owner, except for the given changes."""
     folder = here / name
     folder.mkdir()
     (folder / OWNER).write_text(json.dumps({**asdict(this_process()), **changes}), encoding="utf-8")

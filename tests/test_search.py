@@ -1,4 +1,4 @@
-"""A search's study: which trials it suggests, which ones count, and what it recovers after any loss."""
+"""A search's study: its suggested trials, the trials that count, and its recovery after any loss."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A real search of 20 trials whose driver is killed twice: counted trials, trained trials, and MLflow's contents.
+"""A real search of 20 trials whose driver is killed twice: 20 trials count, none trains twice, and MLflow is complete.
 
-All tests share one search, because it takes most of a minute (tests/sweeping.py says how it runs).
+All tests share one search, because it takes most of a minute. tests/sweeping.py runs it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SEARCH = ("--epochs", "4", "--paired-fraction", "0.2", "--trials", str(TOTAL), "
 
 @dataclass
 class Story:
-    """A search with its kills and its end."""
+    """A search whose driver was killed twice, and the state after each kill and at the end."""
 
     place: Place
     wanted: Search
@@ -128,7 +128,7 @@ def test_a_trial_that_passed_its_rungs_equals_the_same_trial_run_alone(story: St
     done = [one for one in story.known[-1] if one.state is TrialState.DONE]
     broken = {
         key for key, result in story.place.results().items() if len(result.provenance["attempts"]) > 1
-    }  # a trial that was killed and resumed, if there is one
+    }  # prefers a trial that was killed and resumed
     chosen = next((one for one in done if one.key in broken), done[-1])
     with place() as elsewhere:
         store, words = Store.open(elsewhere.storage, "main", create=False), list[Message]()

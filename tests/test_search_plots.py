@@ -1,4 +1,4 @@
-"""Plots of a search: what they mark, how they name it, and that they change no global state."""
+"""Plots of a search: marks and names are right, and drawing changes no global state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ORANGE = "#d55e00"
 
 
 def tried(of: Search) -> list[TriedTrial]:
-    """Three finished trials, the default first, and one pruned; the sampler repeated number 2."""
+    """Three finished trials, of which the first is the default, and a pruned trial; the sampler repeated number 2."""
     trials = [of.default, *(of.default.with_(learning_rate=rate) for rate in RATES[1:])]
     ends = [(TrialState.DONE, 0.7), (TrialState.DONE, 0.9), (TrialState.DONE, 0.8), (TrialState.PRUNED, 0.3)]
     numbers = (0, 1, 3, 4)

@@ -82,7 +82,7 @@ def test_sentences_are_computed_in_groups_with_at_most_a_fifth_of_padding() -> N
     assert sum(read) == 2 * padded(lengths)
     read.clear()
     model.log_prob(0, torch.zeros(12, LATENTS, dtype=torch.float64), text)
-    # rows of maximum width hold one choice less
+    # in rows of maximum width the last token is no choice, so it is not read
     assert padded(lengths) - len(groups[0]) <= sum(read) <= padded(lengths)
     read.clear()
     model.encode(0, text[[0, 6]])

@@ -34,7 +34,7 @@ from tests.corpora import PAIRS, stored, write_corpus
 
 
 def drawn(lengths: list[int], words: int = 9, classes: int = 8) -> Sentences:
-    """Sentences of these lengths with random words from 0 to `words`; 5 of them are known."""
+    """Sentences of these lengths with random words from 0 to `words`; 5 words are known."""
     all_ = np.random.default_rng(0).integers(0, words, sum(lengths)).tolist()
     return stored([[all_.pop() for _ in range(length)] for length in lengths], classes)
 
@@ -173,7 +173,7 @@ def test_the_share_of_unknown_words_is_reported_per_part_and_language(tmp_path: 
     *_, of_test = facts_about("translation", root)
     assert of_test.endswith("share of <unk>: xx 25.0%, yy 40.0%")
     *_, of_test = facts_about("translation", root, 1)
-    assert of_test.endswith("share of <unk>: xx 75.0%, yy 60.0%"), "with one known word in each language"
+    assert of_test.endswith("share of <unk>: xx 75.0%, yy 60.0%"), "each language must have one known word"
     assert all(line.endswith("share of <unk>: here 0.0%, there 0.0%") for line in facts_about("toy_translation"))
 
 
@@ -201,7 +201,7 @@ SAME_WORDS: dict[str, Callable[[str], str]] = {
     "line ends of the classic Mac OS": lambda text: text.replace("\n", "\r"),
 }
 AS_BEFORE = ("tabs", "line ends of Windows")
-"""Spellings that earlier releases already read like this, so corpora with them keep their digest."""
+"""Spellings that earlier releases read in the same way. Corpora with them keep their digest."""
 
 
 @pytest.mark.parametrize("spelled", SAME_WORDS)

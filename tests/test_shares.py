@@ -26,7 +26,7 @@ from mvae.workers import ALONE, Workers
 from tests.small_models import TINY_19, tiny_19
 
 N, BATCH = 41, 20
-"""An epoch has two full steps and one step with a single example, so all workers but one get nothing in it."""
+"""An epoch has two full steps and one step with a single example, in which all workers but one get nothing."""
 COUNT = 3
 IMAGE, LABEL = Modality("image", Kind.IMAGE, (1, 4, 4)), Modality("label", Kind.LABEL, (), classes=10)
 TEXT = Modality("text", Kind.TEXT, (5,), classes=12)

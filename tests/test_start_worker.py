@@ -1,4 +1,4 @@
-"""Our script for workers of a private cluster does the same as Ray's own, and passes all other workers to it."""
+"""Our script starts workers of a private cluster like Ray's own script, and leaves all other workers to Ray's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweeps.engine.start_worker import rays_own, worker_command
 WORKER = "import json, os, sys; print(json.dumps([sys.argv[1:], sys.flags.no_user_site, dict(os.environ)]))"
 
 BY_THE_WAY = ("_", "SHLVL", "PWD", "RAY_CLIENT_MODE")
-"""Shell variables, and the one that importing Ray sets; the worker sets them itself."""
+"""Variables that the shell or the import of Ray sets. The worker sets them itself."""
 
 
 def arguments(worker: Path, **context: Any) -> list[str]:

@@ -47,7 +47,7 @@ def test_an_unwritable_storage_is_refused_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("ftp://host/runs", "pyarrow cannot open it"),
+        ("ftp://host/runs", "pyarrow cannot open the URI"),
         ("s3:///runs", "the URI has no bucket"),
         ("s3://bucket/runs?endpoint=127.0.0.1", "unknown s3:// option endpoint: choose from endpoint_override, region"),
         ("file://host/runs", "a file URI must be absolute"),

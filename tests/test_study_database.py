@@ -135,7 +135,7 @@ def test_a_study_damaged_during_a_search_ends_it_at_once(store: Store, of: Searc
         with on_disk(store.folder / "study.db").open("r+b") as file:
             file.seek(4096)
             file.write(b"x" * 200_000)
-        with pytest.raises(StudyLost, match="move it away and it is rebuilt from storage"):
+        with pytest.raises(StudyLost, match="move it away, and the same command rebuilds it from storage"):
             study.ask(store)
     assert said == []
 
@@ -242,7 +242,7 @@ def test_at_the_start_only_a_database_locked_by_another_program_is_tried_again(
     ("version", "right"),
     [
         ("v2.6.0.a", r"run `\S*optuna storage upgrade --storage sqlite:///\S+/main/study.db`$"),
-        ("v99.0.0.a", r"run `\S*python -m pip install --upgrade optuna`, or name another with --study-uri$"),
+        ("v99.0.0.a", r"run `\S*python -m pip install --upgrade optuna`, or choose another --study-uri$"),
     ],
 )
 def test_a_study_of_another_optuna_version_is_refused_with_the_command_to_type(

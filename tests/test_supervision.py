@@ -1,4 +1,4 @@
-"""Weak supervision: which pairs a protocol shows, how often, and that all arms see the same."""
+"""Weak supervision: each protocol shows the right pairs, often enough, and the same to all arms."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_steps_are_a_pure_function_of_seed_and_epoch(pairing: str) -> None:
 
 
 def alone(modality: int, pairing: str = "reserved") -> Callable[[int], list[np.ndarray]]:
-    """Returns a function from an epoch to its steps: per step, the examples whose modality is shown alone."""
+    """Returns a function that lists, for each step of an epoch, the examples whose modality is shown alone."""
 
     def batches(epoch: int) -> list[np.ndarray]:
         rows = [step.index_RM for step in an_epoch(pairing, modalities=3, epoch=epoch)]
@@ -167,7 +167,7 @@ def alone(modality: int, pairing: str = "reserved") -> Callable[[int], list[np.n
 
 
 def pairs_of_steps(pairing: str) -> Callable[[int], list[np.ndarray]]:
-    """Returns a function from an epoch to its steps: per step, the examples that are shown as pairs."""
+    """Returns a function that lists, for each step of an epoch, the examples that are shown as pairs."""
     return lambda epoch: [together(step)[:, 0] for step in an_epoch(pairing, fraction=0.4, epoch=epoch)]
 
 

@@ -1,4 +1,4 @@
-"""The driver without Ray and MLflow: bugs and refusals, and what it keeps of a failed trial."""
+"""The driver without Ray and MLflow: bugs, refusals, and the traceback of a failed trial."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.crashes import on_disk
 
 
 class Heard:
-    """A tracker that only keeps the last view of everything."""
+    """A tracker that only keeps the last view of each run."""
 
     def __init__(self, uri: str, *, sweep: SweepView, **_: Any) -> None:
         self.sweep, self.views, self.stuck = sweep, dict[str, RunView](), False

@@ -58,7 +58,7 @@ def built(model: str, tiny: Dataset) -> nn.Module:
 
 
 class TextScene(Scene):
-    """Rows with image and text, with one of them or with none, for the real networks of MultiMNIST."""
+    """Rows with image and text, with only image or text, or with neither, for the real networks of MultiMNIST."""
 
     def __init__(self, *, reserved: bool = False) -> None:
         super().__init__(2, reserved=reserved)

@@ -32,7 +32,7 @@ SWEEP = (
     "--workers-per-trial",
     "2",
 )
-"""One trial that is fitted in one process, and one of two workers."""
+"""One trial that is fitted in one process, and one trial of two workers."""
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +74,9 @@ def test_a_killed_worker_or_driver_costs_epochs_but_changes_no_bit(unbroken: Pla
         workers = train_workers(first.tree())
         assert len(workers) == 2
         kill(workers[1])
-        first.until(lambda: "workers were lost" in first._said()[0], "the loss is told")
+        first.until(lambda: "workers were lost" in first._said()[0], "the loss is reported")
         saved = here.epochs()[mvae_key()]
-        first.until(lambda: here.epochs()[mvae_key()] > saved, "it goes on")
+        first.until(lambda: here.epochs()[mvae_key()] > saved, "the trial has resumed")
         first.kill()
         ended = here.run(*SWEEP)
         assert ended.code == 0, ended

@@ -68,7 +68,7 @@ def test_each_arm_gets_the_measures_it_supports_on_the_data_set(token: str, data
 
 @pytest.mark.parametrize("written", ["0", "2-1", "a", "1-2-3", "-1", ""])
 def test_an_invalid_number_of_workers_is_refused(written: str) -> None:
-    with pytest.raises(Refusal, match=f"^--workers {written}: write a number from 1 on, such as 4, or a minimum and"):
+    with pytest.raises(Refusal, match=f"^--workers {written}: write a whole number above 0, such as 4, or a minimum"):
         read(Options, (f"--workers={written}",))
 
 

@@ -1,4 +1,4 @@
-"""Trials on the first few training examples: no arm and no measure sees the others."""
+"""Trials on the first few training examples: no arm and no measure sees the other examples."""
 
 from __future__ import annotations
 

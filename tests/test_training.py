@@ -53,7 +53,7 @@ done = train(trial, shortened(load("digits", cache=Path(sys.argv[2])), 200), Che
 """
 
 
-# ---- one seed, one result
+# ---- one seed gives one result
 
 
 @pytest.mark.parametrize("model", ARMS)

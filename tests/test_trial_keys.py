@@ -1,4 +1,4 @@
-"""Trial keys: which fields change them, and that old keys keep their meaning."""
+"""Trial keys: certain fields change them, and old keys keep their meaning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mvae.trial import Trial, _hashed, canonical_json
 from tests.small_models import TINY_19
 
 FINGERPRINT = "0123456789abcdef" * 4
-"""Made up, so that a changed transform of a data set does not change these keys."""
+"""A made-up fingerprint, so that a changed transform of a data set does not change these keys."""
 
 OTHER: dict[str, Any] = {
     "workers": 2,
@@ -132,7 +132,7 @@ def key(trial: Trial) -> str:
 
 
 def key_changes(trial: Trial, names: set[str]) -> set[str]:
-    """Fields among these that change the trial's key."""
+    """The given fields that change the trial's key."""
     return {name for name in names if key(trial.with_(**{name: OTHER[name]})) != key(trial)}
 
 

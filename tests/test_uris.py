@@ -30,7 +30,7 @@ from tests.tracked import KEYS, Storage, expected_rows, finished
 
 PRINTABLE = "".join(sorted(set(map(chr, range(32, 127))) - {"/"}))
 FOLDERS = ["ci%2Fmain", "a%20b", "a?b", "a b#c", "it's", "Übung", PRINTABLE]
-"""Jenkins names workspaces like the first; the last has every printable ASCII character."""
+"""Names of folders. Jenkins names workspaces like the first. The last has every printable ASCII character."""
 IDS = ["percent-slash", "percent-space", "question-mark", "space-hash", "quote", "umlaut", "printable"]
 
 

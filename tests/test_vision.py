@@ -198,7 +198,7 @@ def test_a_mask_fills_the_hulls_of_facial_features_and_draws_the_jaw_as_a_line()
 def depth(points: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Depth of each place in the convex hull of `points`, negative outside.
 
-    It is the distance to the nearest line through two points with all other points on one side.
+    The depth is the distance to the nearest line through two points with all other points on one side.
     """
     deepest = np.full(places.shape[:2], np.inf)
     for one in points:

@@ -107,7 +107,7 @@ def test_results_of_a_folder_identified_by_names_and_sizes_are_listed_but_not_us
 def test_the_report_has_the_figures_and_says_which_tasks_beat_both_baselines(
     storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Made-up numbers: only on the watermark's pixels is the mean image better than ours."""
+    """Made-up numbers: the mean image beats ours only on the watermark's pixels."""
     asked = ("--storage", str(storage), "--arms", "mvae,mvae_q", "--seeds", "0-1")
     options = read(Options, (*asked, "--report"))
     store = Store.open(storage, "main", create=True)

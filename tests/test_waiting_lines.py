@@ -1,4 +1,4 @@
-"""Progress lines say what a command starts or waits for, and how long that usually takes; without Ray and MLflow."""
+"""Progress lines name what a command starts or waits for, and the usual duration. Runs without Ray and MLflow."""
 
 from __future__ import annotations
 

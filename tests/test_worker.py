@@ -112,7 +112,7 @@ def test_a_trained_trial_without_a_result_is_measured_without_training(
     job = digits_job(store, cache)
     first, _ = done(job)
     store.results.path(job.key, ACCURACY.token).unlink()
-    monkeypatch.setattr("mvae.training.loop.steps_of", lambda *_: None)  # any training step fails
+    monkeypatch.setattr("mvae.training.loop.steps_of", lambda *_: None)  # training would now fail
     again, _ = done(job)
     assert again.metrics == first.metrics
     assert again.history == first.history

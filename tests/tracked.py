@@ -96,7 +96,7 @@ class Storage:
         return tracker
 
     def idle(self, sweep: SweepView = SWEEP, retry_seconds: float = 0.3) -> Tracker:
-        """A new driver's tracker, not started."""
+        """A new driver's tracker, not yet started."""
         return Tracker(
             self.uri,
             namespace=NAMESPACE,
@@ -148,7 +148,7 @@ class Storage:
 
 
 def expected_rows(view: RunView) -> list[tuple[str, str, int, int, float]]:
-    """The `Storage.rows` of a view whose every step was logged once."""
+    """The `Storage.rows` of a view if each step is logged once."""
     last = view.history[-1]
     rows = [
         (view.key, name, record["epoch"], round(record["time"] * 1000), float(value))

@@ -1,7 +1,8 @@
 """Runs each command of the documents as far as possible without training or starting machines.
 
 python pipelines/X.py ...     runs with --plan, which looks everything up and starts nothing. If the raw files of its
-                              data set are missing, it must end with the error that says so. docs/examples/X.py likewise
+                              data set are missing, it must end with the error that says so.
+python docs/examples/X.py ... the same as for pipelines/X.py
 python -m benchmarks.X ...    its options are parsed
 python -m docs.report ...     runs with --check or --names
 make X ...                    make prints what it would do
@@ -93,7 +94,7 @@ def _module(name: str, arguments: list[str]) -> None:
 
 
 def _documents(arguments: list[str]) -> None:
-    if "--storage" in arguments:  # it need not exist
+    if "--storage" in arguments:  # the storage need not exist
         arguments = [*arguments, "--help"]
     elif not {"--names", "--check"} & set(arguments):
         arguments = [*arguments, "--check"]

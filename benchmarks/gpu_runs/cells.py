@@ -1,8 +1,8 @@
-"""Trains cells of Table 4 on this machine: the pack's trials, by the ordinary loop, in several processes.
+"""Trains the pack's trials, which are cells of Table 4, with the ordinary training loop in several processes.
 
 A step of these networks uses only a part of a GPU's time, so processes share the GPU. Each process takes the next
-unfinished trial until the time is up. Its last trial stays as a checkpoint in the scratch folder, and the next call
-that finds this checkpoint resumes the trial.
+unfinished trial until the time is up. Its last trial, if unfinished, leaves a checkpoint in the scratch folder. The
+next call resumes the trial from this checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mvae.training.loop import THREADS, Progress, best_epoch, train
 from sweeps.store.provenance import Attempts
 
 CHECKPOINT_EVERY = 30.0
-"""Seconds between checkpoints; the most training that a process loses when the time is up."""
+"""Seconds between checkpoints. A process loses at most this much training when the time is up."""
 
 
 class OutOfTime(Exception):
@@ -89,14 +89,14 @@ def train_until(
             yield trained_cell(one, pack, scratch, device, deadline)
         except OutOfTime:
             return
-        except Exception as error:  # a failing cell must not stop the others; its line gives the reason
+        except Exception as error:  # a failing cell must not stop the others; the yielded line gives the reason
             yield f"cell {one.key}: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def trained_cell(
     packed: PackedTrial, pack: Pack, scratch: Path, device: torch.device, deadline: float = float("inf")
 ) -> dict[str, Any]:
-    """Trains one trial; returns its result in the form of a result file.
+    """Trains one trial; returns the contents of a result file.
 
     Raises:
         OutOfTime: the deadline passed; the last checkpoint is in the scratch folder.

@@ -29,9 +29,9 @@ from mvae.storage.files import write_atomically
 RESULTS = "gpu-results.json"
 LOCKSTEP_MODELS = (1, 4, 16)
 SPARE = 15.0
-"""Seconds before the end of the time at which training of cells stops."""
+"""Training of cells stops this many seconds before the time limit."""
 COMPILED_FROM = 240.0
-"""Seconds that must be left to start compiling a model, which takes about a minute that cells could use."""
+"""Seconds that must be left to start compiling a model. Compiling takes about a minute, which cells could use."""
 
 
 class Session:
@@ -53,7 +53,7 @@ class Session:
         self.results["cells"] = list(earlier.get("cells", []))
 
     def measured(self, part: str, label: str, way: str, make: Callable[[], Setting], effort: Effort) -> None:
-        """Runs one measurement unless its result exists; a failure is recorded, and the next measurement follows."""
+        """Runs one measurement unless its result exists. Records a failure instead of raising it."""
         place = self.results[part].setdefault(label, {})
         if way in place:
             return
@@ -89,7 +89,7 @@ class Session:
 
 
 def measure_speeds(session: Session, pack: Pack, device: torch.device, effort: Effort, end: float) -> None:
-    """Measures every model in every way, and the lockstep; the most reliable ways come first."""
+    """Measures single models and models in lockstep in every way, the most reliable way first."""
     contenders: list[tuple[str, str, Callable[[], Setting]]] = [
         ("throughput", label, partial(Setting.of, packed, pack, device)) for label, packed in pack.timed.items()
     ]
@@ -135,7 +135,7 @@ def run(options: argparse.Namespace, end: float) -> None:
     """Runs all parts, the most informative ones first.
 
     Raises:
-        Refusal: there is no pack, or an earlier file cannot be read.
+        Refusal: there is no pack, or an earlier results file cannot be read.
     """
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,7 +1,7 @@
-"""M models of the MLP networks trained as one: stacked parameters, every layer one batched matrix product.
+"""Trains M models of the MLP networks as one: parameters are stacked, and every layer is one batched matrix product.
 
 On a GPU, a step of small networks takes as long as launching its kernels, and M models in lockstep launch no more
-kernels than one model. The objective is the ordinary one on M * B rows. Its loss is the sum of the models' losses, so
+kernels than one model. The objective is the ordinary one on M * B rows. The loss is the sum of the models' losses, so
 each model gets its own gradients. Adam works element by element, so each model takes the same steps as if trained
 alone.
 
@@ -50,7 +50,7 @@ class StackedLayers(nn.Module):
 
 
 class StackedRows(nn.Module):
-    """Stacked layers on flat rows [T * M * B, inputs]; outputs have the shape of one row."""
+    """Stacked layers on flat rows [T * M * B, inputs]; each row's output has the given shape."""
 
     def __init__(self, networks: Sequence[nn.Sequential], rows: int, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class StackedLabelEncoder(nn.Module):
 
 
 def stacked(models: Sequence[MVAE], rows: int) -> MVAE:
-    """M models with MLP networks as one model for M * rows rows, ordered by model; copies their parameters."""
+    """Stacks copies of M models with MLP networks into one model for M * rows rows, ordered by model."""
 
     def stack(networks: Sequence[nn.Module]) -> nn.Module:
         match networks[0]:
@@ -108,7 +108,7 @@ def stacked(models: Sequence[MVAE], rows: int) -> MVAE:
 
 
 def joined(batches: Sequence[ElboBatch], plan: Layout | None = None) -> ElboBatch:
-    """The models' batches as one, ordered by model, with all examples paired. `plan` is that of an earlier step."""
+    """Joins the models' batches, ordered by model, with all examples paired. `plan` comes from an earlier step."""
     if plan is None:
         modalities, rows = len(batches[0].values), len(batches[0].values[0])
         present = np.ones((len(batches) * rows, modalities), dtype=bool)

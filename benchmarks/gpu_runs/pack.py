@@ -33,7 +33,7 @@ FILE = "pack.json"
 PARTS = {"fingerprints", "training_version", "git", "timed", "cells"}
 MEASURE, METRIC = "accuracy-v1", "test/accuracy"
 FIRST_FRACTIONS = (0.01, 0.1, 1.0, 0.005, 0.001)
-"""Columns of Table 4, the most informative first; the others follow."""
+"""Columns of Table 4 to train first, the most informative one first."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Pack:
     git: str
     """Commit of the code that made the pack; the same code runs on the GPU's machine."""
     timed: dict[str, PackedTrial]
-    """Label to the trial whose steps are timed."""
+    """Trials whose steps are timed, by label."""
     cells: tuple[PackedTrial, ...]
     """Trials to train, the most informative first."""
 
     def load(self, name: str, device: torch.device) -> Dataset:
-        """Loads one data set onto a device; reads it once per process."""
+        """Loads a data set onto a device; reads the file once per process."""
         return _loaded(self.folder, name, self.fingerprints[name], device)
 
 
@@ -83,7 +83,7 @@ def read(folder: Path) -> Pack:
     """Reads a packed folder.
 
     Raises:
-        Refusal: there is none, or another version of this command made it.
+        Refusal: the folder holds no pack, or another version of this command made the pack.
     """
     try:
         description = json.loads((folder / FILE).read_bytes())
@@ -130,7 +130,7 @@ def write(folder: Path, datasets: Sequence[Dataset], timed: Mapping[str, Trial],
 
 
 def write_paper(folder: Path, data_root: Path | None, cache: Path | None) -> None:
-    """Packs MNIST and FashionMNIST with the trials of Table 4; needs the same packages as sweeps.
+    """Packs MNIST and FashionMNIST with the trials of Table 4; needs the same packages as a sweep.
 
     Raises:
         Refusal: the data are missing.
@@ -141,7 +141,7 @@ def write_paper(folder: Path, data_root: Path | None, cache: Path | None) -> Non
 
 
 def timed_trials() -> dict[str, Trial]:
-    """Label to the trial whose steps are timed; all examples are paired, so every step has the same shape."""
+    """Trials whose steps are timed, by label. All examples are paired, so every step has the same shape."""
     from mvae.trial import Trial
 
     chosen = {
@@ -158,10 +158,10 @@ def timed_trials() -> dict[str, Trial]:
 
 
 def table_4() -> list[Trial]:
-    """The sweep's own trials of Table 4, the most informative first.
+    """The same trials of Table 4 as in a sweep, the most informative first.
 
-    First the open question of docs/table4.md: `resampled` at 1 and 2 % with the published annealing. Then NN and MVAE
-    by column, the variants at 1 %, further seeds, and MVAE-Q.
+    First the open question of docs/table4.md: `resampled` at 1 and 2 % with the published annealing. Then follow NN and
+    MVAE by column, the variants at 1 %, further seeds, and MVAE-Q.
     """
     from pipelines.weak_supervision import Options, cells
     from sweeps.cli.options import read as parsed

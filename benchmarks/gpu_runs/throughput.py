@@ -1,7 +1,8 @@
-"""Measures images per second of training steps: eager, compiled, or as CUDA graphs; for one model or M in lockstep.
+"""Measures images per second of training steps: eager, compiled, or as CUDA graphs; for one model, or for M models in
+lockstep.
 
-A step with batch 100 counts as 100 images, for any number of terms. Times are wall times, with a device synchronisation
-at both ends; the median over blocks counts.
+A step with batch 100 counts as 100 images, for any number of terms. Times are wall times between two device
+synchronisations. The result is the median over blocks.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def compiled(setting: Setting, effort: Effort) -> dict[str, float]:
 
 
 def graphed(setting: Setting, effort: Effort) -> dict[str, float]:
-    """Times the training loop with recorded steps, and only a recorded step on one repeated batch (an upper bound)."""
+    """Times the training loop with recorded steps, and one recorded step repeated on one batch, an upper bound."""
     blocks = Blocks(setting, RecordedSteps)
     assert isinstance(blocks.taken, RecordedSteps)
     blocks(EAGER_STEPS + 1)
@@ -131,10 +132,10 @@ WAYS: dict[str, Callable[[Setting, Effort], dict[str, float]]] = {
 
 
 class Together(ElboLearner):
-    """Steps of M learners as one, for their stacked model; the loss is the sum of theirs."""
+    """Joins M learners into one for their stacked model. Its loss is the sum of the learners' losses."""
 
     def __init__(self, model: MVAE, learners: list[ElboLearner]) -> None:
-        vars(self).update(vars(learners[0]))  # weights, annealing and batch size are the same for all
+        vars(self).update(vars(learners[0]))  # all learners share weights, annealing and batch size
         self.model, self.learners = model, learners
 
     def batches(self, epoch: int) -> Iterator[ElboBatch]:
@@ -147,7 +148,7 @@ class Together(ElboLearner):
 
 
 def together(packed: PackedTrial, pack: Pack, models: int, device: torch.device) -> Setting:
-    """M models of one trial with different seeds, stacked into one."""
+    """Stacks M models of one trial, with different seeds, into one model."""
     settings = [
         Setting.of(PackedTrial(packed.key, {**packed.fields, "seed": seed}), pack, device) for seed in range(models)
     ]

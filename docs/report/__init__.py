@@ -4,7 +4,8 @@
     python -m docs.report --storage FOLDER    first adds the results of our sweeps in FOLDER to docs/results/
 
 Text between `<!-- ours:NAME -->` and `<!-- /ours -->` is generated; no measured number is typed by hand. A NAME is the
-address of a committed value, or of a value derived from several. A format may follow it, as in Python: `NAME:.2f`.
+address of a committed value, or of a value derived from several committed ones. A format may follow it, as in Python:
+`NAME:.2f`.
 
     spans.py        finds and fills the spans of a page
     numbers.py      docs/results/*.csv: numbers with their trials, and metrics by epoch

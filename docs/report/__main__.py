@@ -2,7 +2,7 @@
 
 Type    python -m docs.report                                           fill the pages
         python -m docs.report --storage runs                            first take new numbers from a sweep's storage
-        python -m docs.report --storage runs --sweeps k_sweep-digits    of a sweep that has no file yet
+        python -m docs.report --storage runs --sweeps k_sweep-digits    the same for a sweep without a file
         python -m docs.report --check                                   write nothing; exit code 1 if a file is stale
         python -m docs.report --names                                   list the name and value of every possible span
 """
@@ -85,9 +85,9 @@ def run(options: Namespace, sources: Sources) -> int:
 def main(argv: Sequence[str] | None = None, sources: Sources | None = None) -> int:
     """Runs the command line. A `Refusal` becomes one line on stderr and exit code 2."""
     parser = ArgumentParser("python -m docs.report", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--storage", metavar="FOLDER", help="storage of our sweeps, to take new numbers from")
+    parser.add_argument("--storage", metavar="FOLDER", help="first take new numbers from this storage")
     parser.add_argument("--name", default="main", help="name of the experiment in the storage (default: %(default)s)")
-    parser.add_argument("--sweeps", metavar="NAME,...", default="", help="take only these (default: all with a file)")
+    parser.add_argument("--sweeps", metavar="NAME,...", default="", help="sweeps to take (default: all with a file)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if anything would change")
     parser.add_argument("--names", action="store_true", help="list all span names with their values; fill nothing")
     options = parser.parse_args(argv)

@@ -39,7 +39,7 @@ CHANGED = {
 
 @cache
 def figures(sources: Sources) -> dict[str, Value]:
-    """Returns every derived value by name. `agreement(...)` says what our runs show for an item without numbers.
+    """Returns every derived value by name. For items without published numbers, a value says whether our runs agree.
 
     Raises:
         Refusal: a sentence of a page is no longer true.
@@ -49,7 +49,7 @@ def figures(sources: Sources) -> dict[str, Value]:
 
 
 def agreement(item: str) -> str:
-    """Returns the name of the value that says what our runs show for an item, for example agreement.figure5."""
+    """Returns the name of the value that says whether our runs agree with an item, for example agreement.figure5."""
     return f"agreement.{item.replace(' ', '').lower()}"
 
 
@@ -60,7 +60,7 @@ def _table_4(sources: Sources) -> dict[str, Value]:
     below = [one.difference or 0 for one in from_one if one.arm == "mvae"]
     holds(max(below, default=0) < 0, "every run of the MVAE is below the paper from 1 % of the pairs on")
     reproduced = [one.row for one in entries if one.verdict is Verdict.REPRODUCED]
-    holds(reproduced == ["LOGREG"] * 3, "LOGREG alone reproduces, at three fractions")
+    holds(reproduced == ["LOGREG"] * 3, "only LOGREG reproduces, at three fractions")
     features = [one.verdict for one in from_one if one.row in ("RBM", "VAE")]
     holds(features == [Verdict.AGREES] * 12, "RBM and VAE agree with the paper at every fraction from 1 % on")
 
@@ -88,7 +88,7 @@ def _dcgan(sources: Sources) -> dict[str, Value]:
     holds(near == {(ALL, 0.001), ("NN", 0.01), ("NN", 0.1)}, "the DCGAN's NN is near the paper at 1 % and 10 %")
     means = Means(shown)
     few, *gaps = (means[ALL, share] - means["NN", share] for share in (0.001, 0.01, 0.1, 1.0))
-    holds(max(map(abs, gaps)) < 0.01, "the MVAE and NN are alike from 1 % on")
+    holds(max(map(abs, gaps)) < 0.01, "the MVAE and NN differ little from 1 % on")
     holds(few < -0.1, "the MVAE is worse than NN at 0.1 %")
     (run,) = shown.entries[ALL, 0.001].runs
     fewest = sources.numbers("weak_supervision-fashion_mnist").read(run.key, run.measure)
@@ -100,8 +100,8 @@ def _dcgan(sources: Sources) -> dict[str, Value]:
 def _likelihoods(sources: Sources) -> dict[str, Value]:
     most, few, light = (Means(table(sources, f"likelihoods{name}")) for name in ("", ".s100", ".w1"))
     ahead = most[OWN, LOG + BY_BOTH] < most[JMVAE, LOG + BY_BOTH]
-    holds(ahead, "by q(z given x1, x2) JMVAE is ahead, and by q(z given x1) MVAE")
-    holds(most[OWN, LOG + BY_IMAGE] > most[JMVAE, LOG + BY_IMAGE], "the order of the two models turns round")
+    holds(ahead, "with q(z given x1, x2) JMVAE is ahead, and with q(z given x1) the MVAE")
+    holds(most[OWN, LOG + BY_IMAGE] > most[JMVAE, LOG + BY_IMAGE], "the proposal reverses the order of the two models")
     entries = table(sources, "likelihoods").in_order()
     variances = [one for one in entries if str(one.column).startswith("var") and one.arm == "mvae" and one.published]
     within = [_within_tolerance(one) for one in variances]

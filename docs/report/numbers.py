@@ -36,7 +36,7 @@ Curves = dict[tuple[str, str], tuple[float, ...]]
 
 
 class Committed(Results):
-    """Committed results, in the order of their file. `tabulate` reads them like those of a storage."""
+    """Committed results, in the order of their file. `tabulate` reads them like the results of a storage."""
 
     def __init__(self, results: Iterable[Result] = ()) -> None:
         super().__init__(Path())
@@ -48,7 +48,7 @@ class Committed(Results):
         return iter(self._results.values())
 
     def read(self, key: str, measure: str) -> Result | None:
-        """Returns the result of a key and measure, None if there is none."""
+        """Returns the result of a key and measure; None if it is not committed."""
         return self._results.get((key, measure))
 
     def having(self, cells: Iterable[Cell]) -> list[tuple[Cell, str]]:
@@ -79,16 +79,16 @@ def each_file(folder: Path) -> list[Path]:
 
 
 def lines_of(path: AnyPlace) -> list[dict[str, str]]:
-    """Returns the lines of a CSV file; no lines if there is no file."""
+    """Returns the lines of a CSV file; empty if the file does not exist."""
     text = path.read_bytes().decode() if path.is_file() else ""
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def read(path: Path) -> Committed:
-    """Returns the numbers of a file; none if there is no file.
+    """Returns the numbers in a file; empty if the file does not exist.
 
     Raises:
-        Refusal: a line is not a number of a trial; the message names file and line.
+        Refusal: a line is not a valid number of a trial; the message names file and line.
     """
     know_examples()
     results: dict[tuple[str, str], Result] = {}
@@ -108,7 +108,7 @@ def read(path: Path) -> Committed:
 
 
 def written(committed: Committed) -> str:
-    """Returns the text of a file. A field has a column if it is in the key of at least one trial."""
+    """Returns the numbers as CSV. A field has a column if it is in the key of at least one trial."""
     lines, columns = [], set[str]()
     for result in committed:
         trial = committed.trials[result.key]
@@ -123,12 +123,12 @@ def written(committed: Committed) -> str:
 
 
 def read_curves(path: Path) -> Curves:
-    """Returns the curves of a file; none if there is no file."""
+    """Returns the curves in a file; empty if the file does not exist."""
     return {(line["key"], line["metric"]): tuple(map(float, line["values"].split())) for line in lines_of(path)}
 
 
 def written_curves(curves: Curves) -> str:
-    """Returns the text of a file of curves, sorted by key."""
+    """Returns the curves as CSV, sorted by key."""
     lines = ((key, metric, " ".join(map(repr, values))) for (key, metric), values in sorted(curves.items()))
     return _text(CURVES_HEAD, (dict(zip(CURVES_HEAD, line, strict=True)) for line in lines))
 

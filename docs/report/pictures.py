@@ -1,7 +1,7 @@
 """Draws docs/pictures/NAME.png from committed numbers.
 
-The bytes of a PNG depend on the versions of matplotlib and fonts, so each picture holds a digest of its numbers. It is
-drawn again only if its numbers have changed.
+The bytes of a PNG depend on the versions of matplotlib and fonts, so each picture holds a digest of its numbers. A
+picture is drawn again only if its numbers have changed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NOTE = "mvae-suite numbers"
 """Name of the text in a PNG that holds the digest."""
 PAPER_BATCHES = 100 * 500
-"""Batches in 100 epochs of the paper's training; with all pairs, each of them is paired."""
+"""Batches in 100 epochs of the paper's training. With all pairs, every batch is paired."""
 
 
 class Drawn(NamedTuple):
@@ -74,7 +74,7 @@ def _numbers(report: Report) -> list[object]:
 
 
 def stale(folder: Path, pictures: dict[str, Drawn]) -> list[str]:
-    """Returns the names of pictures that do not exist or show other numbers."""
+    """Returns the names of pictures that are missing or show outdated numbers."""
     return [name for name, one in pictures.items() if _digest(folder / name) != one.digest]
 
 

@@ -26,12 +26,12 @@ def refresh(folder: Path, store: Store, sweeps: Iterable[str] = ()) -> list[str]
 
     Args:
         folder: docs/results.
-        sweeps: sweeps to take, with or without a file; none: those that have a file.
+        sweeps: sweeps to take, with or without a file. If empty, every sweep that has a file.
     Returns:
         One line per file that changed.
     Raises:
-        Refusal: a sweep has no report in the storage; a number differs from the committed one; a key does not follow
-            from the trial and its data.
+        Refusal: a sweep has no report in the storage; a number differs from the committed number; a key does not follow
+        from the trial and its data.
     """
     reported: dict[str, set[tuple[str, str]]] = {}
     for report in store.reports.iterdir() if store.reports.is_dir() else ():
@@ -60,7 +60,7 @@ def refresh(folder: Path, store: Store, sweeps: Iterable[str] = ()) -> list[str]
 
 
 def committable(result: Result) -> Result:
-    """Returns a storage's result as docs/results/ keeps it, without metrics of the training split.
+    """Returns a storage's result in the form that docs/results/ keeps, without metrics of the training split.
 
     Raises:
         Refusal: the key does not follow from the trial and its data.
@@ -81,7 +81,7 @@ def committable(result: Result) -> Result:
 
 
 def curves(results: Iterable[Result]) -> Curves:
-    """Returns the metrics per epoch of some results, those in BY_EPOCH."""
+    """Returns the results' metrics per epoch, limited to the metrics in BY_EPOCH."""
     histories = {result.key: [record["metrics"] for record in result.history] for result in results}
     return {
         (key, metric): tuple(metrics[metric] for metrics in history)
@@ -92,7 +92,7 @@ def curves(results: Iterable[Result]) -> Curves:
 
 
 def check_equal(committed: Mapping[Any, object], new: Mapping[Any, object], where: str) -> None:
-    """Checks that new values equal the committed ones of the same place, bit for bit.
+    """Checks that new values equal the committed values at the same places, bit for bit.
 
     Raises:
         Refusal: a value differs.
@@ -109,7 +109,7 @@ def check_equal(committed: Mapping[Any, object], new: Mapping[Any, object], wher
 def file_of(sweep: str) -> str:
     """Returns the name of the file for a sweep's numbers.
 
-    All reports of a sweep share a file, whatever their cells and numbers of importance samples. A search has its own.
+    All reports of a sweep share a file, for any cells and numbers of importance samples. A search has its own file.
     """
     if not sweep.startswith("search-"):
         sweep = re.sub(r"-[0-9a-f]{8}$", "", sweep.partition(MARK)[0])

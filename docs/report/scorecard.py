@@ -1,9 +1,12 @@
-"""The scorecard: for each item of the supplement, how many of its numbers we have, and how well they agree.
+"""The scorecard: for each item of the supplement, the number of values that we have, and how well they agree.
 
-An item is a table, a figure, or one data set's column of Tables 1 and 2: a line of items.csv. Columns that are not
-fields of `Item`: `arms` lists the published rows, `networks` our image networks with the paper's first, `weight` the
-option of the second modality's likelihood weight, and `table` the line of tables.csv with the runs of an item without
-numbers.
+An item is a table, a figure, or one data set's column of Tables 1 and 2. Each has a line in items.csv. Most columns of
+items.csv are fields of `Item`. The others:
+
+    arms        published rows
+    networks    our image networks, the paper's first
+    weight      option for the likelihood weight of the second modality
+    table       for items without numbers: the line of tables.csv with their runs
 """
 
 from __future__ import annotations
@@ -38,12 +41,12 @@ EPOCHS = {
 }
 """Epochs to look for, the paper's first."""
 FEWEST_EPOCHS = 20
-"""Epochs that a run needs to fill a cell."""
+"""Fewest epochs of a run that fills a cell."""
 SLIGHT = {
     Verdict.SLIGHTLY_ABOVE: "above, within the tolerance",
     Verdict.SLIGHTLY_BELOW: "below, within the tolerance",
 }
-"""Verdicts in words where cells have several tolerances."""
+"""Names of verdicts for items whose cells have several tolerances."""
 FEW_SEEDS = f"without a verdict (fewer than {FEWEST_SEEDS} seeds)"
 NOT_RUN, NO_DATA, MISSING = "not run", "no data", "absent from the supplement's text"
 
@@ -54,8 +57,8 @@ class Item:
 
     name: str  # number in the supplement
     line: str  # line of the short table; items that share a line are added up
-    line_shows: str  # contents of that line, at its first item
-    shows: str  # contents of the item, in a few words
+    line_shows: str  # what that line shows; given at the line's first item
+    shows: str  # what the item shows, in a few words
     paper: str  # the paper's data, epochs and seeds
     data: str  # our data; empty if there are none
     pipeline: str  # module in pipelines/; empty if nothing is trained
@@ -63,13 +66,13 @@ class Item:
     same_runs_as: str  # item whose hours already include this item's runs
     no_data: str  # why the data are unavailable; empty if they are available
     test: str  # test of an architecture, in tests/test_networks.py
-    command: str  # runs the paper's set-up; for architectures, the test
+    command: str  # command for the paper's set-up; for architectures, the test's command
     published: Mapping[Place, float | None]  # by arm and column: all numbers that the item prints
     runs: tuple[str, ...]  # arguments of runs to look for; for an arm, the set-up nearest to the paper's first
 
 
 class Filled(NamedTuple):
-    """One of our numbers beside a published one."""
+    """One of our numbers, and the published number of its cell."""
 
     run: str  # arguments of the command behind the number
     entry: Entry
@@ -85,7 +88,7 @@ class Line:
 
     @property
     def cells(self) -> dict[Place, Filled]:
-        """Our numbers by arm and column. Of several readings of a published row, the first counts."""
+        """Our numbers by arm and column. If a published row has several readings, the first one counts."""
         found: dict[Place, Filled] = {}
         for (_, place), one in self.filled.items():
             found.setdefault(place, one)
@@ -93,7 +96,7 @@ class Line:
 
     @property
     def without_ours(self) -> int:
-        """Published numbers without ours: not run, or without data if the item says so."""
+        """Number of published numbers for which we have none: not run, or no data."""
         return len(self.item.published) - len(self.cells)
 
 
@@ -113,7 +116,8 @@ def _items() -> Iterator[Item]:
 
 
 def _runs(token: str, line: Mapping[str, str], networks: list[str], weight: str) -> Iterator[str]:
-    """Yields the arguments of an arm's runs: the paper's own targets first, then the set-up nearest to the paper's."""
+    """Yields the arguments of an arm's runs, sorted by targets (`own` first), then by nearness to the paper's
+    set-up."""
     reads = arm(token if token in ARMS else "mvae").reads
     epochs = [length for length in EPOCHS[line["pipeline"]] if length.isdecimal() or "annealing_epochs" in reads]
     of_networks = [f" --image-network {network}" for network in networks] if "image_network" in reads else [""]
@@ -128,7 +132,7 @@ def _runs(token: str, line: Mapping[str, str], networks: list[str], weight: str)
 
 
 ITEMS = tuple(_items())
-"""In the order of the supplement's numbers: tables, then figures."""
+"""All items in the supplement's order: tables, then figures."""
 
 
 def figures(sources: Sources) -> dict[str, Value]:
@@ -183,9 +187,10 @@ def figures(sources: Sources) -> dict[str, Value]:
 
 
 def compared(item: Item, committed: Committed) -> Line:
-    """Puts the committed numbers of an item's file beside the published ones.
+    """Compares the committed numbers of an item's file with the published numbers.
 
-    A cell takes the set-up nearest to the paper's of those with enough seeds for a verdict, else the nearest of all.
+    A cell takes the set-up nearest to the paper's that has enough seeds for a verdict. If no set-up has enough, the
+    cell takes the nearest of all.
     """
     filled: dict[tuple[str, Place], Filled] = {}
     keys: set[str] = set()
@@ -241,7 +246,7 @@ def _ours(line: Line) -> str:
 
 
 def _set_ups(filled: Iterable[Filled]) -> str:
-    """Networks, epochs and seeds of each set-up, and what differs from our defaults."""
+    """Networks, epochs and seeds of each set-up, and its differences from our defaults."""
     seeds: dict[str, list[int]] = {}
     for one in filled:
         options = dict(zip(one.run.split(), one.run.split()[1:], strict=False))

@@ -24,7 +24,7 @@ from sweeps.table.markdown import markdown_table
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTED = ("name", "value", "what", "command", "made", "commit", "machine")
 MOST_ITEMS = 9
-"""Longest list in a benchmark's file whose items have addresses. A history, for example, is longer."""
+"""Only lists of at most this length in a benchmark's file have addresses; longer lists are histories."""
 
 Value = str | int | float
 """Value of a span. Text is shown as it is, a number in the span's format."""
@@ -71,7 +71,7 @@ class Sources:
         found: dict[str, str] = {}
         for line, row in enumerate(lines_of(self.results / "noted.csv"), start=2):
             if tuple(row) != NOTED or not all(row[name] for name in NOTED):
-                raise Refusal(f"noted.csv:{line}: write {','.join(NOTED)}, and `not kept` for what is not known")
+                raise Refusal(f"noted.csv:{line}: write {','.join(NOTED)}, and `not kept` for an unknown value")
             if row["name"] in found:
                 raise Refusal(f"noted.csv:{line}: {row['name']} is already noted")
             found[row["name"]] = row["value"]
@@ -82,13 +82,13 @@ def figures(sources: Sources) -> dict[str, Value]:
     """Returns `options.table`, `noted.NAME`, `output.NAME`, and `benchmarks.FILE.PATH` with the path in the JSON file.
 
     The README shows the demo's output shortened: `output.demo.short` has the first and last trials, the table with its
-    caption, and where the report is; `output.demo.again` has the first lines and the last of the second run.
+    caption, and where the report is; `output.demo.again` has the first lines and the last line of the second run.
     """
     outputs = sources.outputs()
     demo, again = outputs["demo"].splitlines(), outputs["demo-again"].splitlines()
     trials = [number for number, line in enumerate(demo) if line.startswith("[")]
     caption = next(number for number, line in enumerate(demo) if line.startswith("Settings: "))
-    after = demo.index("", caption)  # a long caption takes several lines
+    after = demo.index("", caption)  # the first empty line after the caption, which may take several lines
     short = [*demo[: trials[2]], "...", *demo[trials[-2] : after], "...", *demo[-3:]]
     options = [[f"`{option}`", meaning, where] for option, meaning, where in OPTION_ROWS]
     return {
@@ -105,14 +105,14 @@ def holds(condition: bool, claim: str) -> None:
     """Checks that a sentence of the pages is still true.
 
     Raises:
-        Refusal: it is not.
+        Refusal: the sentence is not true.
     """
     if not condition:
-        raise Refusal(f"the text says that {claim}, and the numbers do not: correct the text, then docs/report/")
+        raise Refusal(f"the text says that {claim}, but the numbers do not: correct the text, then docs/report/")
 
 
 def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
-    """Yields every number and word in JSON, with the names and positions that lead to it."""
+    """Yields every number and text in JSON with its address, made of the names and positions on the path to it."""
     if isinstance(value, list):
         value = dict(enumerate(value)) if len(value) <= MOST_ITEMS else {}
     if not isinstance(value, dict):
@@ -123,7 +123,8 @@ def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
 
 
 def option_rows() -> list[tuple[str, str, str]]:
-    """Returns each option, its help, and the pipelines that share this help; options of all pipelines come first."""
+    """Returns each option, its help, and the pipelines that share this help. Options that every pipeline has come
+    first."""
     classes = option_classes()
     found: dict[tuple[str, str], list[str]] = {}
     for name, options in classes.items():
@@ -142,4 +143,4 @@ def option_classes() -> dict[str, type[CommonOptions]]:
 
 
 OPTION_ROWS = option_rows()
-"""Computed at import, before a plug-in of the documents adds arms or data sets."""
+"""Rows of the options table, computed at import, before a documented plug-in adds arms or data sets."""

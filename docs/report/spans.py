@@ -20,7 +20,7 @@ SPAN = re.compile(
 )
 _COMMENT = re.compile(r"<!--\s*(?:ours:|/ours).*?-->")
 _BLOCKS = ("|", "- ", "```")
-"""How a table, list or code block starts, even if it has only one line."""
+"""First characters of a table, a list or a code block."""
 
 
 def fill(text: str, values: Mapping[str, Value], where: str) -> str:
@@ -29,8 +29,8 @@ def fill(text: str, values: Mapping[str, Value], where: str) -> str:
     Args:
         where: name of the file, for messages.
     Raises:
-        Refusal: a span is open, nested, or at the start of a line, where GitHub would read the line as HTML; or its
-            name is unknown, or its format does not fit the value.
+        Refusal: a span is open or nested; a span starts a line, which GitHub would read as HTML; a name is unknown; a
+        format does not fit its value.
     """
     paired = {span.start() for span in SPAN.finditer(text)} | {span.start("closing") for span in SPAN.finditer(text)}
     for comment in _COMMENT.finditer(text):

@@ -1,9 +1,9 @@
-"""Runs behind docs/table4.md: how each choice in the training of the MVAE changes its row in Table 4.
+"""Runs behind docs/table4.md: the effect of each training choice on the MVAE's row in Table 4.
 
-The runs are FashionMNIST, MLP networks, 20 epochs. They differ in what the supplement leaves open: pairing, targets,
-label weight, how beta rises, and the rule that joins the experts (docs/examples/mvae_inverted.py).
+The runs are FashionMNIST, MLP networks, 20 epochs. They differ in choices that the supplement leaves open: pairing,
+targets, label weight, how beta rises, and the rule that joins the experts (docs/examples/mvae_inverted.py).
 
-    table4.ARM.PAIRING.TARGETS.wWEIGHT.bBETA.SHARE      mean accuracy of a set-up; final beta, share in percent
+    table4.ARM.PAIRING.TARGETS.wWEIGHT.bBETA.SHARE      mean accuracy of a set-up; BETA: final beta, SHARE: percent
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLUMNS = (0.001, 0.01, 0.05, 0.1, 1.0)
 OCTOBER = {0.01: 0.33, 0.02: 0.38, 0.05: 0.59, 0.1: 0.675, 0.25: 0.775, 0.5: 0.85, 0.75: 0.88, 1.0: 0.915}
 """Accuracy on MNIST by share of pairs, read off the curve in the authors' repository of October 2017."""
 FEW = 0.05
-"""Largest share of pairs for which the last epoch is compared with the best one."""
+"""Largest share of pairs for which the last epoch is compared with the best epoch."""
 
 
 class SetUp(NamedTuple):
@@ -45,7 +45,7 @@ class SetUp(NamedTuple):
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """The plain MVAE first, `own` before `all`, then by weight."""
+        """Sort key: the plain MVAE first, `own` before `all`, then by weight."""
         pairing = ("reserved", "proportional", "resampled").index(self.pairing)
         return (self.arm, pairing, self.targets != "own", -self.final_beta, self.label_weight)
 
@@ -150,10 +150,10 @@ def chosen_epochs(cells: Cells, nn: float) -> str:
 
 
 def october(sources: Sources) -> str:
-    """A Markdown table of the authors' protocol of October 2017 on MNIST, and their curve.
+    """A Markdown table of our runs of the authors' protocol of October 2017 on MNIST, and of the authors' curve.
 
-    Their curve takes the epoch with the best loss on the test split. Ours are the last epoch, and the epoch with the
-    best accuracy on the validation split.
+    The authors' curve takes the epoch with the best loss on the test split. Our rows take the last epoch, and the epoch
+    with the best accuracy on the validation split.
     """
     wanted = {"model": "mvae_inverted_q", "seed": 0, "label_weight": 784.0, "latents": 20, "epochs": 20}
     committed = sources.numbers("weak_supervision-mnist")

@@ -1,6 +1,6 @@
 """Tables of committed numbers, and addresses of their cells.
 
-A table in tables.csv is what a pipeline's command asks for, reduced to the cells that have a committed number:
+A table in tables.csv is the table of a pipeline's command, reduced to the cells that have a committed number:
 
     NAME.table, NAME.caption        the Markdown table, and how its set-up differs from the paper's
     ours.NAME.ROW.COLUMN            mean over seeds, to the places that the spread supports: ours.fashion.nn.1
@@ -11,7 +11,7 @@ show, empty for all; `alone` leaves out the published values, the seeds and the 
 rows of a table; a table without lines there shows all rows. Files whose trials differ only in their seeds also give:
 
     table.FILE                      all metrics of the file, one per line
-    value.FILE.METRIC               one of them; METRIC.MEASURE if two measures give the metric
+    value.FILE.METRIC               one metric; METRIC.MEASURE if two measures give the metric
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ TABLES = {line["name"]: line for line in lines_of(Path(__file__).with_name("tabl
 ROWS = lines_of(Path(__file__).with_name("rows.csv"))
 DIRECTIONS = {"Table 7": "en-vi", "Table 8": "vi-en"}
 AXES = {"k_sweep": "random subsets per step", "missing_modalities": "keep_probability"}
-"""Pipelines whose rows are quantities, and their axis."""
+"""Pipelines whose rows are quantities, each with the name of its axis."""
 
 Place = tuple[str, float | str]
 """Row and column of a table."""
 
 
 class Means(dict[Place, float]):
-    """Means over seeds of a table's cells. A missing one raises a `Refusal`."""
+    """Means over seeds of a table's cells. A missing cell raises a `Refusal`."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(((one.row, one.column), one.mean) for one in report.in_order() if one.mean is not None)
@@ -105,7 +105,7 @@ def table(sources: Sources, name: str) -> Report:
     """Returns a table by its name.
 
     Raises:
-        Refusal: none of its cells has a committed number.
+        Refusal: none of the table's cells has a committed number.
     """
     pipeline = TABLES[name]["pipeline"]
     asked = cells(pipeline, TABLES[name]["arguments"])
@@ -122,9 +122,8 @@ def options(pipeline: str, arguments: str) -> Any:
 
 @cache
 def cells(pipeline: str, arguments: str) -> tuple[Cell, ...]:
-    """Returns the cells that a command asks for. They need no data, unlike the pipeline's own `sweep`.
-
-    Those of Figure 5 include each attribute's; those of sentences leave out likelihoods.
+    """Returns the cells that a command asks for. Needs no data, unlike the pipeline's own `sweep`. For Figure 5 the
+    cells include every single attribute. For translation they leave out likelihoods.
     """
     module, chosen = importlib.import_module(f"pipelines.{pipeline}"), options(pipeline, arguments)
     if pipeline == "translation":
@@ -158,7 +157,7 @@ def report(pipeline: str, asked: Iterable[Cell], committed: Committed) -> Report
 
 
 def grid(made: Report, page: Mapping[str, str]) -> str:
-    """Returns a Markdown table: ours with the spread, the paper's row if it has one, and seeds with the verdict."""
+    """Returns a Markdown table: our means and spreads, the paper's values if any, and seeds with verdicts."""
     shown_columns = [column for column in made.columns if str(column).endswith(page["proposal"])]
     columns = [column for column in shown_columns if not str(column).startswith("ESS marginal")]
     called = {line["row"]: line["called"] for line in ROWS if line["table"] == page["name"]}
@@ -180,6 +179,6 @@ def grid(made: Report, page: Mapping[str, str]) -> str:
 
 
 def _address(*headings: float | str) -> str:
-    """Makes a span name: ours, fashion, MVAE (own), 0.01 becomes ours.fashion.mvae.own.1."""
+    """Makes a span name: from ours, fashion, MVAE (own), 0.01 it makes ours.fashion.mvae.own.1."""
     words = (column_label(heading).removesuffix("%").replace("|", " given ").lower() for heading in headings)
     return ".".join(re.sub(r"[^\w.]+", ".", word).strip(".") for word in words)

@@ -1,18 +1,21 @@
 """Lists the data sets, finds their raw files, and loads them into memory.
 
-Training needs only `load`. Its first call converts the raw files to Arrow files in the cache: one process converts,
-the others wait. Later calls, in any process, map these files. `fingerprint` identifies the content without converting.
+Training needs only `load`. The first call converts the raw files to Arrow files in the cache: one process converts,
+the others wait. Later calls, in any process, map the Arrow files. `fingerprint` identifies the content without
+converting.
 
 There are two separate folders. The data root holds the raw files in torchvision's layout and may be read-only. The
-cache holds our files. A data root given by the user must hold the raw files, even if the converted files already
-exist. Missing files are downloaded into the default data root if possible.
+cache holds the Arrow files. A data root given by the user must hold the raw files, even if the Arrow files already
+exist. Missing raw files are downloaded into the default data root if possible.
 
 dataset.py     descriptions of data sets: modalities, defaults, origin
 examples.py    the examples in memory
 loading.py     `load`: converts once, then maps; arrow.py: the stored files
 checks.py      checks of a plug-in's data set
 contents.py    digests of many files; progress.py: progress of a long conversion
-registry.py    the data sets by name; mnist/, faces/, sentences/: their families
+registry.py    the data sets by name
+
+mnist/, faces/ and sentences/ define the data sets.
 """
 
 import hashlib
@@ -73,7 +76,7 @@ _NEED_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports names that need torch on first use, which keeps `import mvae.data` fast."""
+    """Imports a name that needs torch when the name is first used. This keeps `import mvae.data` fast."""
     if name not in _NEED_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_NEED_TORCH[name]), name)
@@ -132,7 +135,7 @@ def fingerprint(name: str, data_root: Path | None = None, cache: Path | None = N
 def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
     """Returns the fingerprint that earlier releases gave the same raw files, or None if they could not read the files.
 
-    Equal to `fingerprint` if nothing has changed for this data set or for these files.
+    Equals `fingerprint` if the digest of this data set, or of these files, has not changed since those releases.
 
     Raises:
         Refusal: unknown data set; raw files missing.
@@ -146,7 +149,7 @@ def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
 
 
 def training_examples(name: str, data_root: Path | None = None) -> int:
-    """Returns the number of training examples, fast enough to refuse a bad paired fraction before anything starts.
+    """Returns the number of training examples. Fast, so that a bad paired fraction is refused before anything starts.
 
     Raises:
         Refusal: same as `fingerprint`.
@@ -156,7 +159,7 @@ def training_examples(name: str, data_root: Path | None = None) -> int:
 
 
 def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, ...]:
-    """Returns the modalities of a data set, with names and vocabularies of languages read from the raw files.
+    """Returns the modalities of a data set. Names and vocabularies of languages are read from the raw files.
 
     Raises:
         Refusal: same as `fingerprint`.
@@ -169,7 +172,7 @@ def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None
     """Returns lines for the user about a data set's raw files (`Source.facts`), each preceded by the data set's name.
 
     Args:
-        vocabulary: largest number of known words; None: the data set's own.
+        vocabulary: largest number of known words. None: the data set's own limit.
     Raises:
         Refusal: same as `fingerprint`.
     """

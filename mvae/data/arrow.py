@@ -11,8 +11,8 @@ Each file is one record batch with one column per stored modality:
 
 So a column is one or two contiguous runs of bytes, and all trials on a machine share one copy in the page cache.
 
-The manifest is written last. It records the size and sha256 of each file, and the modalities if they depend on the raw
-files. Files without a manifest are ignored, and sizes are checked before anything is mapped.
+The manifest is written last. The manifest records the size and sha256 of each file. If the modalities depend on the raw
+files, the manifest records them too. Files without a manifest are ignored. Sizes are checked before anything is mapped.
 """
 
 import json
@@ -54,12 +54,13 @@ def write(
     """Stores a data set, each file atomically and the manifest last. Call it while holding the folder's lock.
 
     Args:
-        arrays: per split, one uint8 array [N, *shape] per stored modality, contiguous or not; ragged for sentences.
+        arrays: for each split, one uint8 array [N, *shape] per stored modality, contiguous or not. Sentences are a
+            ragged array.
         described: store the modalities in the manifest, so that `read` can return them.
     Raises:
         OSError: the disk is full or the folder is not writable.
     """
-    for abandoned in folder.glob(".*.tmp"):  # left by a process killed while it held the lock
+    for abandoned in folder.glob(".*.tmp"):  # left by a process that was killed while holding the lock
         abandoned.unlink()
     manifest: dict[str, Any] = {"format": FORMAT, "fingerprint": fingerprint, "splits": {}}
     if described:
@@ -81,9 +82,9 @@ def write(
 def read(
     folder: Path, modalities: tuple[Modality, ...] | None, fingerprint: str
 ) -> tuple[tuple[Modality, ...], dict[str, Split]] | None:
-    """Returns the modalities and the three mapped splits; None if nothing, or only a part, was stored.
+    """Returns the modalities and the three mapped splits. None if nothing, or only a part, was stored.
 
-    Checks sizes at every call, and digests once per process.
+    Checks the files' sizes at every call, and their digests once per process.
 
     Args:
         modalities: None: read them from the manifest.
@@ -157,8 +158,8 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
         raise Damaged(f"{path} has {size:,} bytes instead of {entry.size:,}")
     if sha256_cached(path) != entry.sha256:
         raise Damaged(f"{path} does not match the sha256 in its manifest")
-    # Private pages: readers share them until one writes, and the file never changes. With Arrow's own read-only map,
-    # torch would warn about read-only tensors, and a write to one would kill the process.
+    # ACCESS_COPY: processes share the pages until one of them writes, and no write reaches the file. With Arrow's own
+    # read-only map, torch would warn about read-only tensors, and a write to such a tensor would kill the process.
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     whole = pa.py_buffer(mapped)

@@ -1,7 +1,7 @@
 """Checks a data set's description, and the arrays that its conversion returns.
 
-Tests run these checks on the data sets of this package. A data set from outside is refused with one line that says how
-to correct it.
+Tests run these checks on the data sets of this package. If a plug-in's data set fails a check, the error message says
+how to correct the data set.
 """
 
 import math
@@ -35,14 +35,14 @@ SHAPES = {
     Kind.ATTRIBUTES: ("(number of attributes,)", 1),
     Kind.VECTOR: ("(number of values,)", 1),
 }
-"""For each kind: the shape of one example, in words, and its number of dimensions."""
+"""For each kind: the shape of one example, in words, and the number of dimensions of that shape."""
 
 
 def check_source(found: Source) -> None:
     """Checks that the rest of the code can work with a description.
 
     Raises:
-        Refusal: the description is invalid; the message names the data set, and the modality if one is wrong.
+        Refusal: the description is invalid. The message names the data set, and the wrong modality, if any.
     """
     if not NAME.fullmatch(found.name):
         raise Refusal(
@@ -187,7 +187,7 @@ def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
     _check_views(found, arrays["train"][0])
     if (returned := len(arrays["train"][0])) != examples:
         raise Refusal(
-            f"{where} returned {returned:,} training examples, but examples says {examples:,}: make them equal"
+            f"{where} returned {returned:,} training examples, but `examples` returns {examples:,}: make them equal"
         )
 
 

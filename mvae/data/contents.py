@@ -1,6 +1,6 @@
 """Computes digests of many files. Each file is read once: the cache remembers the digests of unchanged files.
 
-    <cache>/contents/<16 digits>.json     one per folder or zip: name to size, times, inode and digest
+    <cache>/contents/<16 digits>.json     one per folder or zip; maps each file's name to size, times, inode, digest
 
 A file counts as unchanged if its size, mtime, ctime and inode are unchanged. A ctime cannot be set back, so a file
 rewritten with its old size and mtime still counts as changed.
@@ -18,7 +18,7 @@ from mvae.data.progress import progress
 from mvae.storage.files import locked, write_atomically
 
 VERSION = 1
-"""Version of the digests. Raise it if the same content gets a different digest."""
+"""Version of the digests. Increase this number if the same content gets a different digest."""
 SETTLED_S = 2.0
 """Seconds that must pass after a file's last change before its digest is remembered.
 
@@ -27,7 +27,7 @@ Clocks of file systems are coarse: a file changed twice in quick succession may 
 SAVE_EVERY_S = 10.0
 """Seconds between saves during a long pass. A killed pass resumes from the last save."""
 BATCH = 256
-"""Number of files after which to check again whether it is time to save."""
+"""Number of files per batch. A long pass saves only between two batches."""
 
 Stamp = tuple[int, int, int, int]
 """Size, mtime in ns, ctime in ns and inode of a file."""
@@ -52,8 +52,8 @@ def digests(
 
     Args:
         place: folder or zip that holds the files; its path identifies the remembered digests.
-        files: name to stamp, taken before this call; a file in a zip has the stamp of the zip.
-        read: returns the bytes of the file of a given name. Its errors are not caught.
+        files: each file's stamp by the file's name, taken before this call. A file in a zip has the zip's stamp.
+        read: returns the bytes of a file, given its name. Errors raised by `read` are not caught.
         cache: the cache folder. None: remember nothing.
         what: description of the files for the progress bar.
     """

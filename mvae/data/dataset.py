@@ -1,8 +1,8 @@
 """Describes data sets before any file is read: modalities, origin, and the paper's settings. Imports no torch.
 
-`Source` describes a data set; `mvae.data.examples.Dataset` holds its examples in memory.
+`Source` describes a data set. `mvae.data.examples.Dataset` holds the examples in memory.
 To add a data set to the package, write one `Source` in a new file and list it in `mvae/data/registry.py`.
-To add one from outside the package, pass the `Source` to `mvae.data.add` (docs/extend/data-set.md).
+To add a data set from outside the package, pass the `Source` to `mvae.data.add` (docs/extend/data-set.md).
 """
 
 from __future__ import annotations
@@ -49,12 +49,15 @@ NO_IMAGES = "none"
 """Name of the image network for data sets without images."""
 
 SPECIAL = 3
-"""Tokens of a model of sentences that are no words: <unk>, stop and start."""
+"""Number of tokens in a sentence vocabulary that are not words: <unk>, stop and start."""
 
 ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 
 PIXELS_A_COUNT = 16
-"""Pixels per count of a Philox generator. Images binarised anew each epoch have a multiple of it (binarisation.py)."""
+"""Number of pixels whose bits come from one count of a Philox generator (mvae/data/mnist/binarisation.py).
+
+An image that is binarised anew each epoch must have a multiple of this number of pixels.
+"""
 
 DCGAN_SIDES = frozenset({50, 64})
 """Side lengths of square images, in pixels, that have their own DCGAN with batch normalisation (Figure 2)."""
@@ -63,7 +66,7 @@ DCGAN_SIDES = frozenset({50, 64})
 View = Callable[["Tensor"], "Tensor"]
 """Computes one modality from another: images [B, C, H, W] from images [B, C', H, W], both in [0, 1].
 
-It must be a module-level function, because it is pickled, and must treat each example independently.
+A view must be a module-level function, because views are pickled. A view must treat each example independently.
 """
 
 
@@ -127,7 +130,7 @@ def all_sentences(modalities: Sequence[Modality]) -> bool:
 
 
 def directions(modalities: Sequence[Modality]) -> dict[str, tuple[int, int]]:
-    """Returns every pair of languages: the positions of source and target, by a name such as en-vi."""
+    """Returns the positions of source and target for every direction of translation, by names such as en-vi."""
     pairs = itertools.permutations(range(len(modalities)), 2)
     return {f"{modalities[source].name}-{modalities[target].name}": (source, target) for source, target in pairs}
 
@@ -155,28 +158,31 @@ class Defaults:
     """Settings that a trial on this data set uses by default. Section numbers refer to the paper's supplement."""
 
     latents: int
-    """Number of latent dimensions L (section 1: 64 for the MNIST family, 100 for MultiMNIST; digits: ours)."""
+    """Number of latent dimensions L (section 1: 64 for the MNIST family, 100 for MultiMNIST; our choice for digits)."""
     epochs: int
-    """Epochs of a weak-supervision trial (section 8: 500 for MNIST, 100 for Fashion- and MultiMNIST; digits: ours)."""
+    """Epochs of a weak-supervision trial.
+
+    Section 8: 500 for MNIST, 100 for FashionMNIST and MultiMNIST. For digits, the number is our choice.
+    """
     image_network: str
     """Network of the image encoder and decoder: "mlp" (Figure 1) or "dcgan" (Figure 2); "none" without images."""
     image_networks: tuple[str, ...]
     """All image networks that fit the data set's images, including the default."""
     batch_size: int = 100
-    """Global batch size, in examples of the image stream (section 1)."""
+    """Global batch size: examples of the image stream per step (section 1)."""
     learning_rate: float = 1e-3
     """Learning rate of Adam (section 1)."""
     annealing_share: float = 0.4
     """Share of the training steps over which beta rises from 0 to 1 (section 1: 200 of 500 epochs)."""
     label_weight: float = 1.0
-    """Weights lambda of the log-likelihoods of label, text and attribute. The image's weight is 1.
+    """Weight lambda of the label's log-likelihood. The next two fields are the weights of texts and attributes.
 
-    The supplement names no weights.
+    The image's weight is 1. The supplement names no weights.
     """
     text_weight: float = 1.0
     attribute_weight: float = 1.0
     k: int = 0
-    """Number of random subsets of modalities per step (section 1: 1 for MVAE19, which makes 21 terms)."""
+    """Number of random subsets of modalities per step (section 1: 1 for MVAE19, which gives 21 ELBO terms)."""
     pairing: str = "reserved"
     """Pairing protocol (mvae/sampling.py): "reserved", "resampled", or "proportional" for many modalities."""
 
@@ -196,24 +202,27 @@ def check_train_examples(requested: int, available: int, dataset: str) -> None:
 Arrays = dict[str, tuple["np.ndarray", ...]]
 """For each split, one uint8 array per stored modality, shaped as in `Split.values`.
 
-Sentences are stored as `ragged` returns them.
+For sentences, the array is a return value of `ragged`.
 """
 
 
 @dataclass(frozen=True)
 class Source:
-    """Describes where a data set comes from. Its functions take the data root, which embedded data sets ignore."""
+    """Describes a data set and the origin of its files.
+
+    Each function takes the data root. The functions of embedded data sets ignore the data root.
+    """
 
     name: str
     modalities: tuple[Modality, ...]
-    """Modalities of each example. If `made_of` is given, only their number and kinds are certain."""
+    """Modalities of each example. If `made_of` is given, only the number of modalities and their kinds are certain."""
     defaults: Defaults
     split_rule: str
     """How the examples are divided into splits, in words. Part of the fingerprint."""
     version: int
-    """Version of the conversion; part of the fingerprint. Increase it whenever the stored values change."""
+    """Version of the conversion; part of the fingerprint. Increase this number whenever the stored values change."""
     check: Callable[[Path], object]
-    """Raises MissingFiles unless all raw files exist. Does not read the files. Its return value is ignored."""
+    """Raises MissingFiles unless all raw files exist. Does not read the files. The return value is ignored."""
     digest: Callable[[Path], str]
     """Returns a hex digest of the raw content, equal for a file and its gzip. Raises Refusal if a file is damaged."""
     examples: Callable[[Path], int]
@@ -223,16 +232,16 @@ class Source:
     prepare: Callable[[Path, Path], Path] | None = None
     """Does the slow part of a long conversion in a folder of the cache, so that a killed conversion can resume.
 
-    Takes the data root and the cache, and returns the folder that `convert` then gets instead of the data root. Raises
+    Takes the data root and the cache, and returns a folder. `convert` gets this folder instead of the data root. Raises
     the same errors as `convert`. None: no part is slow.
     """
     made_of: Callable[[Path], tuple[Modality, ...]] | None = None
     """Returns the modalities if they depend on the raw files, as vocabularies do. None: `modalities` is complete."""
     facts: Callable[[Path, int | None], tuple[str, ...]] | None = None
-    """Returns lines for the user about the raw files.
+    """Returns lines that tell the user about the raw files.
 
-    They say what the files hold, how they differ from the published data set, and what was left out. Takes the data
-    root and the largest number of known words (None: all).
+    The lines say what the files hold, how the files differ from the published data set, and what was left out. The
+    function takes the data root and the largest number of known words (None: all).
     """
     download: Callable[[Path], None] | None = None
     """Downloads the raw files into the data root. Raises MissingFiles if that fails. None: there is no download."""
@@ -244,11 +253,11 @@ class Source:
     grey: str = ""
     """For black-and-white images: name of the data set that holds the same examples, in the same order, in grey.
 
-    The grey images must be the first modality of that data set. Trials may then draw new bits every epoch. Empty: they
-    may not. Not part of the fingerprint.
+    The grey images must be the first modality of that data set. With this name, trials can draw new bits every epoch.
+    If it is empty, they cannot. The name is not part of the fingerprint.
     """
     remembered_digest: Callable[[Path, Path], str] | None = None
-    """Like `digest`, but takes data root and cache, for data sets of many files.
+    """Like `digest`, for data sets of many files. Takes the data root and the cache.
 
     The cache remembers the digest of each unchanged file (mvae/data/contents.py). None: `digest` is fast enough.
     """
@@ -260,5 +269,5 @@ class Source:
     code: str = ""
     """Digest of the plug-in file that describes the data set; empty for data sets of the package.
 
-    Data converted by another version of that file are not reused. Not part of the fingerprint.
+    Data converted by another version of that file are not reused. This digest is not part of the fingerprint.
     """

@@ -23,8 +23,8 @@ class Split:
     """One tensor per modality. On a CPU the tensors map the stored file.
 
     Image: uint8 [N, C, H, W], from 0 (black) to 255 (white). Label or single attribute: uint8 [N]. Attributes: uint8
-    [N, A]. Text: uint8 [N, L]. Sentences: int64 [N], the number of tokens including the stop token. View: the same
-    tensor object as the modality from which it is computed.
+    [N, A]. Text: uint8 [N, L]. Sentences: int64 [N], the number of tokens including the stop token. A view shares the
+    tensor object of the modality from which the view is computed.
     """
     sentences: tuple[Sentences | None, ...] = ()
     """The sentences of each modality, None for other modalities. Empty if no modality consists of sentences."""
@@ -59,10 +59,10 @@ class Split:
         """Returns the examples at `index` in the form that networks and likelihoods take.
 
         Args:
-            index: int64 [B], no negative number.
+            index: int64 [B], without negative numbers.
         Returns:
-            Image: float32 [B, C, H, W] in [0, 1]. Label, single attribute: int64 [B]. Text: int64 [B, L], with L the
-            longest text of the batch if it is sentences. Attributes: int64 [B, A].
+            Image: float32 [B, C, H, W] in [0, 1]. Label, single attribute: int64 [B]. Attributes: int64 [B, A]. Text:
+            int64 [B, L]; for sentences, L is the number of tokens of the batch's longest sentence.
         """
         sentences = self.sentences[modality] if self.sentences else None
         if sentences is not None:
@@ -151,7 +151,7 @@ class Dataset:
     def knowing(self, words: int | None) -> "Dataset":
         """Returns this data set with a vocabulary of the `words` most frequent words per language.
 
-        None changes nothing; nor does a number above the data set's own. Other modalities stay as they are.
+        None, or a number above the data set's own, changes nothing. Modalities other than sentences do not change.
         """
         if words is None:
             return self

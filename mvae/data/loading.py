@@ -28,7 +28,8 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None, *,
         cache: folder for the Arrow files. None: `default_cache()`.
         grey: also load the grey values of the training images, from the data set named in `Source.grey`.
     Raises:
-        Refusal: unknown data set, raw files missing or damaged, unusable cache, or no grey values.
+        Refusal: the data set is unknown, raw files are missing or damaged, the cache is unusable, or the data set has
+            no grey values.
     """
     found = source(name)
     root = root_with_files(found, data_root)

@@ -21,7 +21,7 @@ def progress(what: str, count: int, done: int) -> Iterator[Callable[[int], None]
         count: total number of files.
         done: number of files already finished.
     Yields:
-        A function to call with the number of files finished since its last call.
+        A function to call with the number of files finished since the last call.
     """
     if sys.stderr.isatty():
         with contextlib.suppress(ImportError):  # rich may be missing on machines that only train

@@ -1,6 +1,6 @@
-"""Data sets by name. The module that declares a data set is imported when the data set is first looked up.
+"""Looks up data sets by name. The module that defines a data set is imported when the data set is first looked up.
 
-So listing the names costs nothing, and a trial on digits never imports the code that reads CelebA's pictures.
+So listing the names imports nothing, and a trial on digits never imports the code that reads CelebA's pictures.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ DECLARED = {
     "translation": ("sentences.translation:TRANSLATION", "sentences"),
     "toy_translation": ("sentences.toy_translation:TOY_TRANSLATION", "sentences"),
 }
-"""Each data set's module in mvae/data/ with its name there, and what its examples are: see `examples_are`."""
+"""For each data set: its module in mvae/data/ and its name in that module, then the result of `examples_are`."""
 
 
 def names_of(*examples: str) -> list[str]:
-    """Returns the declared data sets whose examples are one of these, without importing any."""
+    """Returns the names of the declared data sets for which `examples_are` gives one of `examples`. Imports nothing."""
     return [name for name, (_, kinds) in DECLARED.items() if kinds in examples]
 
 
 def examples_are(source: Source) -> str:
-    """Returns what a data set's examples are: "sentences", "views" (section 10), or their kinds, as "image label"."""
+    """Returns "sentences", "views" (section 10), or the kinds of a data set's modalities, for example "image label"."""
     if all_sentences(source.modalities):
         return "sentences"
     if has_views(source.modalities):

@@ -1,6 +1,6 @@
 """Measures a trained model, and draws samples from it.
 
-measures.py    the measures by name and version; calls the files below
+measures.py    computes a measure, given its name and version, with the files below
 measurable.py  which measures an arm and a data set allow
 accuracy.py, attributes.py, readout.py   predictions (Tables 4 and 5, Figure 5)
 likelihood_estimates.py, estimator.py, importance.py   likelihoods by importance sampling (Tables 1 and 2, Figure 6)

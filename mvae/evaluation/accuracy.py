@@ -24,8 +24,8 @@ def prediction_accuracy(model: nn.Module, modalities: tuple[Modality, ...], spli
 def label_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Split) -> float:
     """Returns the share of a split's images whose label has the largest logit in `model(image)`.
 
-    A multimodal VAE predicts at z = the mean of q(z|x1). The module runs in float32 and in evaluation mode; its own
-    mode is restored afterwards.
+    A multimodal VAE predicts at z = the mean of q(z|x1). The model runs in float32 and in evaluation mode. Afterwards,
+    the model's former mode is restored.
     """
     image, label = first_input(modalities), position(modalities, Kind.LABEL)
     with evaluated(model):
@@ -77,7 +77,7 @@ def matches(guess: Tensor, truth: Tensor, classes: int) -> tuple[int, int]:
 
 @contextmanager
 def evaluated(model: nn.Module) -> Iterator[None]:
-    """Puts the module in evaluation mode within the block, then restores its own mode."""
+    """Puts the model in evaluation mode within the block, then restores the model's former mode."""
     was_training = model.training
     model.eval()
     try:

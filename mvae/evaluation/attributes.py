@@ -4,7 +4,7 @@ The figure shows the accuracy of samples: z ~ q(z|x1), then each attribute ~ p(x
 values at z = the mean of q(z|x1). Most attributes are rare, so plain accuracy is high even for poor predictions.
 Therefore we also report the balanced accuracy, and the accuracy of always predicting the more frequent value.
 
-Noise is a function of (seed, position in the split), so order and batch size do not change it.
+Noise is a function of (seed, position in the split), so order and batch size do not change the noise.
 
 Shapes: n examples, N examples of a split, A attributes, D latents.
 """
@@ -58,7 +58,7 @@ def scores(guess: Tensor, truth: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def likeliest_attributes(model: Multimodal, split: Split) -> Tensor:
-    """Returns each attribute's likelier value at z = the mean of q(z | image): bool [N, A]. Restores the mode."""
+    """Returns each attribute's likelier value at the mean of q(z | image): bool [N, A]. Restores the model's mode."""
     with evaluated(model):
         posteriors = _posteriors(model, split, range(len(split)))
         return torch.cat([attribute_logits(model, q.mean) > 0 for _, q in posteriors])
@@ -66,7 +66,7 @@ def likeliest_attributes(model: Multimodal, split: Split) -> Tensor:
 
 @torch.no_grad()
 def sampled_attributes(model: Multimodal, split: Split, seed: int, examples: Sequence[int] | None = None) -> Tensor:
-    """Draws attributes from p(x_i | z) with z ~ q(z | image): bool [n, A]. Restores the module's mode.
+    """Draws attributes from p(x_i | z) with z ~ q(z | image): bool [n, A]. Restores the model's mode.
 
     Args:
         seed: seed of the noise, which is a function of (seed, position in the split).
@@ -85,7 +85,7 @@ def attribute_metrics(model: Multimodal, data: Dataset, seed: int) -> dict[str, 
     """Returns the attribute metrics of the test split.
 
     Returns:
-        Each metric is a mean over attributes, and also given per attribute with the suffix "/<attribute>".
+        Each metric is a mean over attributes. The suffix "/<attribute>" marks the same metric of one attribute.
         - test/attribute_accuracy, test/attribute_balanced_accuracy: scores of sampled attributes.
         - the same two names with the suffix "_likeliest": scores of the likeliest attributes.
         - test/attribute_majority: accuracy of always predicting the more frequent value. Frequencies come from the

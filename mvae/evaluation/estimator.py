@@ -1,4 +1,4 @@
-"""Estimates the log-likelihoods of a batch of examples under one model, from the log weights of each proposal."""
+"""Estimates the log-likelihoods of a batch of examples under one model, from the log-weights of each proposal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,13 +61,13 @@ class Estimator:
     dtype: torch.dtype
     device: torch.device
     known: bool = False
-    """Whether to estimate sentences also without <unk>."""
+    """Whether to add estimates of sentences that leave out <unk>."""
     class_log_p: Estimate | None = None
-    """log p(x2) of each class [C], if x2 is a label. `prepare` computes it."""
+    """Estimates of log p(x2) of each class [C], if x2 is a label. `prepare` computes them."""
 
     @property
     def modalities(self) -> range:
-        """Positions of the modalities: x1 first, then those of x2."""
+        """Positions of the modalities: x1 first, then all modalities of x2."""
         return range(len(self.model.modalities) if isinstance(self.model, Multimodal) else 2)
 
     @property
@@ -103,7 +103,7 @@ class Estimator:
             for name, own in found.items():
                 if not name.endswith(KNOWN):
                     named[f"variance_{name}{SUFFIX[proposal]}"] = own.variance
-                    if name == "conditional" and self.joint:  # log joint - log p(x2); their noise is independent
+                    if name == "conditional" and self.joint:  # log joint - log p(x2), with independent noise
                         joint, error = found["joint"], torch.hypot(found["joint"].standard_error, x2[X2].standard_error)
                         own = joint._replace(log_mean=joint.log_mean - x2[X2].log_mean, standard_error=error)
                     named[f"ess_{name}{SUFFIX[proposal]}"] = own.effective_samples
@@ -132,7 +132,7 @@ class Estimator:
         return conditional if isinstance(self.model, Conditional) else multimodal
 
     def _log_probs(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> dict[str, Tensor]:
-        """Returns `_log_prob` under the name "". If `known` is set, also returns the sum without <unk> under KNOWN."""
+        """Returns the result of `_log_prob` under the name "". If `known`, adds the sum without <unk> under KNOWN."""
         if not self.known:
             return {"": self._log_prob(chosen, values, z)}
         assert isinstance(self.model, Multimodal)
@@ -145,7 +145,7 @@ class Estimator:
     def _log_prob(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> Tensor:
         """Returns the sum of log p(x_m | z) over the chosen modalities m, float64 [n, s], for z [n, s, D].
 
-        Either all or no single attributes are chosen, because one network decodes them together.
+        `chosen` holds all single attributes or none of them, because one network decodes them together.
         """
         model = self.model
         assert isinstance(model, Multimodal)
@@ -188,8 +188,10 @@ class Estimator:
         return mixture_with_prior(q, self.model.prior_at, self.model.prior_log_prob)
 
     def _log_x2(self, values: Sequence[Tensor], q: Posterior, ids: Sequence[int]) -> dict[str, Estimate]:
-        """Returns estimates of log p(x2) of each example. Unless x2 is a label, adds the estimate that uses only the
-        samples of the prior."""
+        """Returns estimates of log p(x2) of each example.
+
+        Unless x2 is a label, adds the estimate that uses only the samples of the prior.
+        """
         if self.class_log_p is not None:
             return {X2: Estimate(*(part[values[1]] for part in self.class_log_p))}
 
@@ -202,7 +204,10 @@ class Estimator:
         return self._importance(q, weights, ids, with_prior=True)
 
     def prepare(self, prior_samples: int) -> None:
-        """Estimates log p(x2) of every class from the same samples, if x2 is a label. Call it before `estimates`."""
+        """Estimates log p(x2) of every class, from the same samples. Call this method before `estimates`.
+
+        Does nothing unless x2 is a label.
+        """
         model = self.model
         if not isinstance(model, Multimodal) or [other.kind for other in model.modalities[1:]] != [Kind.LABEL]:
             return

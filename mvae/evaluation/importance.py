@@ -1,12 +1,12 @@
-"""Estimates log-likelihoods by importance sampling, in one pass over the samples. Independent of any model.
+"""Estimates log-likelihoods by importance sampling, in one pass over the samples. Nothing here depends on a model.
 
 The samples z_s come from a proposal r(z), and log w_s = log f(z_s) - log r(z_s). The log of f's integral is estimated
 by logsumexp(log w) - log S (supplement, Tables 1 and 2). Samples are processed in chunks, and only a few float64 sums
-per example are kept. So memory is bounded, and the chunk size changes only rounding.
+per example are kept, so memory is bounded. The chunk size changes only rounding.
 
 Noise is a function of (seed, stream, example, sample). Each example has its own counter-based generator (numpy's
 Philox), whose sequence does not depend on the chunk size. The noise is drawn on the CPU in float64, so every device and
-decoder precision sees the same samples. Drawing takes a twentieth of an MLP decoder's time.
+decoder precision gets the same samples. Drawing the noise takes a twentieth of the time of an MLP decoder.
 
 Shapes: n examples, S samples per example, s samples per chunk, D latents. Everything here is float64.
 """
@@ -27,7 +27,7 @@ Proposal = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Maps standard normal noise [n, s, D'] to samples z [n, s', D] and their log-density under the proposal [n, s']."""
 
 LogWeights = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""Maps samples z [n, s, D] and log r(z) [n, s] to log-weights by name. Each has n rows and a column per sample used."""
+"""Maps samples z [n, s, D] and log r(z) [n, s] to log-weights by name, [n, s] or, for part of the samples, fewer."""
 
 
 class Estimate(NamedTuple):
@@ -36,8 +36,10 @@ class Estimate(NamedTuple):
     log_mean: Tensor
     """logsumexp(log w) - log S, in nats. The mean of w is unbiased, but its logarithm is too small on average."""
     standard_error: Tensor
-    """Standard error of log_mean by the delta method: std(w) / (sqrt(S) mean(w)). Too small if effective samples are
-    few."""
+    """Standard error of log_mean by the delta method: std(w) / (sqrt(S) mean(w)).
+
+    Too small if there are few effective samples.
+    """
     effective_samples: Tensor
     """Effective sample size (sum w)^2 / sum w^2, from 1 to S."""
     variance: Tensor
@@ -73,11 +75,11 @@ def gaussian_proposal(q: Gaussian) -> Proposal:
 def half_prior_proposal(q: Gaussian) -> Proposal:
     """Returns a proposal that maps noise [n, s, 2 D] to an equal mixture of each example's Gaussian [n, D] and N(0, I).
 
-    The log-density is that of the mixture. Each draw of noise gives exactly one sample of each component. Such
-    stratified samples vary no more than independent ones, so standard errors are correct or too large.
+    Each draw of noise gives exactly one sample of each component. Such stratified samples vary no more than independent
+    ones, so standard errors are correct or too large.
 
-    The proposal returns z [n, 2 s, D] and its log-density. The first s samples come from the Gaussian, the last s from
-    the prior.
+    The proposal returns z [n, 2 s, D] and the log-density of z under the mixture. The first s samples come from the
+    Gaussian, the last s from the prior.
     """
     own, density = gaussian_proposal(q), Gaussian(*(part.double().unsqueeze(1) for part in q))
 
@@ -125,7 +127,7 @@ def mixture_with_prior(
 
 
 class RunningWeights:
-    """Running sums of log-weights: log-sum-exp with a running maximum, and Welford's variance.
+    """Accumulates log-weights: log-sum-exp with a running maximum, and Welford's variance.
 
     Args:
         log_w: the first log-weights, [n, s] with s >= 1.

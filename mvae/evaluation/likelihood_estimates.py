@@ -6,15 +6,15 @@ q(z|x1,x2). S samples give all estimates in one pass, with one run of each decod
 marginal     log w = log p(x1|z) + log p(z) - log r(z)
 joint        log w = log p(x1|z) + log p(x2|z) + log p(z) - log r(z)
 conditional  The estimate is log p(x1, x2) - log p(x2). For Table 2's variance the paper prints
-             var(log p(x1,z|x2) - log r(z)). With the exact p(z|x2) that equals the joint's variance, because log p(x2)
-             is a constant. But the published numbers differ from the joint's. So we use
+             var(log p(x1,z|x2) - log r(z)). With the exact p(z|x2), this variance would equal the joint's variance,
+             because log p(x2) is a constant. But the two published variances differ. So we use
              log w = log p(x1|z) + log q(z|x2) - log r(z).
 
-log p(x2) of a label comes from samples of the prior, once per class. For larger x2, few samples of the prior explain
-x2. So half of the samples come from q(z|x2), and the estimate from the prior's half is reported separately.
+If x2 is a label, log p(x2) is estimated once per class, from samples of the prior. If x2 is larger, few samples of the
+prior explain x2. Half of the samples then come from q(z|x2). The estimate from the prior's half is also reported alone.
 
-Likelihood weights and beta are not used. Posteriors, weights and sums over pixels are float64. Decoders are float32 or
-float64.
+The weights of likelihoods and beta are not used. Posteriors, importance weights and sums over pixels are float64.
+Decoders are float32 or float64.
 
 Names: `log_marginal`, `se_marginal` (standard error of one example's estimate), `ess_marginal` (effective sample size),
 `variance_marginal`, and the same for joint and conditional. The suffix "-x1" means that q(z|x1) was the proposal.
@@ -44,14 +44,14 @@ ENCODED = 500
 """Number of examples that are read and encoded at a time."""
 
 ROWS = {"cpu": 256, "cuda": 32_768}
-"""Rows (examples times samples) per decoder pass: activations fit a CPU's cache, or fill a GPU."""
+"""Rows (examples times samples) per decoder pass, chosen so that activations fit a CPU's cache, or fill a GPU."""
 
 
 class Parts(Protocol):
     """Stores the estimates of blocks of examples, so that a later process can reuse them."""
 
     def read(self, name: str) -> dict[str, Tensor] | None:
-        """Returns the block stored under this name; None if there is none."""
+        """Returns the block stored under this name; None if no block is."""
 
     def write(self, name: str, found: dict[str, Tensor]) -> None:
         """Stores a block. May fail silently, because a missing block is computed again."""
@@ -69,7 +69,7 @@ def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
 
 
 def check_offered(model: nn.Module, proposals: Sequence[str] | None) -> list[str]:
-    """Returns the proposals to use: the given ones, or with None all that the model offers.
+    """Returns the proposals to use: the given ones, or all that the model offers if `proposals` is None.
 
     Raises:
         Refusal: the model offers no likelihood estimates, or does not offer a given proposal.
@@ -102,7 +102,7 @@ def likelihood_metrics(
     For sentences, adds the means per token.
 
     Raises:
-        Refusal: as in `split_likelihoods`.
+        Refusal: same as `split_likelihoods`.
     """
     found = split_likelihoods(
         model,
@@ -145,9 +145,9 @@ def split_likelihoods(
         dtype: type of the networks' computations, float32 or float64.
         rows: rows per decoder pass. Changes only rounding.
         prior_samples: number of samples for log p(x2), if x2 is a label.
-        known: estimate sentences also without <unk>.
+        known: add estimates of sentences that leave out <unk>.
         progress: called after every few examples with the number of finished examples and the total.
-        parts: stores the estimates of every ENCODED examples and returns them to a later call with the same arguments.
+        parts: stores the estimates in blocks of ENCODED examples. A later call with the same arguments reuses them.
     Returns:
         The estimates by the names in the module docstring, float64 [n] each, on the CPU. If joint estimates exist,
         adds log_x2 and se_x2. If x2 is not a single label, also adds log_x2_prior and se_x2_prior.
@@ -197,7 +197,7 @@ def _is_ready(model: nn.Module, dtype: torch.dtype) -> bool:
 
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """Disables TF32 and autocast, whose 10 or 8 bits would change a likelihood by up to half a nat."""
+    """Disables TF32 and autocast. Their 10 or 8 bits of precision would change a likelihood by up to half a nat."""
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:

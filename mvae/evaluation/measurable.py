@@ -1,4 +1,4 @@
-"""Checks whether an arm and a data set support a measure. Does not import torch, so that errors appear at once."""
+"""Checks whether an arm and a data set support a measure. Imports no torch, so that users see errors quickly."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
 
 
 def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
-    """Returns the names of the metrics that `validated` (mvae/training/loop.py) computes for an arm, perhaps none."""
+    """Returns the names of the metrics that `validated` (mvae/training/loop.py) computes for an arm. May be empty."""
     chosen, kinds = arm(token), {modality.kind for modality in modalities}
     if chosen.watch is not None:
         return (chosen.watched,) if chosen.watched else ()

@@ -42,7 +42,7 @@ Compute = Callable[[Measure, nn.Module, Trial, Dataset, Host], dict[str, float]]
 
 
 def _accuracy(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
-    """For texts, adds test/accuracy-sampled, the accuracy of characters drawn with the trial's seed."""
+    """Returns test/accuracy. For texts, adds test/accuracy-sampled: characters are drawn with the trial's seed."""
     metrics = {ACCURACY.metric: prediction_accuracy(model, data.modalities, data.test)}
     if Kind.TEXT in {modality.kind for modality in data.modalities}:
         generator = torch_generator(trial.seed, "texts", device=data.test.values[0].device)
@@ -51,7 +51,7 @@ def _accuracy(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, 
 
 
 def _likelihood(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host) -> dict[str, float]:
-    """Version 2, which is for sentences, adds the estimates without <unk>."""
+    """Returns the likelihoods. Version 2, which is for sentences, adds the estimates that leave out <unk>."""
     samples, known = int(measure.parameter("s")), measure.version == 2
     found = likelihood_metrics(
         model, data, samples=samples, seed=trial.seed, known=known, progress=host.on_progress, parts=host.parts
@@ -92,7 +92,7 @@ COMPUTES: dict[tuple[str, int], Compute] = {
     ("real", 1): _real,
     ("coherence", 1): _coherence,
 }
-"""Function of each measure, by its name and version."""
+"""The function that computes each measure, by name and version of the measure."""
 assert set(COMPUTES) == VERSIONS
 
 

@@ -21,7 +21,7 @@ def readout_accuracy(measure: Measure, model: nn.Module, trial: Trial, data: Dat
     """Fits a logistic regression to `model(image)` of the paired set and predicts the labels of the test images.
 
     The measure's fraction and the trial's seed determine the paired set. So all arms with the same seed use the
-    same set. If the paired set has only one class, that class is predicted.
+    same set. If the paired set has only one class, this class is predicted for every image.
 
     Returns:
         test/accuracy, and train/accuracy on the paired set. Both names include the fraction.

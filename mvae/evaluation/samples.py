@@ -27,10 +27,10 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]
     Returns:
         Sheets by name. Sheets for modalities that the model lacks are absent.
         - reconstructions: test images, and below them their reconstructions from q(z | image).
-        - image_given_label: one row per class, with z ~ q(z | label).
-        - image_given_text: one row per test example: its image, then images with z ~ q(z | its text).
-        - image_given_attributes: the same for several attributes in one modality.
-        - image_given_attribute: one row per single attribute, with z ~ q(z | the attribute is present), given no other.
+        - image_given_label: each row shows one class, with z ~ q(z | label).
+        - image_given_text: each row shows the image of a test example, then images with z ~ q(z | the example's text).
+        - image_given_attributes: like image_given_text, if all attributes are one modality.
+        - image_given_attribute: each row shows one single attribute, with z ~ q(z | only this attribute, present).
         - prior: images with z ~ N(0, I), the same z as in `sample_words`.
     """
     model.eval()
@@ -74,7 +74,8 @@ def conditional_grids(model: CVAE, split: Split, seed: int) -> dict[str, Sheet]:
     Returns:
         Sheets by name.
         - reconstructions: test images, and below them their reconstructions from the mean of q(z | image, x2).
-        - image_given_<x2>: one row per test example: its image, then images given its x2, with z ~ N(0, I).
+        - image_given_<x2>: each row shows the image of a test example, then images given the example's x2, with
+          z ~ N(0, I).
     """
     model.eval()
     device = split.values[0].device
@@ -94,7 +95,7 @@ def _reconstructions(truth: Tensor, reconstructed: Tensor, given: str = "") -> S
 
 
 def _conditional(truth: Tensor, drawn: Tensor, model: Multimodal | CVAE, m: int, values: Tensor) -> Sheet:
-    """Lays out one row per test example: its image, then the images drawn given its value of modality m."""
+    """Lays out rows: each row has the image of a test example, then images drawn given the example's modality m."""
     shown = truth[: len(values)]
     rows = torch.cat([shown[:, None], drawn.view(len(values), IMAGES_PER_ROW - 1, *shown.shape[1:])], dim=1)
     title = f"First column: test images. Other columns: drawn given the test image's {model.modalities[m].name}"
@@ -102,7 +103,7 @@ def _conditional(truth: Tensor, drawn: Tensor, model: Multimodal | CVAE, m: int,
 
 
 def _row_labels(model: Multimodal | CVAE, m: int, values: Tensor) -> tuple[str, ...]:
-    """For example "given label 3", "given text 314", "given bald, smile"."""
+    """Returns the rows' labels, for example "given label 3", "given text 314", "given bald, smile"."""
     modality = model.modalities[m]
     words = _words(model, m, values)
     if modality.kind is Kind.ATTRIBUTES:
@@ -116,11 +117,11 @@ def _spaced(name: str) -> str:
 
 @torch.no_grad()
 def sample_words(model: Multimodal, split: Split, seed: int) -> tuple[WordTable, ...]:
-    """Returns tables of x2 (label, text or attributes) as predicted by the model; empty if the model has no such x2.
+    """Returns two tables of x2: the label, the text or the attributes. Empty if the model has none of these.
 
-    For each image of the sheet `reconstructions`: the true x2, the likeliest x2 at the mean of q(z | image), and an x2
-    drawn from p(x2 | z) with z ~ q(z | image). For each image of the sheet `prior`: an x2 drawn at the same z. If x2
-    is attributes, the tables list the attributes that are present.
+    The first table has a row for each image of the sheet `reconstructions`: the true x2, the likeliest x2 at the mean
+    of q(z | image), and an x2 drawn from p(x2 | z) with z ~ q(z | image). The second table has a cell for each image of
+    the sheet `prior`: an x2 drawn at the same z. If x2 is attributes, the tables list the attributes that are present.
     """
     kinds = {modality.kind for modality in model.modalities}
     shown_kind = next((kind for kind in (Kind.LABEL, Kind.TEXT, *ATTRIBUTE_KINDS) if kind in kinds), None)
@@ -158,7 +159,7 @@ def _prior(model: Multimodal | CVAE, seed: int, device: torch.device) -> Tensor:
 
 
 def _predicted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Returns labels [n], texts [n, L] or attributes [n, A] at z [n, D]: drawn, or without generator likeliest."""
+    """Returns labels [n], texts [n, L] or attributes [n, A] at z [n, D]: drawn, or the likeliest without generator."""
     kind = model.modalities[m].kind
     if kind is Kind.TEXT:
         return written(model.decoders[m], z, generator)

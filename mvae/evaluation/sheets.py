@@ -1,4 +1,4 @@
-"""Draws sheets of images with a label for each row and a title, and saves them as PNG.
+"""Draws sheets of images, with a title and a label for each row, and saves the sheets as PNG.
 
 Pillow draws the text with its built-in font in milliseconds, so trial processes need not import a plotting library.
 """

@@ -2,7 +2,7 @@
 
 A word outside the model's vocabulary is the token <unk>. The more words are <unk>, the easier a sentence is to predict.
 So a likelihood over all tokens improves if test words no longer match the training words. "Known" numbers leave out
-<unk>: they sum log p(token | z, tokens before) over all other tokens, stop tokens included, and divide by their number.
+<unk>: they are the mean of log p(token | z, tokens before) over all other tokens, stop tokens included.
 """
 
 from collections.abc import Mapping

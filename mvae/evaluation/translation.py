@@ -1,13 +1,13 @@
-"""Translates sentences, scores them with BLEU and chrF, compares them with baselines, and measures the use of z.
+"""Translates sentences, scores the translations, compares them with baselines, and measures how much z is used.
 
-A translation is decoded at z = the mean of q(z | the source sentence), greedily or by beam search. Neither ever writes
-<unk>. The paper's Tables 7 and 8 (supplement, section 11) show example translations without scores. Sources and
-references are the corpus' own words, including words outside the model's vocabulary. BLEU and chrF are sacrebleu's, in
-percent, on the corpus' own tokens.
+A translation is decoded at z = the mean of q(z | the source sentence), greedily or by beam search. Neither method
+writes <unk>. The paper's Tables 7 and 8 (supplement, section 11) show example translations without scores. Sources and
+references keep all words of the corpus, including words outside the model's vocabulary. The scores are BLEU and chrF in
+percent. sacrebleu computes them on the tokens of the corpus.
 
-There are three baselines: the most frequent training sentence as every answer, the source as its own translation, and
-the log-likelihood of a unigram model. A decoder that reads the previous words may learn to ignore z. So two metrics
-show how much z is used: the share of latent dimensions whose posterior mean varies, and the KL to the prior.
+There are three baselines: always answer with the most frequent training sentence; copy the source; the log-likelihood
+of a unigram model. A decoder that reads the previous words may learn to ignore z. So two metrics show how much z is
+used: the share of latent dimensions whose posterior mean varies, and the KL to the prior.
 
 Shapes: n sentences, D latents.
 """
@@ -73,7 +73,7 @@ def as_written(modality: Modality, sentences: Sentences) -> list[str]:
 
 
 def most_frequent(modality: Modality, sentences: Sentences) -> str:
-    """Returns the sentence that occurs most often; the first one if several do."""
+    """Returns the most frequent sentence. If several sentences are equally frequent, returns the first of them."""
     return Counter(as_written(modality, sentences)).most_common(1)[0][0]
 
 
@@ -113,10 +113,10 @@ def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str
 
     Returns:
         - bleu/<direction>, chrf/<direction>: scores of greedy translations, for each direction such as en-vi.
-        - bleu_beam, bleu_frequent, bleu_copy and likewise chrf: the same for beam search and the two baselines.
+        - bleu_beam, bleu_frequent, bleu_copy and likewise chrf: scores of beam search and of the two baselines.
         - tokens/<language>: mean number of tokens per sentence, stop token included.
         - unigram/<language>, unigram_per_token/<language>: log-likelihood per sentence and per token in nats.
-        - active_units (a share), kl and kl_per_token (nats), for each language and for both.
+        - active_units (a share), kl, kl_per_token (nats): use of z, given each language and given both.
         - test/bleu: mean of bleu over directions.
     """
     found: dict[str, float] = {}
@@ -176,7 +176,7 @@ def unknown_metrics(data: Dataset) -> dict[str, float]:
 def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str, float]:
     """Returns validation/log_likelihood_<direction>: the mean over tokens of log p(token | z, tokens before) in nats.
 
-    The tokens are the target's, at z = the mean of q(z | source). Restores the module's mode.
+    The tokens are the target sentence's, and z is the mean of q(z | source). Restores the model's mode.
     """
     found, split = {}, data.validation
     assert split.lengths is not None
@@ -195,7 +195,7 @@ def translation_tables(model: Multimodal, split: Split, seed: int) -> tuple[Word
     """Returns the examples of Tables 6 to 8, decoded greedily.
 
     Table 6 shows joint samples of the prior, and pairs with their reconstructions. Tables 7 and 8 show translations in
-    both directions. Where the paper shows Google's translations, we show the corpus' own.
+    both directions. The paper shows Google's translations there; these tables show the corpus's translations.
     """
     names = [modality.name for modality in model.modalities]
     device = split.values[0].device

@@ -1,10 +1,10 @@
 """Predicts views of faces from other views (supplement, section 10): pictures as in Figures 7 to 10, and metrics.
 
-A task predicts one view from other views: for example from all six, from the grey image, or from the visible half. The
-prediction is the mean of p(x_i|z) at z = the mean of q(z|given views), so it is deterministic.
+A task predicts one view from given views: for example from all six, from the grey image, or from the visible half. The
+prediction is the mean of p(x_i|z) at z = the mean of q(z|given views), so the prediction is deterministic.
 
-The metrics are PSNR and SSIM on the test split. There are two baselines: the given view as the answer, and the mean of
-the training split. If a task changes only part of an image, that part also has its own PSNR.
+The metrics are PSNR and SSIM on the test split. There are two baselines: answer with the given view, and answer with
+the mean of the training split. If a task changes only part of an image, the PSNR of that part is reported too.
 
 Shapes: n examples, C channels, H height, W width, P values per example.
 """
@@ -22,7 +22,7 @@ from mvae.evaluation.vision_tasks import ALL, FIGURES, TASKS, Task
 from mvae.models.multimodal import Multimodal
 
 ROWS = 100
-"""Examples per pass. Fixed, so that rounding of sums does not depend on the machine's memory."""
+"""Examples per pass. This number is fixed, so that the rounding of sums is the same on every machine."""
 SHOWN = 8
 """Examples per figure, as in the paper."""
 
@@ -68,7 +68,7 @@ def ssim(made: Tensor, truth: Tensor) -> Tensor:
 def _window(size: int, like: Tensor) -> Tensor:
     """Returns a matrix [size, size - 10] that maps a line of `size` pixels to its Gaussian-window means.
 
-    Multiplying by it is faster than a convolution.
+    Multiplying by this matrix is faster than a convolution.
     """
     place = (torch.arange(size)[:, None] - torch.arange(WINDOW // 2, size - WINDOW // 2)).to(like)
     weights = torch.exp(-(place**2) / (2 * SPREAD**2)).masked_fill(place.abs() > WINDOW // 2, 0.0)
@@ -89,7 +89,10 @@ def make(model: Multimodal, task: Task, views: dict[str, Tensor]) -> Tensor:
 
 
 def given_as_answer(task: Task, views: dict[str, Tensor]) -> Tensor | None:
-    """Returns the given view with the target's channels; None if several views are given, as they include the truth."""
+    """Returns the given view with the target's number of channels.
+
+    Returns None if several views are given, because these include the truth.
+    """
     if len(task.given) > 1:
         return None
     given, channels = views[task.given[0]], len(views[task.target][0])
@@ -104,9 +107,9 @@ def vision_metrics(
 
     Returns:
         - psnr/<task>, ssim/<task>: scores of the model's predictions.
-        - psnr_input/<task>, ssim_input/<task>: scores of the given view as the answer, if one view is given.
-        - psnr_mean/<task>, ssim_mean/<task>: scores of the mean training image as the answer.
-        - psnr/<task>-<part>, and likewise psnr_input and psnr_mean: scores of the part that a task changes.
+        - psnr_input/<task>, ssim_input/<task>: scores of answering with the given view, if only one is given.
+        - psnr_mean/<task>, ssim_mean/<task>: scores of answering with the mean training image.
+        - psnr/<task>-<part>, and likewise psnr_input and psnr_mean: PSNR of the part that a task changes.
         - test/empty_masks: share of examples in which no face was found.
     """
     means = {name: _mean(data.train, ALL.index(name)) for name in dict.fromkeys(task.target for task in TASKS)}
@@ -140,7 +143,7 @@ def vision_metrics(
 
 @torch.no_grad()
 def figures(model: Multimodal, split: Split) -> dict[str, Sheet]:
-    """Returns sheets of the split's first examples as in the paper: images [., 3, H, W], one column per example.
+    """Returns sheets of the split's first examples as in the paper: images [., 3, H, W]. Each column is one example.
 
     The rows of a task that changes part of an image are the input, the prediction and the truth. The rows of other
     tasks are the truth and the prediction.

@@ -1,4 +1,4 @@
-"""Tasks of the vision experiment (supplement, section 10): which view of a face is predicted from which. No torch.
+"""Defines the tasks of the vision experiment (supplement, section 10). Does not import torch at the top.
 
 Shapes: n images, C channels, H height, W width, P pixels of a part.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLUE, RED = 0.564, 0.713
-"""Factors from B - Y to Cb and from R - Y to Cr (ITU-R BT.601). With them, each has a range of length 1."""
+"""Factors from B - Y to Cb and from R - Y to Cr (ITU-R BT.601). These factors give Cb and Cr a range of length 1."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ TASKS = (
     Task("edges_from_image", "edges from image", "edges", ("image",)),
     Task("mask_from_image", "mask from image", "mask", ("image",)),
 )
-"""The first three tasks are Figure 7, the next three Figures 8 to 10. The last two are not in the paper."""
+"""The first three tasks are Figure 7. The next three are Figures 8 to 10. The last two are not in the paper."""
 
 FIGURES = {
     "figure-7": ("reconstruction", "edges", "mask"),

@@ -1,4 +1,4 @@
-"""Tables of a model's labels, texts and sentences. sweeps/table/markdown.py writes them as Markdown."""
+"""Defines tables of a model's labels, texts and sentences. sweeps/table/markdown.py writes such tables as Markdown."""
 
 from dataclasses import dataclass
 

@@ -1,13 +1,22 @@
-"""The arms of the tables, by the token that `--arms` takes, in the order of Table 4.
+"""Lists the arms of the tables, in the order of Table 4. The keys of `ARMS` are the values of `--arms`.
 
-mvae.py   the MVAE; its loss is in elbo.py, the plan of its steps in layout.py, the weight of the KL in annealing.py
+mvae.py        the MVAE and MVAE-Q
+elbo.py        the MVAE's loss
+layout.py      the plan of the MVAE's steps
+annealing.py   beta, the weight of the KL
 classifiers.py, rbm.py, vae.py, jmvae.py, cvae.py   the other arms of the paper, each with its loss
-mopoe.py, mvtcae.py, mmvae.py, mmvae_plus.py   the MVAE's successors, with rows.py (their steps) and posteriors.py
-judge.py   classifiers that judge generated images
-multimodal.py, gaussian.py, likelihoods.py   the model's encoders and decoders, product of experts, p(x|z)
-arm.py, arms.py   class Arm with the checks of a plug-in's arm; declarations of the arms: token, fields, measures
-learners.py   the examples that each step of the other arms uses
-pieces.py, logistic.py   sums with gradients in pieces to save memory, logistic regression
+mopoe.py, mvtcae.py, mmvae.py, mmvae_plus.py   the MVAE's successors, each with its loss
+rows.py        the steps of the successors
+posteriors.py  Laplace distributions and mixtures
+judge.py       classifiers that judge generated images
+learners.py    the examples that each step of the other arms uses
+multimodal.py  encoders and decoders of several modalities
+gaussian.py    products of experts
+likelihoods.py p(x|z)
+arm.py         class Arm, and the checks of a plug-in's arm
+arms.py        declarations of the arms: token, fields, measures
+pieces.py      sums with gradients in pieces, to save memory
+logistic.py    logistic regression
 """
 
 from mvae.models.arm import Arm
@@ -52,7 +61,7 @@ def add(new: Arm) -> None:
     """Adds an arm from outside the package (see mvae/plugins.py) to this process.
 
     Raises:
-        Refusal: not an Arm, or the token is taken.
+        Refusal: `new` is not an Arm, or another arm has the same token.
     """
     if not isinstance(new, Arm):
         raise Refusal(f"mvae.models.add takes an Arm, not {type(new).__name__}")

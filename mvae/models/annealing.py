@@ -1,4 +1,4 @@
-"""Annealing: beta, the weight of the KL, rises linearly from 0 to 1 during training (supplement section 1)."""
+"""Anneals beta, the weight of the KL: beta rises linearly from 0 to 1 during training (supplement section 1)."""
 
 from torch import Tensor
 
@@ -6,20 +6,23 @@ from mvae.models.arm import Settings
 
 
 def annealed_steps(trial: Settings, steps_per_epoch: int) -> int:
-    """Number of steps until beta is 1, from the trial's `annealing_epochs` or, without them, its `annealing_share`."""
+    """Returns the number of steps until beta is 1.
+
+    The number follows from the trial's `annealing_epochs`, or from its `annealing_share` if `annealing_epochs` is None.
+    """
     if trial.annealing_epochs is not None:
         return trial.annealing_epochs * steps_per_epoch
     return round(trial.annealing_share * (trial.epochs * steps_per_epoch))
 
 
 def annealed_beta(step: int | Tensor, annealed: int) -> float | Tensor:
-    """Weight of the KL at a step.
+    """Returns the weight of the KL at a step.
 
     Args:
         step: counted from 0; a number, or a float64 scalar on the device.
         annealed: number of steps until beta is 1, from `annealed_steps`.
     Returns:
-        A number for a number; float32 for a tensor, as in a product of a float32 tensor with a number.
+        A number if `step` is a number. A float32 tensor if `step` is a tensor, so that losses stay float32.
     """
     if annealed <= 0:
         return 1.0

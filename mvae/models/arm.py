@@ -1,4 +1,7 @@
-"""Arm: a model of the tables with everything that the rest of the code needs. Learner: trains an arm step by step."""
+"""Defines `Arm`, a model of the tables, and `Learner`, which trains an arm step by step.
+
+An `Arm` holds everything that the rest of the code needs to know about a model.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ IDENTITY = frozenset({"dataset", "model", "seed", "train_examples"})
 """Fields that every arm reads."""
 
 PAIRED = frozenset({"paired_fraction"})
-"""Fields of every arm that trains on pairs. An arm that trains only on images is trained once for all fractions."""
+"""Fields of every arm that trains on pairs. An arm without these fields is trained once for all fractions."""
 
 OPTIMISED = frozenset(
     {"epochs", "batch_size", "learning_rate", "precision", "compile", "workers", "fewest_workers", "sync_batchnorm"}
@@ -35,8 +38,10 @@ OPTIMISED = frozenset(
 """Fields of every arm trained by gradient steps."""
 
 BINARISED = frozenset({"binarisation"})
-"""Fields of an arm that takes the images of each step from `examples_of` (mvae/models/learners.py). Any other arm gets
-the fixed bits of black and white images."""
+"""Fields of an arm whose images come from `examples_of` (mvae/models/learners.py).
+
+All other arms get the fixed bits of black-and-white images.
+"""
 
 ANNEALED = frozenset({"annealing_share", "annealing_epochs"})
 """Fields of every arm with an annealed KL."""
@@ -49,7 +54,11 @@ class Learner(Protocol):
     """Trains a module step by step: provides the batches of an epoch and the loss of a step."""
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """Yields this worker's share of each step of an epoch (from 0). The same epoch always gives the same steps."""
+        """Yields this worker's share of each step of an epoch. The same epoch always gives the same steps.
+
+        Args:
+            epoch: counted from 0.
+        """
 
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
         """Returns the loss of one step, or this worker's part of the loss.
@@ -60,7 +69,7 @@ class Learner(Protocol):
         """
 
     def facts(self) -> dict[str, float]:
-        """Returns constant numbers of this training, which are logged with every epoch."""
+        """Returns numbers about this training that are logged with every epoch."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -68,7 +77,7 @@ class Learner(Protocol):
 
 
 class Feature(StrEnum):
-    """A property of a data set that only some arms support. A trial is refused if its arm does not support it."""
+    """A property of a data set that only some arms support. A trial whose arm does not support it is refused."""
 
     TEXTS = "texts"
     ATTRIBUTES = "attributes"
@@ -94,7 +103,7 @@ def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
 
 @dataclass(frozen=True)
 class Later:
-    """A function or class of this package that is imported when it is called, so arms can be declared without torch."""
+    """Imports a function or class of this package on the first call. So arms can be declared without torch."""
 
     module: str
     """File in mvae/models/, without its ending."""
@@ -126,8 +135,10 @@ class Arm:
     translation: sentences can be generated given a sentence, if all modalities are sentences.
     """
     learner: Callable[..., Learner] | None = None
-    """For training by gradient steps: returns this worker's learner. The arguments are model, trial, whole data set and
-    workers (default ALONE). Usually a learner class."""
+    """For training by gradient steps: returns this worker's learner. Usually a learner class.
+
+    The arguments are the model, the trial, the whole data set, and the workers (default ALONE).
+    """
     fit: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
     """For training without steps: fits the module in place and returns metrics."""
     watch: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
@@ -145,12 +156,17 @@ class Arm:
     most_modalities: int | None = None
     """Largest number of modalities that the arm can be trained on. None: no limit."""
     cuda_graphs: bool = False
-    """Whether steps may be recorded and replayed on a GPU (mvae/training/steps.py). `loss` must then accept `step` as a
-    tensor, read no value from the GPU (no `.item()`, no `if` on a tensor) and count nothing in Python. Batches must be
-    a dataclass, a tensor, or a tuple of these; subclasses of tuple are not recorded."""
+    """Whether steps may be recorded and replayed on a GPU (mvae/training/steps.py).
+
+    If so, `loss` must accept `step` as a tensor. `loss` must read no value from the GPU (no `.item()`, no `if` on a
+    tensor) and count nothing in Python. A batch must be a dataclass, a tensor, or a tuple of these. Subclasses of tuple
+    are not recorded.
+    """
     version: int = 1
-    """For arms of plug-ins: increment when the arm's results change on purpose. Above 1, the version is part of the
-    key. For arms of this package, increment `mvae.trial.TRAINING_VERSION` instead."""
+    """For arms of plug-ins: increment when the arm's results change on purpose.
+
+    A version above 1 is part of the key. For arms of this package, increment `mvae.trial.TRAINING_VERSION` instead.
+    """
 
     def __new__(cls, *_given: Any, **named: Any) -> Self:
         """Refuses keywords of earlier releases, which plug-ins may still use."""

@@ -1,6 +1,6 @@
-"""Declarations of the arms of the tables: names, the fields they read, their measures. Imports no torch.
+"""Declares the arms of the tables: their names, fields and measures. Imports no torch.
 
-The code that trains an arm is given by module and function, and imported when it is called.
+`Later` names the code that builds or trains an arm, and imports this code when it is called.
 """
 
 from __future__ import annotations

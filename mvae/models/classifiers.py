@@ -1,4 +1,7 @@
-"""The supervised baselines NN and LOGREG, trained only on the paired set: images with labels, or for NN with texts."""
+"""Defines the supervised baselines NN and LOGREG. Both train only on the paired set.
+
+The paired set holds images with labels. NN also trains on images with texts.
+"""
 
 from math import prod
 
@@ -67,7 +70,7 @@ class NeuralNetworkLearner(PairedLearner):
 
 
 class LogisticRegression(nn.Module):
-    """One linear layer on pixels. Classes without examples in the fit have a logit of minus infinity."""
+    """One linear layer on pixels. The logit of a class without training examples is minus infinity."""
 
     def __init__(self, shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
@@ -118,6 +121,6 @@ def build_logistic_regression(_trial: Settings, modalities: tuple[Modality, ...]
 
 
 def _image_and_target(modalities: tuple[Modality, ...]) -> tuple[int, int]:
-    """Positions of the image and of the text or, without texts, the label."""
+    """Returns the positions of the image and of the target. The target is the text or, without texts, the label."""
     texts = any(modality.kind is Kind.TEXT for modality in modalities)
     return first_input(modalities), position(modalities, Kind.TEXT if texts else Kind.LABEL)

@@ -1,7 +1,8 @@
-"""CVAE: q(z|x1,x2) and p(x1|z,x2) with prior N(0, I), an image model given the label, trained on pairs (section 5).
+"""CVAE: a model of the image given the label, trained on pairs (section 5).
 
-The one-hot label is concatenated to the input of the image encoder's fully connected layers, and to z in front of the
-image decoder. The model has no p(x2) and no q(z|x1), so it only gives log p(x1|x2).
+The model consists of q(z|x1,x2), p(x1|z,x2) and the prior N(0, I). The one-hot label is concatenated to the input of
+the image encoder's fully connected layers, and to z in front of the image decoder. The model has no p(x2) and no
+q(z|x1), so log p(x1|x2) is its only likelihood.
 """
 
 from collections.abc import Mapping
@@ -22,14 +23,14 @@ from mvae.models.likelihoods import likelihood_of
 from mvae.models.multimodal import at_least_float32, by_position, expert
 from mvae.networks.image import image_decoder, image_encoder
 
-# n rows, D latents, C numbers per condition
+# n rows, D latents, C length of a condition
 
 
 def condition_of(modality: Modality, value: Tensor) -> Tensor:
     """Encodes a condition as float32 [n, C].
 
-    A label [n] becomes a one-hot vector, a text [n, L] the concatenated one-hot vectors of its tokens. Attributes
-    [n, A] stay unchanged.
+    A label [n] becomes a one-hot vector. A text [n, L] becomes the concatenated one-hot vectors of its tokens.
+    Attributes [n, A] stay unchanged.
     """
     if modality.kind is Kind.ATTRIBUTES:
         return value.float()
@@ -37,7 +38,7 @@ def condition_of(modality: Modality, value: Tensor) -> Tensor:
 
 
 def condition_size(modality: Modality) -> int:
-    """C, the number of numbers per condition."""
+    """Returns C, the length of a condition."""
     return prod(modality.shape) * (1 if modality.kind is Kind.ATTRIBUTES else modality.classes)
 
 
@@ -102,13 +103,17 @@ class CVAE(nn.Module):
 def cvae_loss(
     model: CVAE, image: Tensor, given: Tensor, noise: Tensor, *, beta: float | Tensor, weight: float, batch_size: int
 ) -> Loss:
-    """The sum over pairs of beta * KL(q(z|x1,x2) || N(0, I)) - weight * log p(x1|z,x2), divided by the batch size.
+    """Returns the loss of a step in nats.
 
-    In nats. If beta and weight are 1, the negative loss is a lower bound of log p(x1|x2).
+    The loss is the sum over pairs of beta * KL(q(z|x1,x2) || N(0, I)) - weight * log p(x1|z,x2), divided by the batch
+    size. If beta and weight are 1, the negative loss is a lower bound of log p(x1|x2).
 
     Args:
-        image: [n, C, H, W]. given: n values of x2. noise: standard normal [n, D].
-        beta: weight of the KL. weight: lambda of the image.
+        image: [n, C, H, W].
+        given: n values of x2.
+        noise: standard normal [n, D].
+        beta: weight of the KL.
+        weight: lambda of the image.
         batch_size: the global batch size.
     """
     q = model.infer_at({0: image, 1: given})

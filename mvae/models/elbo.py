@@ -1,9 +1,9 @@
-"""The sub-sampled ELBO of the MVAE (main paper, section 3.2; supplement sections 1 and 9).
+"""Computes the sub-sampled ELBO of the MVAE (main paper, section 3.2; supplement sections 1 and 9).
 
-Each term conditions on a subset of modalities. A row contributes to a term those modalities of the subset that it has.
-`negative_elbo_by_terms` is the formula as a loop. `negative_elbo` computes the same sum fast: it encodes each modality
-once, computes all posteriors as one masked sum of precisions, and runs each decoder once, on the (term, row) pairs that
-reconstruct its modality. `mvae/models/layout.py` plans the positions of all rows, terms and pairs.
+Each term conditions on a subset of modalities. If a row lacks modalities of the subset, the row's term uses the others.
+`negative_elbo_by_terms` is the formula as a loop. `negative_elbo` computes the same sum fast. This function encodes
+each modality once, and computes all posteriors as one masked sum of precisions. It decodes each modality once, for the
+(term, row) pairs that reconstruct the modality. `mvae/models/layout.py` plans the positions of rows, terms and pairs.
 
 Shapes: R rows of a step, M modalities, T ELBO terms, D latents, P active (term, row) pairs, n_m rows of modality m,
 A modalities whose networks are stacked.
@@ -25,28 +25,35 @@ from mvae.models.pieces import piece_by_piece
 from mvae.networks.normalisation import term_statistics
 
 DECODED_ROWS = 512
-"""Maximum number of rows per decoder pass, in whole terms, so that activations fit a CPU's cache. A decoder's attribute
-`rows` overrides it."""
+"""Maximum number of rows per decoder pass, so that activations fit a CPU's cache. A pass consists of whole terms.
+
+A decoder's attribute `rows` overrides this number.
+"""
 
 STACKED_ROWS = 8192
-"""Maximum number of rows per pass over all stacked decoders. It is larger because each pass reads and accumulates the
-gradients of many parameters. A pass may split a term, because these decoders have no BatchNorm."""
+"""Maximum number of rows per pass over all stacked decoders.
+
+Larger than DECODED_ROWS, because each pass reads and accumulates the gradients of many parameters. A pass may split a
+term, because these decoders have no BatchNorm.
+"""
 
 FEW_MODALITIES = 4
 """Largest number of modalities for which plain autograd keeps all activations, because steps then have few terms.
-Results of these trials from before `pieces.py` stay bit-identical."""
+
+These trials do not use `pieces.py`, so that their old results stay bit-identical.
+"""
 
 
 def elbo_terms(modalities: int, subsets: int, generator: np.random.Generator) -> np.ndarray:
     """Draws the terms of one step: all modalities, each single modality, then random subsets.
 
-    The size of a subset is uniform over 2..M-1, and the subset is uniform among those of its size. Draws are
-    independent, so a subset may occur twice.
+    The size of a subset is uniform over 2..M-1. All subsets of that size are equally likely. Draws are independent, so
+    a subset may occur twice.
 
     Returns:
         boolean [T, M] with T = 1 + M + subsets.
     Raises:
-        ValueError: subsets of fewer than 3 modalities.
+        ValueError: there are random subsets, but fewer than 3 modalities.
     """
     if subsets and modalities < 3:
         raise ValueError(f"random subsets need at least 3 modalities, got {modalities}: use k = 0")
@@ -81,9 +88,9 @@ def negative_elbo_by_terms(
     weights: Sequence[float],
     batch_size: int,
 ) -> Tensor:
-    """The loss of a step, term by term and row by row. Slow; it is the specification of `negative_elbo`.
+    """Computes the loss of a step term by term and row by row. This slow function is the reference for `negative_elbo`.
 
-    Only for networks without batch normalisation, whose output for a row does not depend on other rows.
+    The networks must have no batch normalisation, so that the output for a row does not depend on other rows.
 
     Args:
         examples: R values of each modality; arbitrary values for rows without the modality.
@@ -91,7 +98,8 @@ def negative_elbo_by_terms(
         terms: boolean [T, M], the modalities that each term conditions on.
         active: boolean [T, R], the terms that include each row.
         noise: standard normal, [T, R, D], or [1, R, D] to share one draw between the terms (Figure 6 c).
-        targets: own (a term reconstructs the modalities it conditions on) or all (every modality that the row has).
+        targets: "own" if a term reconstructs only the modalities on which the term conditions, "all" if a term
+            reconstructs every modality that the row has.
         beta: weight of the KL, from `annealed_beta`.
         weights: lambda of each modality.
         batch_size: the global batch size B.
@@ -120,15 +128,18 @@ def negative_elbo(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """The sum over terms and rows of beta * KL(q || p) - sum_m weight_m * log p(x_m | z), divided by the batch size.
+    """Returns the loss of a step.
+
+    The loss is the sum over terms and rows of beta * KL(q || p) - sum_m weight_m * log p(x_m | z), divided by the batch
+    size.
 
     Args:
         plan: from `layout`, on the model's device.
-        values: for each modality the n_m values of the rows that have it, in row order.
+        values: for each modality, the values of the n_m rows that have the modality, in row order.
         noise: standard normal, [T, R, D], or [1, R, D] to share one draw between the terms (Figure 6 c).
         beta: weight of the KL, from `annealed_beta`.
         weights: lambda of each modality.
-        batch_size: the global batch size B, which every term is divided by even if some of its rows are missing.
+        batch_size: the global batch size B. Every term is divided by B, even if the term lacks rows.
     """
     stacked = None
     if plan.stacked is not None:
@@ -156,7 +167,7 @@ def negative_elbo(
 
 @cache
 def _constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A cached tensor: it must stay at the same place on a GPU, because recorded steps read it there."""
+    """Returns a cached tensor. The tensor must stay at one place on a GPU, because recorded steps read it there."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
@@ -186,7 +197,7 @@ def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor], stacke
 
 
 def _repeated(rows: Tensor, index: Tensor) -> Tensor:
-    """Returns rows[index], in which rows may repeat, with bit-identical gradients in every run.
+    """Returns rows[index], with bit-identical gradients in every run even if rows repeat.
 
     On a GPU, index_select adds up gradients in arbitrary order, but indexing adds them up in sorted order. On a CPU,
     both are deterministic and index_select is faster.
@@ -195,7 +206,7 @@ def _repeated(rows: Tensor, index: Tensor) -> Tensor:
 
 
 def _all_rows(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
-    """Returns values of all rows, from the values of `rows`; zeros for the other rows."""
+    """Returns values of all rows: `present` in the given rows, zeros in the other rows."""
     if rows is None:
         return present
     return present.new_zeros(total, *present.shape[1:]).index_copy(0, rows, present)

@@ -1,4 +1,4 @@
-"""Algebra of diagonal Gaussians: product, quotient, KL, log-density (supplement, Lemmas 2.1 and 3.1).
+"""Computes with diagonal Gaussians: product, quotient, KL, log-density (supplement, Lemmas 2.1 and 3.1).
 
 Experts are given as (mean, log-variance). Precisions are summed in float64, in which exp(x) is finite and not zero for
 any log-variance x from -300 to 300. Only the results are converted back to the caller's precision, so no finite expert
@@ -93,7 +93,7 @@ def quotient(p: Gaussian, q: Gaussian) -> Gaussian:
 
 
 def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> Gaussian:
-    """MVAE-Q's posteriors: a product of n experts, divided by the prior n - 1 times (supplement section 3).
+    """Returns MVAE-Q's posteriors: a product of n experts, divided by the prior n - 1 times (supplement section 3).
 
     The variance of an expert is the rescaled sigmoid V = N/(N-1) * sigmoid(raw), with N = M modalities. If n of N are
     present, the posterior is prod q_i / prior^(n-1), with precision sum 1/V_i - (n-1). This function computes the
@@ -107,7 +107,7 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
     Returns:
         Gaussian of shape [..., T, D].
     Raises:
-        ValueError: there are fewer than two modalities, or a posterior conditions on none.
+        ValueError: there are fewer than two modalities, or a posterior conditions on no modality.
     """
     modalities = members.shape[-1]
     if modalities < 2:
@@ -125,7 +125,7 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
 
 
 def _sums(chosen: Tensor, values: Tensor) -> Tensor:
-    """Returns chosen @ values, [..., T, M] by [..., M, D], if possible without a batch of tiny matrix products."""
+    """Returns chosen @ values, [..., T, M] by [..., M, D]. Avoids a batch of tiny matrix products if possible."""
     if chosen.dim() == 2:
         by_expert = values.movedim(-2, 0)
         return (chosen @ by_expert.flatten(1)).view(len(chosen), *by_expert.shape[1:]).movedim(0, -2)
@@ -140,11 +140,11 @@ def _sums(chosen: Tensor, values: Tensor) -> Tensor:
 
 
 def _broken_experts(mean: Tensor, spread: Tensor, chosen: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Finds nan and infinite experts [..., M, D], and the products [..., T, D] that contain them; None if there are no.
+    """Finds nan and infinite experts [..., M, D], and the products [..., T, D] that contain them; None for no masks.
 
     A nan expert with weight 0 would make every product nan. So broken values are left out of the sums, and the products
-    that contain them are set to nan afterwards. The quick test on a CPU: a finite sum has no broken addends. On a GPU
-    the test would wait for the device, so the masks are always computed there.
+    that contain them are set to nan afterwards. On a CPU, a quick test finds that nothing is broken: a finite sum has
+    no broken addends. On a GPU, this test would wait for the device, so the masks are always computed.
     """
     if mean.device.type == "cpu" and math.isfinite((mean.detach().sum() + spread.detach().sum()).item()):
         return None, None
@@ -159,7 +159,7 @@ def _without(broken: Tensor | None, values: Tensor) -> Tensor:
 def _from_natural(weighted: Tensor, precision: Tensor, spoilt: Tensor | None, dtype: torch.dtype) -> Gaussian:
     """Returns the Gaussian with this precision and precision-weighted mean; products in `spoilt` are nan.
 
-    The nan is filled in last, so that it does not reach the gradients of other products.
+    The nan values are filled in last, so that they do not reach the gradients of other products.
     """
     if spoilt is None:
         return Gaussian((weighted / precision).to(dtype), (-torch.log(precision)).to(dtype))

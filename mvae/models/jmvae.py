@@ -1,7 +1,7 @@
-"""JMVAE: a joint encoder for q(z|x1,x2), and unimodal encoders that are pulled towards it (section 8).
+"""JMVAE: a joint encoder for q(z|x1,x2), and unimodal encoders that are pulled towards the joint one (section 8).
 
 The objective is ELBO(x1,x2; q(z|x1,x2)) - alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), so JMVAE trains only on pairs. The
-unimodal encoders and the decoders are those of the MVAE. No posterior has a universal expert.
+unimodal encoders and the decoders are built like the MVAE's. No posterior has a universal expert.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from mvae.networks.text import HIDDEN, SENTENCE_HIDDEN, TextEncoder
 
 
 class JointEncoder(nn.Module):
-    """One trunk per modality; their concatenated outputs go through FC - hidden - outputs with Swish between."""
+    """Has one trunk per modality. The trunks' concatenated outputs pass through two FC layers with Swish between."""
 
     def __init__(self, trunks: Sequence[nn.Module], widths: Sequence[int], hidden: int, outputs: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _AttributesLinear(nn.Linear):
 
 
 class JMVAE(Multimodal):
-    """Posteriors given one modality, from its own encoder, or given all modalities, from the joint encoder."""
+    """Has posteriors given one modality, from that modality's encoder, and given all, from the joint encoder."""
 
     def __init__(
         self,
@@ -118,7 +118,10 @@ def negative_joint_elbo(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """-ELBO(x1,x2; q(z|x1,x2)) + alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), summed over rows, divided by the batch size.
+    """Returns the loss of a step.
+
+    The loss is -ELBO(x1,x2; q(z|x1,x2)) + alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), summed over rows and divided by the
+    batch size.
 
     Args:
         values: n values of each modality.

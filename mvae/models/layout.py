@@ -17,7 +17,7 @@ from mvae.workers import ALONE, Workers
 
 @dataclass(frozen=True)
 class Stacked:
-    """Positions for the last A modalities, whose decoders run in parallel, each on the pairs that reconstruct it."""
+    """Positions for the last A modalities. The decoders of these modalities run in parallel, each on its own pairs."""
 
     pairs: Tensor
     """Indices among the P pairs, int64 [A, W], padded with 0."""
@@ -26,17 +26,17 @@ class Stacked:
     real: Tensor
     """Boolean [A, W], False for padding."""
     decoded: bool
-    """Whether any worker has pairs here."""
+    """Whether any worker has pairs that reconstruct one of the A modalities."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The plan of a step. All steps with the same pattern of presence and terms can share it."""
+    """The plan of a step. All steps with the same pattern of presence and terms can share one plan."""
 
     rows: int
-    """R"""
+    """R, the number of rows."""
     encoded: tuple[Tensor | None, ...]
-    """For each modality, the rows that have it, int64 [n_m]; None if all have it."""
+    """For each modality, the rows that have the modality, int64 [n_m]; None if all rows do."""
     members: Tensor
     """Boolean [R, T, M], the modalities that each term conditions on in each row."""
     pairs: Tensor | None
@@ -44,18 +44,27 @@ class Layout:
     pair_rows: Tensor | None
     """The row of each active pair, int64 [P]; None if `conditions` includes inactive pairs."""
     conditions: Tensor
-    """Boolean, the modalities that the posteriors condition on, in the cheapest of three forms: [T, M] if all pairs are
-    active and all rows are alike; else [P, 1, M] if some pairs are inactive and modalities are few; else [R, T, M]."""
+    """Boolean, the modalities that the posteriors condition on. The cheapest of three forms is used:
+
+    [T, M]     all pairs are active, and all rows have the same `members`
+    [P, 1, M]  some pairs are inactive, and there are few modalities
+    [R, T, M]  otherwise
+    """
     decoded: tuple[Tensor | None, ...]
-    """For each modality that is not stacked, indices among the P pairs that reconstruct it; None if all do."""
+    """For each modality that is not stacked, the indices of the pairs that reconstruct it; None if all P pairs do."""
     targets: tuple[Tensor, ...]
     """For each modality that is not stacked and each of its pairs, the index of the target among the n_m values."""
     groups: tuple[tuple[int, ...], ...]
-    """For each modality that is not stacked, this worker's number of pairs per term, because BatchNorm's statistics
-    stay within a term. Terms without pairs at any worker are omitted; terms with pairs only at other workers have 0."""
+    """For each modality that is not stacked, this worker's number of pairs in each term.
+
+    The counts are needed because BatchNorm's statistics stay within a term. A term without pairs at any worker is
+    omitted. A term with pairs only at other workers has the count 0.
+    """
     loads: tuple[tuple[int, ...], ...]
-    """Like `groups`, but an even share of all workers' pairs, rounded up. All workers plan their passes by `loads`, so
-    that they make the same number of passes."""
+    """Like `groups`, but with an even share of all workers' pairs, rounded up.
+
+    All workers plan their passes by `loads`, so that all make the same number of passes.
+    """
     stacked: Stacked | None = None
 
 
@@ -76,7 +85,8 @@ def layout(
         terms: boolean [T, M], the modalities that each term conditions on.
         active: boolean [T, R], the terms that include each row. A term without any modality of the row is always
             skipped.
-        targets: own (a term reconstructs the modalities it conditions on) or all (every modality that the row has).
+        targets: "own" if a term reconstructs only the modalities on which the term conditions, "all" if a term
+            reconstructs every modality that the row has.
         stacked: A, number of modalities, at the end, with stacked networks.
         device: device of the plan's tensors.
     """
@@ -106,7 +116,7 @@ def layout(
     by_pair = not every and present.shape[1] <= FEW_EXPERTS
     if by_pair:
         conditions = members[pair_row, pair_term][:, None]
-    else:  # inactive pairs without modalities need a posterior too, although it is dropped: they condition on all
+    else:  # inactive pairs without modalities need a posterior, which is dropped: let them condition on all
         conditions = members[0] if every and alike else members | ~members.any(-1, keepdims=True)
     return Layout(
         rows=len(present),
@@ -124,7 +134,7 @@ def layout(
 
 
 def _pairs_to_reconstruct(present: np.ndarray, terms: np.ndarray, active: np.ndarray, targets: str) -> np.ndarray:
-    """Number of pairs of each term that reconstruct each modality: int64 [T, M]."""
+    """Returns the number of pairs of each term that reconstruct each modality: int64 [T, M]."""
     members = terms[None] & present[:, None]
     taken = active.T & members.any(-1)
     reconstructs = members if targets == "own" else present[:, None]

@@ -1,6 +1,6 @@
-"""Learners of the arms besides the MVAE: they train only on pairs (NN, JMVAE, CVAE) or only on images (VAE, RBM).
+"""Defines the learners of all arms except the MVAE. NN, JMVAE and CVAE learn from pairs; VAE and RBM from images.
 
-Arms with the same seed share the random streams: the paired set and its order, and the order of the images.
+Arms with the same seed use the same random streams. So they share the paired set, its order, and the images' order.
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ from mvae.workers import ALONE, Workers
 
 
 def examples_of(split: Split, trial: Settings, epoch: int) -> Split:
-    """Returns the training examples of an epoch. With dynamic binarisation, their pixels are drawn for that epoch."""
+    """Returns the training examples of an epoch. Dynamic binarisation draws the pixels anew for each epoch."""
     binarisation = getattr(trial, "binarisation", "fixed")  # a plug-in's arm may not read the field
     return split.redrawn(trial.seed, epoch) if binarisation == "dynamic" else split
 
@@ -37,7 +37,7 @@ class Batch:
     values: tuple[Tensor, ...]
     """n values of each modality that the learner uses."""
     noise: Tensor
-    """[n, ...]"""
+    """Noise of the step, [n, ...]."""
     rows: int
     """Number of examples of the whole step."""
 
@@ -85,7 +85,7 @@ class _Learner(ABC):
 
 
 class PairedLearner(_Learner):
-    """Trains only on the paired set, which is repeated until the epoch has as many steps as every other arm's."""
+    """Trains only on the paired set. Repeats the set until the epoch has as many steps as the epochs of other arms."""
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         super().__init__(model, trial, data, workers)
@@ -119,7 +119,7 @@ def image_bound(
     weight: float,
     batch_size: int,
 ) -> Loss:
-    """The sum over rows of beta * KL(q || N(0, I)) - weight * log_prob(z), divided by the batch size, in nats.
+    """Returns the sum over rows of beta * KL(q || N(0, I)) - weight * log_prob(z), divided by the batch size, in nats.
 
     Args:
         q: posteriors [n, D], from which z is sampled with the noise.

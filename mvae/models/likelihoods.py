@@ -1,4 +1,4 @@
-"""Likelihoods p(x|z) of each kind of modality, from a decoder's logits.
+"""Defines the likelihood p(x|z) of each kind of modality, given a decoder's logits.
 
     log_prob   log-probability of each row's target in nats, summed over its dimensions: [n]
     mean       expected value of each row
@@ -21,7 +21,7 @@ from mvae.data.sentences.text import UNKNOWN, characters
 class Bernoulli:
     """Pixels in [0, 1], or several binary attributes.
 
-    For grey pixels, the cross-entropy is not a normalised density. The paper uses it nevertheless.
+    For grey pixels, the cross-entropy is not a normalised density. The paper uses this cross-entropy nevertheless.
     """
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class Bernoulli:
 
 
 class Categorical:
-    """One of C classes: logits [n, C], target [n]. The paper calls it the multinomial likelihood of a label."""
+    """One of C classes: logits [n, C], target [n]. The paper calls this likelihood of a label multinomial."""
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
         return -F.cross_entropy(logits, target, reduction="none")
@@ -62,7 +62,7 @@ class Text:
     """Tokens up to and including the first stop, each given the tokens before it: logits [n, S, C - 1], target [n, L].
 
     S is L, or L - 1 if the last token of a row is certain (see mvae/networks/text.py). A target without a stop has
-    probability 0. A text has no mean. Its decoder samples it token by token.
+    probability 0. A text has no mean. The text's decoder samples token by token.
     """
 
     def __init__(self, classes: int) -> None:
@@ -73,14 +73,14 @@ class Text:
         return -torch.where(endless, torch.inf, torch.where(counted, cross_entropy, 0).sum(1))
 
     def log_probs(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns `log_prob` of all tokens of each row and of its tokens other than <unk>: [n, 2]."""
+        """Returns two sums per row, [n, 2]: over all tokens, as in `log_prob`, and over all tokens except <unk>."""
         cross_entropy, counted, endless = self._costs(logits, target)
         known = counted & (target[:, : logits.shape[1]] != UNKNOWN)
         sums = [torch.where(tokens, cross_entropy, 0).sum(1) for tokens in (counted, known)]
         return -torch.where(endless[:, None], torch.inf, torch.stack(sums, dim=1))
 
     def _costs(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns each token's cross-entropy [n, S], which tokens count [n, S], and which rows lack a stop [n]."""
+        """Returns each token's cross-entropy [n, S], whether it counts [n, S], and whether a row has no stop [n]."""
         before_stop, steps = characters(target, self.classes), logits.shape[1]
         counted = torch.cat([before_stop.new_ones(len(target), 1), before_stop[:, : steps - 1]], dim=1)
         tokens = target[:, :steps].clamp(max=logits.shape[-1] - 1)  # the padding may be any token

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression by scikit-learn, on pixels (LOGREG) or on a module's features (read-out)."""
+"""Fits a multinomial logistic regression with scikit-learn, on pixels (LOGREG) or on a model's features (read-out)."""
 
 import warnings
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class LinearFit(NamedTuple):
-    """Logits of features x [n, F] are x @ weight.T + bias."""
+    """A fitted logistic regression. The logits of features x [n, F] are x @ weight.T + bias."""
 
     weight: np.ndarray
     """float64 [C, F]"""
@@ -24,7 +24,8 @@ def fit_linear(features: np.ndarray, labels: np.ndarray, classes: int) -> Linear
     """Fits with an L2 penalty (scikit-learn's defaults). With only one class, the fit always predicts that class.
 
     Args:
-        features: [n, F]. labels: [n], whole numbers below `classes`.
+        features: [n, F].
+        labels: [n], whole numbers below `classes`.
     """
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits

@@ -32,7 +32,7 @@ class Multimodal(nn.Module):
     """Encoders, decoders and likelihoods in the order of `modalities`.
 
     Single attributes come last in `modalities`. Their networks are stacked in `attribute_encoders` and
-    `attribute_decoders`, and run all at once. Subclasses define `posterior` or `infer_at`.
+    `attribute_decoders`, so that all run at once. Subclasses define `posterior` or `infer_at`.
 
     Shapes: n rows, R rows, T terms, A single attributes, D latents.
     """
@@ -77,7 +77,7 @@ class Multimodal(nn.Module):
         return at_least_float32(self.decoders[m](z))
 
     def decode_attributes(self, z: Tensor, only: slice = slice(None)) -> Tensor:
-        """Returns logits [A, n] of every single attribute; z [A, n, D] has rows for each attribute."""
+        """Returns the logits [A, n] of every single attribute at z [A, n, D]. Each attribute has its own rows of z."""
         assert self.attribute_decoders is not None
         return at_least_float32(self.attribute_decoders(z, only))
 
@@ -85,7 +85,7 @@ class Multimodal(nn.Module):
         return slice(m - self.stacked.start, m - self.stacked.start + 1)
 
     def text_logits(self, m: int, z: Tensor, text: Tensor) -> Tensor:
-        """Returns the logits of each token of texts [n, L], given z [n, D] and the tokens before it."""
+        """Returns the logits of each token of texts [n, L], given z [n, D] and the tokens before this token."""
         return at_least_float32(self.decoders[m](z, text))
 
     def log_prob(self, m: int, z: Tensor, target: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class Multimodal(nn.Module):
         )
 
     def sentence_log_probs(self, m: int, z: Tensor, target: Tensor) -> Tensor:
-        """Returns `log_prob` of sentences, for all their tokens and for their tokens other than <unk>: [n, 2]."""
+        """Returns two sums per sentence, [n, 2]: over all tokens, as in `log_prob`, and over tokens except <unk>."""
         modality, likelihood = self.modalities[m], self.likelihoods[m]
         assert modality.sentences and isinstance(likelihood, Text)
         return group_by_group(
@@ -112,7 +112,7 @@ class Multimodal(nn.Module):
         )
 
     def attributes_log_prob(self, z: Tensor, targets: Tensor) -> Tensor:
-        """Returns log p(x_a | z) [A, n] of every single attribute; z [A, n, D] has rows for each attribute."""
+        """Returns log p(x_a | z) [A, n] of every single attribute at z [A, n, D], which has rows for each attribute."""
         likelihood = self.likelihoods[self.stacked.start]
         logits = self.decode_attributes(z)
         return likelihood.log_prob(logits.flatten(), targets.flatten()).view(logits.shape)
@@ -203,7 +203,7 @@ def expert(encoded: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def at_least_float32(output: Tensor) -> Tensor:
-    """Converts a network's output for posteriors and likelihoods: bfloat16 to float32; float64 stays."""
+    """Converts a network's output from bfloat16 to float32, for posteriors and likelihoods. Keeps float64 unchanged."""
     return output if output.dtype == torch.float64 else output.float()
 
 
@@ -268,6 +268,6 @@ def single_attributes(modalities: tuple[Modality, ...]) -> range:
 
 
 def width_of(modalities: tuple[Modality, ...]) -> int:
-    """Width of the fully connected layers, from the size of the first image or vector; without one, that of texts."""
+    """Returns the width of fully connected layers, from the first image or vector, or SENTENCE_HIDDEN without one."""
     shapes = [modality.shape for modality in modalities if modality.kind in (Kind.IMAGE, Kind.VECTOR)]
     return hidden_width(shapes[0]) if shapes else SENTENCE_HIDDEN

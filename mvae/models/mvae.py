@@ -1,4 +1,7 @@
-"""MVAE (product of experts, with the prior as universal expert) and MVAE-Q (quotient of Gaussians, without it)."""
+"""Defines MVAE and MVAE-Q.
+
+MVAE is a product of experts, with the prior as universal expert. MVAE-Q divides Gaussians and has no universal expert.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from mvae.data.examples import Dataset, Split
 from mvae.data.sentences.sentences import Padding
 from mvae.models.annealing import annealed_beta, annealed_steps
 from mvae.models.arm import Settings
-from mvae.models.arms import MVAE_ARM as MVAE_ARM  # plug-ins of earlier releases import it from here
+from mvae.models.arms import MVAE_ARM as MVAE_ARM  # plug-ins of earlier releases import MVAE_ARM from here
 from mvae.models.elbo import Loss, elbo_terms, negative_elbo
 from mvae.models.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
 from mvae.models.layout import Layout, layout
@@ -26,7 +29,7 @@ from mvae.workers import ALONE, Workers
 
 
 class MVAE(Multimodal):
-    """q(z|X) is the prior times the experts of the given modalities, even of a single one (main paper, equation 3)."""
+    """q(z|X) is the product of the prior and the experts of all given modalities, one or more (paper, equation 3)."""
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
         """`spread` is each expert's log-variance."""
@@ -34,7 +37,7 @@ class MVAE(Multimodal):
 
 
 class MVAEQ(Multimodal):
-    """Experts with the rescaled sigmoid as variance, combined by product and quotient (supplement section 3)."""
+    """Combines experts by product and quotient. An expert's variance is a rescaled sigmoid (supplement section 3)."""
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
         """`spread` is the raw output of each expert's variance head."""
@@ -43,7 +46,7 @@ class MVAEQ(Multimodal):
 
 @dataclass(frozen=True)
 class ElboBatch:
-    """Plan, values and noise of one step, or of a worker's share of the step. For their shapes see `negative_elbo`."""
+    """Plan, values and noise of one step, or of a worker's share of the step. Shapes: see `negative_elbo`."""
 
     plan: Layout
     values: tuple[Tensor, ...]
@@ -69,14 +72,16 @@ class ElboLearner:
         self.lengths = self.split.lengths
         self._padding = Padding(self.lengths)
         self._complete = 0
-        """Complete examples in the epoch so far, repetitions included."""
+        """Number of complete examples in the epoch so far, repetitions included."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
     def facts(self) -> dict[str, float]:
-        """Returns the number of complete examples in the epoch, in units of batches.
+        """Returns numbers about the epoch.
 
-        If values are dropped, also the number of examples without values, and the steps per epoch. For sentences, also
-        the share of padding.
+        - train/paired_batches: number of complete examples, divided by the batch size.
+        - train/skipped_examples: number of examples without values, if values are dropped.
+        - train/steps_per_epoch: number of steps, if values are dropped.
+        - train/padding_share: share of padding, for sentences.
         """
         found = {"train/paired_batches": self._complete / self.trial.batch_size}
         if self.kept is not None:

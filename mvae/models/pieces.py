@@ -1,8 +1,8 @@
 """Sums over many rows, with gradients computed piece by piece, to save the memory of activations.
 
 A step with many ELBO terms decodes thousands of rows. The functions here compute the gradients of each piece right
-after its forward pass and add them up. So only one piece's activations are in memory at a time. The backward pass needs
-only the gradients, whose size does not grow with the number of rows.
+after the piece's forward pass, and add up the gradients of all pieces. So only one piece's activations are in memory at
+a time. The backward pass needs only the gradients, whose size does not grow with the number of rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,12 +31,12 @@ def piece_by_piece(
 ) -> tuple[Tensor, Tensor]:
     """Sums over all pieces of `whole`.
 
-    A single piece, and any number of pieces with gradients disabled, is summed by plain autograd.
+    If there is only one piece, or if gradients are disabled, plain autograd computes the sum.
 
     Args:
-        summed: may depend on nothing that needs a gradient except its piece and the parameters of `network`.
+        summed: sums one piece. Its result may need gradients only of the piece and of the parameters of `network`.
         dim: the dimension of `whole` that is split into pieces.
-        ends: ends of the pieces, ascending, the last one at the end of `whole`; empty if there is nothing to sum. A
+        ends: ends of the pieces, ascending; the last one is the end of `whole`. Empty if there is nothing to sum. A
             piece may be empty if only other workers have rows in it.
         weights: [K], constants; None if `summed` returns a scalar.
         keep_activations: whether to use plain autograd, which keeps the activations of all pieces in memory.
@@ -60,7 +60,7 @@ def _weighted(each: Tensor, weights: Tensor | None) -> Tensor:
 
 
 class _PieceByPiece(torch.autograd.Function):
-    """Computes the gradients in the forward pass; the backward pass only scales them."""
+    """Computes the gradients in the forward pass. The backward pass only scales these gradients."""
 
     @staticmethod
     def forward(

@@ -1,7 +1,7 @@
 """RBM: a restricted Boltzmann machine with 128 hidden units (section 8), trained on all images.
 
-Grey pixels are used as probabilities of binary pixels. RBM uses no labels. Its accuracy is that of a logistic
-regression (read-out) on the hidden units' probabilities of the paired set.
+Grey pixels are used as probabilities of binary pixels. RBM uses no labels. Its accuracy comes from a read-out: a
+logistic regression on the hidden units' probabilities, fitted on the paired set.
 
 Shapes: n rows, V pixels, H hidden units.
 """
@@ -53,13 +53,14 @@ class RBM(nn.Module):
 def contrastive_divergence(
     model: RBM, visible: Tensor, uniform: Tensor, *, rows: int | None = None, workers: Workers = ALONE
 ) -> Loss:
-    """A loss with the gradient of CD-1: the mean free energy of the data minus that of their reconstruction.
+    """Returns a loss with the gradient of CD-1.
 
-    The reconstruction is the pixels' probabilities given one sample of the hidden units. It gets no gradient.
+    The loss is the mean free energy of the data minus the mean free energy of a reconstruction. The reconstruction is
+    the pixels' probabilities given one sample of the hidden units. No gradient flows through the reconstruction.
 
     Args:
         visible: [n, V], in [0, 1].
-        uniform: [n, H], uniform in [0, 1). A hidden unit is on if its value here is below the unit's probability.
+        uniform: [n, H], uniform in [0, 1). A hidden unit is on if its value in `uniform` is below its probability.
         rows: number of rows of the whole step, over all workers (default: n).
     """
     step = len(visible) if rows is None else rows

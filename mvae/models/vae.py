@@ -1,6 +1,7 @@
 """VAE: the MVAE's image encoder and decoder without a universal expert, trained on all images (supplement section 8).
 
-It uses no labels. Its accuracy is that of a logistic regression (read-out) on the posterior means of the paired set.
+VAE uses no labels. Its accuracy comes from a read-out: a logistic regression on the posterior means, fitted on the
+paired set.
 """
 
 from functools import partial
@@ -18,13 +19,13 @@ from mvae.models.mvae import networks_of
 
 
 class VAE(Multimodal):
-    """A model of one modality, the image, at position 0. q(z|x1) is the encoder's Gaussian."""
+    """A model of one modality: the image, at position 0. The posterior q(z|x1) is the encoder's Gaussian."""
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """Returns q(z | x1), [n, D].
 
         Raises:
-            ValueError: not exactly the image is given.
+            ValueError: `values` is not exactly the image.
         """
         if set(values) != {0}:
             raise ValueError(f"VAE needs its only modality, 0, for inference: got {sorted(values)}")
@@ -36,11 +37,15 @@ class VAE(Multimodal):
 
 
 def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float | Tensor, weight: float, batch_size: int) -> Loss:
-    """The sum over images of beta * KL(q(z|x1) || p(z)) - weight * log p(x1|z), divided by the batch size, in nats.
+    """Returns the loss of a step in nats.
+
+    The loss is the sum over images of beta * KL(q(z|x1) || p(z)) - weight * log p(x1|z), divided by the batch size.
 
     Args:
-        image: [n, C, H, W]. noise: standard normal [n, D].
-        beta: weight of the KL. weight: lambda of the image.
+        image: [n, C, H, W].
+        noise: standard normal [n, D].
+        beta: weight of the KL.
+        weight: lambda of the image.
         batch_size: the global batch size, over all workers.
     """
     q = model.infer_at({0: image})

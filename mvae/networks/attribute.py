@@ -1,7 +1,7 @@
-"""Attribute networks (Figure 4 c and d): for several attributes as one modality, and for each attribute separately.
+"""Attribute networks (Figure 4 c and d): for several attributes as one modality, and for one attribute per modality.
 
 The separate networks of MVAE19 run in parallel. Their parameters are stacked, [A, ...], so that one batched matrix
-product replaces A small ones. Each network is equivalent to one built from PyTorch's layers, including initialisation.
+product replaces A small ones. Each network is equivalent to a network of PyTorch's layers, including initialisation.
 
 Shapes: A attributes, n rows, D latents.
 """
@@ -19,7 +19,7 @@ HIDDEN = 512  # width of the networks for several attributes as one modality
 
 
 def attribute_width(shape: Shape) -> int:
-    """Width of each separate network: 512 for 64x64 images (section 1), 64 for smaller ones."""
+    """Returns the width of each separate network: 512 for 64x64 images (section 1), 64 for smaller images."""
     return 512 if shape[-1] >= 64 else 64
 
 
@@ -44,7 +44,7 @@ class AttributesDecoder(Layers):
 
 
 class StackedLinear(nn.Module):
-    """A parallel linear layers, [A, n, inputs] to [A, n, outputs], each initialised like nn.Linear."""
+    """Applies A linear layers in parallel: [A, n, inputs] to [A, n, outputs]. Each is initialised like nn.Linear."""
 
     def __init__(self, count: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -55,14 +55,14 @@ class StackedLinear(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor, only: slice = slice(None)) -> Tensor:
-        """Applies only the layers in the slice `only`; x then has rows for just these layers."""
-        if only == slice(None):  # without slicing, whose gradient copies the weights into zeros
+        """Applies only the layers in the slice `only`. `x` must hold the rows of exactly these layers."""
+        if only == slice(None):  # no slicing, because a slice's gradient copies the weights into zeros
             return torch.baddbmm(self.bias, x, self.weight)
         return torch.baddbmm(self.bias[only], x, self.weight[only])
 
 
 class AttributeEncoders(nn.Module):
-    """A networks: Embedding(2, hidden), FC hidden-hidden, FC hidden-outputs, Swish between.
+    """Holds A networks, each with Embedding(2, hidden), FC hidden-hidden, FC hidden-outputs, and Swish between.
 
     An attribute has two values. So each network encodes both values once, for any batch size, and looks up the rows.
     """
@@ -82,7 +82,7 @@ class AttributeEncoders(nn.Module):
 
 
 class AttributeDecoders(nn.Module):
-    """A networks: FC D - hidden x `layers` - 1, Swish between, to logits."""
+    """Holds A networks, each with FC D - hidden x `layers` - 1 and Swish between. The outputs are logits."""
 
     def __init__(self, attributes: int, hidden: int, latents: int, layers: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class AttributeDecoders(nn.Module):
         self.layers = nn.ModuleList(StackedLinear(attributes, narrow, wide) for narrow, wide in pairwise(widths))
 
     def forward(self, z: Tensor, only: slice = slice(None)) -> Tensor:
-        """Maps z [A, n, D], which has rows for each network, to logits [A, n]."""
+        """Maps z [A, n, D], with n rows for each network, to logits [A, n]."""
         x: Tensor = self.layers[0](z, only)
         for layer in self.layers[1:]:
             x = layer(F.silu(x), only)

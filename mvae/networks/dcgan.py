@@ -1,11 +1,11 @@
 """The DCGAN of Figures 3 and 4, for images of 50x50 (MultiMNIST) and 64x64 (CelebA).
 
-Four strided convolutions without bias, with Swish and with batch normalisation on all except the first (in the decoder:
-except the last); dropout before the encoder's output. The strides and kernels of the two sizes differ, to match the
-image size.
+Each network has four strided convolutions without bias, with Swish between. The encoder's first convolution and the
+decoder's last have no batch normalisation; all others do. The encoder has dropout before its output. Strides and
+kernels depend on the image size.
 
 On a CPU, two settings are faster for 64x64: channels-last memory saves a tenth of the time, and decoding one ELBO term
-per pass saves a sixth. 50x50 does not use them, because this would change MultiMNIST's existing numbers.
+per pass saves a sixth. 50x50 does not use these settings, because MultiMNIST's existing numbers would change.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""Image encoders and decoders: the MLP of Figure 1, the small DCGAN of Figure 2, and the choice by name and image size.
+"""Image encoders and decoders: the MLP of Figure 1, and the small DCGAN of Figure 2.
+
+`image_encoder` and `image_decoder` choose a network by its name and the image size.
 
 Encoders return [n, outputs]: concatenated mean and spread for a VAE, only the mean for a classifier. Decoders return
 logits [n, C, H, W]. All networks use Swish (SiLU) and PyTorch's default initialisation.
@@ -14,7 +16,7 @@ from mvae.networks.layers import Layers, Shape, mlp
 
 
 def hidden_width(shape: Shape) -> int:
-    """Width of the fully connected layers: 512 (section 1), or 128 for the 8x8 digits."""
+    """Returns the width of the fully connected layers: 512 (section 1), or 128 for the 8x8 digits."""
     return 128 if prod(shape) <= 64 else 512
 
 

@@ -10,7 +10,7 @@ from mvae.networks.layers import Layers, mlp
 class LabelEncoder(nn.Module):
     """Embedding(classes, hidden), FC hidden-hidden, FC hidden-outputs, Swish between.
 
-    A batch with more rows than classes encodes each class once, and looks up its rows.
+    If a batch has more rows than classes, each class is encoded once, and the rows are looked up.
     """
 
     def __init__(self, classes: int, hidden: int, outputs: int) -> None:

@@ -1,4 +1,4 @@
-"""Sequences of layers."""
+"""Networks that are sequences of layers."""
 
 from itertools import pairwise
 

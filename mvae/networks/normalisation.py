@@ -1,11 +1,12 @@
-"""Batch normalisation with separate statistics for each ELBO term, although all terms are decoded in one pass.
+"""Batch normalisation with separate statistics for each ELBO term, for passes that decode all terms together.
 
-Outside `term_statistics` it is ordinary batch normalisation. Inside, rows come in groups, one per term. Each group is
-normalised by its own statistics, and the running statistics are updated once, by the mean over groups.
+Outside `term_statistics`, `TermBatchNorm` is ordinary batch normalisation. Inside, the rows of a pass form groups: a
+group holds the rows of one term. Each group is normalised by its own statistics. The running statistics are updated
+once, by the mean over groups.
 
-If several workers share a step, each normalises by the statistics of its own rows. After `share_statistics`, a group's
-statistics are over its rows at all workers. Every worker must then make the same passes, in the same order, with the
-same number of groups, even if a group has no rows.
+If several workers share a step, each worker normalises by the statistics of its own rows. After `share_statistics`, a
+group's statistics are over the group's rows at all workers. Every worker must then make the same passes, in the same
+order, with the same number of groups, even if a group has no rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from mvae.workers import ALONE, Workers
 
 
 class TermBatchNorm(nn.Module):
-    """BatchNorm1d or 2d by its input: rows [n, C] or images [n, C, H, W]."""
+    """Acts as BatchNorm1d on rows [n, C], and as BatchNorm2d on images [n, C, H, W]."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -54,7 +55,7 @@ class TermBatchNorm(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _by_own_statistics(self, x: Tensor) -> Tensor:
-        """Normalises by mean and biased variance, or with fewer than two rows by the running statistics."""
+        """Normalises by the rows' mean and biased variance. Fewer than two rows use the running statistics instead."""
         if len(x) < 2:  # clones, because the running statistics change before the backward pass
             return self._normalised(x, self.running_mean.clone(), self.running_var.clone())
         mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
@@ -108,7 +109,7 @@ class _SharedNormalisation(torch.autograd.Function):
     """Normalises each group by mean and biased variance of its rows at all workers.
 
     Groups with fewer than two rows use the running statistics. Also returns, in float64, the data to update the running
-    statistics: the groups with at least two rows [G], and the means and unbiased variances of all groups [G, C].
+    statistics: which groups have at least two rows [G], and the means and unbiased variances of all groups [G, C].
     """
 
     @staticmethod
@@ -184,7 +185,7 @@ def _moments(x: Tensor) -> Tensor:
 
 
 def share_statistics(network: nn.Module, workers: Workers) -> None:
-    """Makes training use the statistics of all workers' rows from now on."""
+    """Makes the network's batch normalisation use the statistics of all workers' rows in training."""
     for module in network.modules():
         if isinstance(module, TermBatchNorm):
             module.workers = workers

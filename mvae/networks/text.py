@@ -1,9 +1,9 @@
-"""Text encoder (bidirectional GRU) and decoder (GRU) of MultiMNIST and of translation (supplement, sections 1 and 11).
+"""The text encoder (bidirectional GRU) and decoder (GRU) of MultiMNIST and translation (sections 1 and 11).
 
 Texts are rows of tokens, int64 [n, L], that end at their first stop token (see mvae/data/sentences/text.py). Later
 tokens have no effect. A decoder gives a probability to each text of at most L - 1 characters, and these probabilities
-add up to 1. It never emits the start token, and after L - 1 characters the stop is certain. So every text ends after at
-most L tokens. Rows may be cut to the longest text of a batch, including its stop, without changing any probability.
+add up to 1. A decoder never emits the start token, and after L - 1 characters the stop is certain. So every text ends
+after at most L tokens. Rows may be cut after the stop of the batch's longest text, without changing any probability.
 """
 
 import torch
@@ -19,17 +19,17 @@ HIDDEN = 200  # width of embeddings and GRUs
 SENTENCE_HIDDEN, SENTENCE_LAYERS = 256, 1  # width and number of layers for sentences (section 11)
 WORD_DROPOUT = 0.3  # share of the words that a decoder of sentences reads as <unk> in training (section 11)
 DECODED_SENTENCES = 128
-"""Maximum number of sentences per decoder pass, in whole terms. It limits the memory of the logits."""
+"""Maximum number of sentences per decoder pass, which limits the memory of the logits. A pass has whole terms."""
 BEAM = 5  # width of the beam search
 
 
 class TextEncoder(nn.Module):
     """Embedding(C, H), a GRU in each direction, the sum of both final states, FC H-outputs.
 
-    Without `outputs`, it returns the sum of the final states. The directions are two GRUs over the padded rows, the
-    second one over the reversed texts; the state after a text's last token counts. This equals torch's packed
-    bidirectional GRU, but without sorting and without waiting for the GPU. Sentences are processed in groups of similar
-    length, which does wait for the GPU.
+    If `outputs` is None, the encoder returns the sum of the final states. One GRU reads the padded rows; the other
+    reads the reversed texts. A final state is the state after a text's last token. The result equals torch's packed
+    bidirectional GRU, but needs no sorting and does not wait for the GPU. Sentences are processed in groups of similar
+    length. Forming these groups does wait for the GPU.
     """
 
     def __init__(self, classes: int, outputs: int | None, hidden: int = HIDDEN, sentences: bool = False) -> None:
@@ -79,8 +79,10 @@ class TextDecoder(nn.Module):
         self.reads_z = reads_z
         """Whether each step reads z. If not, z only determines the initial state and enters the logits."""
         self.silent = silent
-        """A token that `greedy` and `beam` never emit, however probable it is: <unk>, which carries no information.
-        `sample` emits it with its probability."""
+        """Token that `greedy` and `beam` never emit, even if it is the most probable token.
+
+        Used for <unk>, which carries no information. `sample` emits this token with its probability.
+        """
         self.classes, self.length, self.layers, self.word_dropout = classes, length, layers, word_dropout
         if rows is not None:
             self.rows = rows  # maximum number of texts per pass in training (mvae/models/elbo.py)
@@ -90,9 +92,9 @@ class TextDecoder(nn.Module):
         self.output = nn.Linear(hidden + latents, classes)
 
     def forward(self, z: Tensor, text: Tensor) -> Tensor:
-        """Returns logits [n, S, C - 1] of each token of texts [n, L'], given z [n, D] and the tokens before it.
+        """Returns logits [n, S, C - 1] of each token of texts [n, L'], given z [n, D] and the tokens before this token.
 
-        S is L', or L - 1 if the rows have their full width L, because a last token can then only be the stop. The start
+        S is L'. If the rows have their full width L, S is L - 1, because token number L can only be the stop. The start
         token has no logit. In training, word dropout replaces input tokens.
         """
         start = text.new_full((len(text), 1), start_token(self.classes))
@@ -139,7 +141,7 @@ class TextDecoder(nn.Module):
 
     @torch.no_grad()
     def sample(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Samples a text [n, L] from p(text | z) for each z [n, D]; without a generator, the text is greedy.
+        """Samples a text [n, L] from p(text | z) for each z [n, D]. Without a generator, decodes greedily.
 
         Rows are padded with the stop token.
         """

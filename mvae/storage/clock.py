@@ -1,4 +1,4 @@
-"""The clock of leases, checkpoints and the MLflow mirror. Tests replace it, so they need not wait."""
+"""The clock of leases, checkpoints and the MLflow mirror. Tests replace this clock, so that they need not wait."""
 
 from __future__ import annotations
 

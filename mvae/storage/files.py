@@ -2,7 +2,7 @@
 
 Trials, drivers and machines share folders, and any of them can be killed at any time. So files are never rewritten in
 place: a file appears under its name complete and flushed to disk, or it does not appear. (If a memory-mapped file
-shrank, its readers would crash without an exception.) `Folder` is the `Place` with these functions.
+shrank, its readers would crash without an exception.) `Folder` is the `Place` that uses these functions.
 """
 
 import errno
@@ -77,8 +77,8 @@ def locked(target: Path) -> Iterator[None]:
     """Holds the exclusive lock of `target` during the block. Waits for the lock without a timeout.
 
     The operating system holds the lock (flock on `<target>.lock`) and releases it when the process ends for any reason.
-    It also excludes other threads of the same process, and is not re-entrant. The lock file is never deleted, because
-    deleting it could give two processes the lock. On file systems without locks, the block runs without a lock
+    The lock also excludes other threads of the same process, and is not re-entrant. The lock file is never deleted:
+    otherwise two processes could get the lock. On file systems without locks, the block runs without a lock
     (`Folder.has_locks`).
     """
     descriptor = _open_lock(target)
@@ -107,12 +107,12 @@ def _flock(descriptor: int, how: int) -> bool:
 
 
 def set_aside(path: Moved) -> Moved:
-    """Renames a damaged file to `<name>.bad` (`.bad-2`, ... if that exists) and returns the new path.
+    """Renames a damaged file to `<name>.bad` and returns the new path. If that name is taken, tries `.bad-2` and so on.
 
-    Processes that have the old file memory-mapped keep it. If another process has already moved the file, nothing
-    happens. Call this function under the lock of the code that recreates the file, because two callers at once could
-    choose the same new name. In object storage, the file is copied and deleted. Without a lock this may delete a file
-    that was recreated in between, which is then recreated again.
+    Processes that have mapped the old file into memory can still read it. If another process has already moved the
+    file, nothing happens. Call this function under the lock of the code that recreates the file: two callers without a
+    lock could choose the same new name. In object storage, the file is copied and deleted. Without a lock, the deletion
+    may hit a file that was just recreated. That file is then recreated again.
     """
     bad, number = path.parent / f"{path.name}.bad", 1
     while bad.exists():
@@ -124,12 +124,12 @@ def set_aside(path: Moved) -> Moved:
 
 
 def sha256_cached(path: Path) -> str:
-    """Hex sha256 of a file. Each process computes it once per path, size and modification time."""
+    """Returns the hex sha256 of a file. Each process computes it once per path, size and modification time."""
     return _sha256_of_version(path.absolute(), file_version(path))
 
 
 def file_version(path: Path) -> Version:
-    """Returns size and modification time. If both are equal, a file written by this package has the same content."""
+    """Returns size and modification time. A file written by this package keeps its content while both stay the same."""
     status = path.stat()
     return Version(status.st_size, status.st_mtime_ns)
 

@@ -45,7 +45,7 @@ class Timeouts:
 WORK = Timeouts(connect=10, request=60, attempts=8, gcs=60)
 
 FIRST_LOOK = Timeouts(connect=3, request=4, attempts=2, gcs=8)
-"""For the first requests of a command, because the user is waiting and may have mistyped the endpoint."""
+"""Timeouts for the first requests of a command, because the user is waiting and may have mistyped the endpoint."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class RemotePath(Keyed):
 
     scheme: str
     authority: str = field(repr=False)
-    """The bucket, with credentials in front of it if the URI has some."""
+    """The bucket, preceded by credentials if the URI has any."""
     options: str = field(default="", repr=False)
     """The part of the URI after the question mark."""
     timeouts: Timeouts = field(default=WORK, repr=False, compare=False)
@@ -83,7 +83,7 @@ class RemotePath(Keyed):
                 _opened(path.root)
             except (OSError, pa.ArrowException) as error:
                 reason = _code_and_message(str(error))[1]
-                raise Refusal(f"pyarrow cannot open it ({reason}): use s3://BUCKET or gs://BUCKET") from None
+                raise Refusal(f"pyarrow cannot open the URI ({reason}): use s3://BUCKET or gs://BUCKET") from None
         return path
 
     def __str__(self) -> str:
@@ -137,8 +137,8 @@ class RemotePath(Keyed):
         """Reads the content of a single version of the object.
 
         pyarrow first requests the size, then this number of bytes. If the object is replaced in between, the bytes are
-        truncated or padded; if it is deleted or empty by then, pyarrow raises an unhelpful error. So the size is
-        compared afterwards, and up to 5 attempts are made.
+        truncated or padded. If the object is deleted or emptied in between, pyarrow raises an unhelpful error. So this
+        method compares the size afterwards, and makes up to 5 attempts.
 
         Raises:
             FileNotFoundError: the object does not exist.
@@ -156,7 +156,7 @@ class RemotePath(Keyed):
                 continue
             if self.version().size == expected:
                 return data
-        raise OSError(errno.EIO, "another process keeps replacing it", str(self))
+        raise OSError(errno.EIO, "another process keeps replacing the object", str(self))
 
     def write_bytes(self, data: bytes | memoryview) -> int:
         """Writes `data` to the object, or leaves the old object unchanged.
@@ -228,10 +228,10 @@ class RemotePath(Keyed):
 
 
 def place(given: str | AnyPlace) -> Place:
-    """Turns a path or URI into a Place. A path becomes absolute, file:///FOLDER is a path, a Place stays unchanged.
+    """Turns a path or URI into a Place. A path becomes absolute. file:///FOLDER means a path. A Place stays unchanged.
 
     Raises:
-        Refusal: as in `RemotePath.of`, or a relative file: URI.
+        Refusal: same as `RemotePath.of`; or a file: URI is relative.
     """
     if isinstance(given, Place):
         return given

@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 
 
 class Version(NamedTuple):
-    """Size in bytes and modification time, Unix time in ns. Object storage rounds it to seconds or milliseconds.
+    """Size in bytes and modification time, Unix time in ns. Object storage rounds times to seconds or milliseconds.
 
     A file on a disk that this package wrote has the same content as long as its version is the same.
     """
@@ -38,8 +38,11 @@ class Place(ABC):
     """A file or a folder."""
 
     is_remote = False
-    """Whether each operation is a network request. If so, `each` makes several requests at a time, results (which never
-    change) are read only once, and no file is read only to check it."""
+    """Whether each operation is a network request.
+
+    If so, `each` makes several requests at a time. Results, which never change, are read only once. No file is read
+    only to check its content.
+    """
     looks = 1
     """Number of consecutive empty listings until a folder counts as empty. A disk's listing can miss new files."""
 
@@ -90,7 +93,7 @@ class Place(ABC):
 
     @abstractmethod
     def write_bytes(self, data: bytes | memoryview) -> int:
-        """Writes `data`, or leaves the old file unchanged. The data survives a power failure once this returns."""
+        """Writes `data`, or leaves the old file unchanged. After the return, the data survives a power failure."""
 
     @abstractmethod
     def unlink(self, missing_ok: bool = False) -> None: ...
@@ -115,17 +118,17 @@ class Place(ABC):
         """Does nothing, except on a disk."""
 
     def rmdir(self) -> None:  # noqa: B027
-        """Does nothing, except on a disk: elsewhere there are no empty folders."""
+        """Does nothing, except on a disk. Other places have no empty folders."""
 
     def nearest(self) -> Self:
         """Returns this folder, if it exists, or its nearest parent that exists.
 
-        In object storage, returns the parent: creating and deleting an object in this folder would create the folder.
+        In object storage, returns the parent. A probe file in this folder would leave the folder behind.
         """
         return self.parent
 
     def why_unusable(self) -> str:
-        """Returns why this place cannot hold a storage and what to do, as the end of a sentence; empty if it can.
+        """Returns why this place cannot hold a storage and what to do, as the end of a sentence. Empty: it can.
 
         Raises:
             OSError: the store does not respond.
@@ -133,7 +136,7 @@ class Place(ABC):
         return ""
 
     def prove_writable(self) -> None:
-        """Writes to this folder and deletes what it wrote, because permissions do not show whether writing works.
+        """Writes a file to this folder and deletes it, because permissions do not show whether writing works.
 
         Raises:
             OSError: the folder is not writable.
@@ -145,8 +148,8 @@ class Place(ABC):
     def create(self, data: bytes) -> bool:
         """Writes the file unless it exists. Returns whether it was written.
 
-        With locks, only one of several writers succeeds. Without locks, the last writer overwrites the others, because
-        pyarrow cannot make a store write an object only if it does not exist.
+        With locks, only one of several writers succeeds. Without locks, the last writer overwrites the other writers'
+        files, because pyarrow has no operation that writes an object only if the object does not exist.
         """
         if self.exists():
             return False
@@ -157,15 +160,18 @@ class Place(ABC):
             return True
 
     def digest(self) -> str:
-        """Hex sha256 of the file's bytes."""
+        """Returns the hex sha256 of the file's bytes."""
         return hashlib.sha256(self.read_bytes()).hexdigest()
 
     def content_mark(self, version: Version) -> str:
-        """Returns a string that changes with the content. For an object it is the version, to avoid a download."""
+        """Returns a string that changes with the content. For an object, returns the version, to avoid a download."""
         return f"{version.size} {version.changed}"
 
     def fetched(self, folder: Path) -> Path:
-        """Returns a path on this machine's disk, for programs that need one: this file, or a copy in `folder`."""
+        """Returns a path on this machine's disk, for programs that cannot read a Place.
+
+        The path is this file itself, or a copy in `folder`.
+        """
         copy = folder / self.name
         copy.write_bytes(self.read_bytes())
         return copy
@@ -179,7 +185,7 @@ AnyPlace = Path | Place
 class Keyed(Place):
     """A place with a key, which consists of parts separated by single slashes.
 
-    Folders are common prefixes of keys. They exist only if they contain files.
+    Folders are common prefixes of keys. A folder exists only if it contains files.
     """
 
     key: str

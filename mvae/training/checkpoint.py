@@ -5,10 +5,11 @@
 
 A kill at any moment leaves a checkpoint complete or absent. A folder without a valid manifest is not a checkpoint.
 
-The trial's folder is named by the content key. Each attempt at the trial (a process) writes under its own id. So an
-attempt that was believed dead and wakes up cannot overwrite its successor's checkpoints.
+The trial's folder is named by the content key. Each attempt at the trial is a process and writes under its own id. An
+attempt may be believed dead, and resume after its successor has started. Even then, it cannot overwrite the successor's
+checkpoints.
 
-Folders and object storage behave the same.
+Checkpoints work the same way in folders and in object storage.
 """
 
 from __future__ import annotations
@@ -36,20 +37,22 @@ if TYPE_CHECKING:
 _FOLDER = re.compile(r"(\d{6,})-([A-Za-z0-9][A-Za-z0-9._-]*)")
 _FORMAT = 1
 _ABANDONED_AFTER = 600.0
-"""Seconds after which a checkpoint that got no new file counts as abandoned, if its storage has no locks. The file's
-time comes from the storage, the present time from this machine."""
+"""Seconds without a new file after which an incomplete checkpoint counts as abandoned, on storage without locks.
+
+The times of files come from the storage, the present time from this machine.
+"""
 _log = logging.getLogger(__name__)
 _reported: set[Place] = set()
 """Damaged checkpoints that this process has already warned about."""
 
 
 class Checkpoints:
-    """The checkpoints of one trial. Any process may read them; each attempt writes only its own.
+    """The checkpoints of one trial. Any process may read all of them. Each attempt writes only its own checkpoints.
 
     Args:
-        folder: the trial's folder. The first `save` creates it.
+        folder: the trial's folder. The first `save` creates the folder.
         attempt: unique id of this attempt; letters, digits, dots, dashes and underscores.
-        keep: how many of its own checkpoints an attempt keeps while the trial runs.
+        keep: number of this attempt's own checkpoints that are kept while the trial runs.
     """
 
     def __init__(self, folder: AnyPlace, attempt: str, keep: int = 2, clock: Clock = CLOCK) -> None:
@@ -62,7 +65,7 @@ class Checkpoints:
         self._final_lock = self.folder / "final"
 
     def latest(self, *, digests: bool = True) -> Checkpoint | None:
-        """Returns the newest valid checkpoint of any attempt: the highest epoch, and the last written at that epoch.
+        """Returns the newest valid checkpoint of any attempt: the last written of those with the highest epoch.
 
         Skips damaged checkpoints with a warning. If a checkpoint is deleted during the search, the search restarts.
 
@@ -88,7 +91,7 @@ class Checkpoints:
 
         Args:
             epoch: number of finished epochs.
-            files: file name to its content for torch.save: tensors and plain values, nested at will.
+            files: the content of each file by name, for torch.save: tensors and plain values, nested at will.
             history: one record per finished epoch.
             provenance: facts that may differ between attempts. `Checkpoint.device` reads "device".
         Raises:
@@ -144,13 +147,13 @@ class Checkpoints:
         return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
 
     def keep_final_weights(self) -> Checkpoint | None:
-        """Keeps only the weights of the newest checkpoint and deletes all other files. Call it once the trial has a
-        result.
+        """Keeps only the weights of the newest checkpoint and deletes all other files.
 
-        If a kill interrupts it, the next call deletes the rest. Deletes nothing and returns None in two cases: there is
-        no checkpoint, or a checkpoint newer than the newest valid one is damaged.
+        Call this method once the trial has a result. If a kill interrupts the deletions, the next call deletes the
+        rest. Deletes nothing and returns None in two cases: there is no checkpoint, or a checkpoint newer than the
+        newest valid one is damaged.
 
-        Several attempts may call it at once, even on storage without locks:
+        Several attempts may call this method at once, even on storage without locks:
         - Each attempt chooses from one listing and deletes only files in that listing.
         - Attempts that see the same complete checkpoints choose the same one.
         - No attempt deletes a checkpoint that another attempt may still be writing.
@@ -255,7 +258,7 @@ def _verified(folder: Place, digests: bool = True) -> Checkpoint:
     """Reads a folder's checkpoint and checks the size of every file, and the sha256 if `digests` is set.
 
     Raises:
-        Damaged: the manifest is missing or invalid, or a file does not match it.
+        Damaged: the manifest is missing or invalid, or a file does not match the manifest.
     """
     path = folder / MANIFEST
     try:

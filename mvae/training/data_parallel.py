@@ -1,7 +1,8 @@
 """Splits each training step across several workers: DistributedDataParallel sums their gradients.
 
 Buffers (the running statistics of batch normalisation) differ between workers during an epoch. After each epoch
-`mvae.training.loop.train` copies the first worker's buffers to all. Training steps read them only for one-row groups.
+`mvae.training.loop.train` copies the first worker's buffers to all workers. Training steps read buffers only to
+normalise groups of one row.
 """
 
 import warnings

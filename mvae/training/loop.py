@@ -1,4 +1,6 @@
-"""The training loop, with checkpoints and exact resume. Runs in one process, a Tune trial, or each Ray Train worker.
+"""Defines the training loop, with checkpoints and exact resume.
+
+The loop runs in a single process, in a Tune trial, or in each Ray Train worker.
 
 The loop saves state only at the end of an epoch, and every random stream restarts with each epoch. So a killed and
 resumed run gives the same numbers, bit for bit, as an uninterrupted run. The loop reports an epoch's metrics only after
@@ -50,13 +52,13 @@ class NonFiniteLoss(ArithmeticError):
 
 @dataclass
 class Progress:
-    """The progress of a running trial, as `train` reports it after each epoch."""
+    """The progress of a running trial, reported by `train` after each epoch."""
 
     epoch: int
     """Number of finished epochs."""
     epochs: int
     committed: list[Record] = field(default_factory=list)
-    """Records that complete checkpoints contain and earlier calls did not report."""
+    """Records that are in a complete checkpoint and that earlier calls did not report."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +88,21 @@ def train(
 
     Args:
         data: data set on the device that trains.
-        provenance: returns where and when the weights were made; called at each checkpoint, which stores the result.
+        provenance: returns where and when the weights were made. Each checkpoint calls this function and stores the
+            result.
         heard: called after every epoch with the progress.
         look: called with the module in evaluation mode and the number of finished epochs, at times spread over training
-            (see `LOOKS`). It may draw pictures and must not change the module.
-        checkpoint_every: seconds between checkpoints. Each is written at the end of an epoch; the last epoch always is.
-        checkpoint_at: epochs that are saved regardless of the time.
+            (see `LOOKS`). `look` may draw pictures and must not change the module.
+        checkpoint_every: seconds between checkpoints. Checkpoints are written only at the end of an epoch, and always
+            after the last epoch.
+        checkpoint_at: epochs after which a checkpoint is written regardless of the time.
         workers: this process's place among the workers. All workers call this function within a torch.distributed
-            process group. Only the first reads and writes checkpoints, validates, and calls the functions above.
+            process group. Only the first worker reads and writes checkpoints, validates, and calls the functions above.
         background: whether a thread writes the checkpoints while training continues.
         test_curve: also measure test accuracy after every epoch, as `diagnostic/test_accuracy`, if the arm predicts
-            labels or texts. It influences nothing and never enters a table.
+            labels or texts. This metric influences nothing and never enters a table.
     Raises:
-        NonFiniteLoss: the loss or a weight became nan or infinite; raised by every worker. The last checkpoint is kept.
+        NonFiniteLoss: the loss or a weight became nan or infinite. Every worker raises it. The last checkpoint is kept.
         Refusal: the trial asks for more training examples than the data set has.
     """
     torch.set_num_threads(THREADS)
@@ -189,7 +193,7 @@ def _start(
 
 
 def best_epoch(history: Sequence[Record]) -> dict[str, float]:
-    """Returns the best validation accuracy of a history and the first epoch that reached it. No table uses either."""
+    """Returns the best validation accuracy and the first epoch that reached it. No table uses these two numbers."""
     watched = "validation/accuracy"
     scored = [(record["metrics"][watched], -record["epoch"]) for record in history if watched in record["metrics"]]
     if not scored:
@@ -222,7 +226,7 @@ def _check_finite(model: nn.Module, epoch: int) -> None:
 class _FiniteWatch:
     """Collects each step's loss and parts on the device and checks them every `check_every` steps.
 
-    So the GPU does not wait for the CPU at every step. All workers check the same steps and the same summed values.
+    Rare checks keep the GPU from waiting for the CPU at every step. All workers check the same steps and sums.
     """
 
     def __init__(self, epoch: int, check_every: int, workers: Workers) -> None:

@@ -1,7 +1,8 @@
 """torch's Adam without the import of torch's compiler at the first step.
 
 torch.optim's methods are wrapped to exclude themselves from compiled graphs. The wrapper imports torch._dynamo, which
-takes two seconds in every trial process. We call these methods only outside compiled graphs, so we unwrap them.
+takes two seconds in every trial process. This class unwraps the methods, because they are called only outside compiled
+graphs.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""The contents of a checkpoint's manifest: its files with their digests, and the trial's history."""
+"""Defines the contents of a checkpoint's manifest: files with their digests, and the trial's history."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Record(TypedDict):
     """Unix time at the end of the epoch, in seconds."""
     metrics: dict[str, float]
     speed: NotRequired[dict[str, float]]
-    """examples_per_second of the epoch's training steps, which depends on the machine and its other work."""
+    """examples_per_second of the epoch's training steps. It depends on the machine and on other work there."""
 
 
 @dataclass(frozen=True)

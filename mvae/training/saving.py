@@ -40,7 +40,7 @@ class Saving:
         """Like `Checkpoints.save`, but first waits until the previous checkpoint is complete.
 
         Raises:
-            OSError: the checkpoint cannot be written. With `background`: the previous checkpoint could not be written.
+            OSError: the checkpoint cannot be written. In the background, the error concerns the previous checkpoint.
         """
         if self._thread is None:
             self._complete = self._checkpoints.save(epoch, files, history, provenance)
@@ -50,7 +50,7 @@ class Saving:
         self._writing = self._thread.submit(self._checkpoints.save, epoch, *snapshot)
 
     def complete(self, *, wait: bool = False) -> Checkpoint | None:
-        """Returns the newest checkpoint completed since the last call; None if there is none.
+        """Returns the newest checkpoint completed since the last call; None if no checkpoint was completed.
 
         Args:
             wait: whether to wait for the checkpoint that is being written.

@@ -1,8 +1,9 @@
 """Takes optimiser steps, either eagerly or, on a GPU, by replaying CUDA graphs.
 
 A step of these networks launches hundreds of small kernels, and the GPU waits for the CPU to launch them. Steps with
-the same plan and shapes launch the same kernels. So after a few such steps, one is recorded as a CUDA graph. Later
-steps copy their inputs into the recorded step's inputs and replay the graph. The numbers are bit-identical.
+the same plan and shapes launch the same kernels. So after a few equal steps, the next equal step is recorded as a CUDA
+graph. Later steps copy their inputs into the recorded step's inputs and replay the graph. The numbers are
+bit-identical.
 """
 
 import os
@@ -29,13 +30,13 @@ MOST_GRAPHS = 16
 """Maximum number of recorded signatures. Steps with other signatures stay eager."""
 
 MOST_SEEN = 64
-"""Maximum number of signatures whose steps are counted. All counts are dropped when it is reached."""
+"""Maximum number of signatures whose steps are counted. All counts are dropped when this number is reached."""
 
 RECORDED_KINDS = frozenset({Kind.IMAGE, Kind.LABEL, Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 """Kinds of modality whose steps can be recorded. Texts are excluded because their lengths vary from step to step."""
 
 SWITCH = "MVAE_CUDA_GRAPHS"
-"""Environment variable of the training process. Value 0 keeps every step eager."""
+"""Name of an environment variable of the training process. Its value 0 keeps every step eager."""
 
 
 class Steps:
@@ -74,7 +75,7 @@ class _Recorded:
 
     graph: torch.cuda.CUDAGraph
     batch: Any
-    """The recorded batch. It keeps the constants alive, because the signature identifies each constant by its id."""
+    """The recorded batch. Its constants must stay alive, because the signature identifies each constant by its id."""
     inputs: list[Tensor]
     step: Tensor
     names: list[str]
@@ -100,7 +101,7 @@ class RecordedSteps(Steps):
         self.stream = _stream(self.device)
         self.recorded: dict[Hashable, _Recorded] = {}
         self._seen: dict[Hashable, tuple[int, Any]] = {}
-        """Per signature: the number of eager steps, and a batch's constants, which keep their ids valid."""
+        """For each signature: the number of eager steps, and a batch's constants. Alive constants have valid ids."""
         self._pool: Any = None
         """Memory pool that all graphs share. Sharing is safe because only `losses` is read after a replay."""
 
@@ -156,9 +157,9 @@ class RecordedSteps(Steps):
         return _Recorded(graph, in_place, inputs, step, list(loss.parts), losses)
 
     def _set_capturable(self, value: bool) -> None:
-        """Sets the flag only while recording, because a checkpoint with the flag cannot be resumed on a CPU.
+        """Sets Adam's flag `capturable`, which torch requires for recording, although fused Adam needs no flag.
 
-        Fused Adam can always be captured, but torch requires the flag.
+        The flag is set only while recording, because a checkpoint with the flag cannot be resumed on a CPU.
         """
         for group in self.optimizer.param_groups:
             group["capturable"] = value
@@ -180,8 +181,8 @@ def steps_of(
 def may_be_recorded(trial: Settings, modalities: tuple[Modality, ...], workers: Workers, device: torch.device) -> bool:
     """Whether recurring steps are recorded.
 
-    Recording needs a single process on a GPU without torch.compile, and an arm and modalities that allow it. `SWITCH`
-    turns it off.
+    Recording needs a single process on a GPU without torch.compile, and an arm and modalities that allow recording.
+    `SWITCH` turns recording off.
     """
     return (
         device.type == "cuda"
@@ -201,9 +202,9 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def tensors_of(batch: Any) -> list[Tensor]:
-    """Returns a batch's tensors, which differ from step to step, always in the same order.
+    """Returns a batch's tensors in a fixed order. Tensors differ from step to step; all other parts are constants.
 
-    We do not use torch's pytree here and in the next two functions. It is private and slower, and saves no code.
+    This function and the next two do not use torch's pytree, because it is private and slower, and saves no code.
     """
     parts = [getattr(batch, field.name) for field in fields(batch)] if is_dataclass(batch) else [batch]
     found: list[Tensor] = []

@@ -41,7 +41,7 @@ PATIENCE = 2.0
 """Seconds without output before `Console.busy` shows what is running."""
 
 NARROWEST_BAR, WIDEST_BAR = 10, 24
-"""Columns of the progress bar. The text next to it has priority."""
+"""Minimum and maximum width of the progress bar in columns. The text next to the bar has priority."""
 
 
 class Console:
@@ -51,7 +51,7 @@ class Console:
         """
         Args:
             file: output stream. None: stdout.
-            live: whether lines can be redrawn in place. None: if the stream is a terminal.
+            live: whether lines can be redrawn in place. None: only on a terminal.
         """
         stream = sys.stdout if file is None else file
         print_every_character(stream)
@@ -74,19 +74,20 @@ class Console:
         kinds: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Progress:
-        """Returns the progress line of a sweep, a context manager.
+        """Returns a context manager, the progress line of a sweep.
 
         Args:
-            work: trial key to its amount of work. All trials have the same unit (expected seconds, or epochs).
-            before: trial key to the fraction of its work, 0 to 1, that an earlier run has done.
-            kinds: trial key to its kind. Trials of one kind take equally long per unit. None: all are of one kind.
+            work: amount of work of each trial, by key. All trials have the same unit (expected seconds, or epochs).
+            before: fraction of each trial's work, 0 to 1, that an earlier run has done, by key.
+            kinds: kind of each trial, by key. Trials of one kind take equally long per unit. None: all trials are of
+                one kind.
             clock: monotonic clock in seconds.
         """
         self._progress = Progress(self, Work(work, before or {}, kinds), clock)
         return self._progress
 
     def stopping(self, by: str) -> None:
-        """Ends the progress line and acknowledges the signal of this name."""
+        """Ends the progress line and says that the signal with this name arrived."""
         self.stop_progress()
         self.say(f"Stopping after {by}; ending the running trials can take half a minute")
 
@@ -141,19 +142,19 @@ class Progress:
             self._redrawn.stop()
 
     def expect(self, seconds: float | None) -> None:
-        """Sets the expected seconds to the end of the sweep. They are shown until this run's speed is known."""
+        """Sets the expected seconds to the end of the sweep, to be shown until this run's speed is known."""
         with self._lock:
             self._left, self._estimated_at = seconds, self._clock()
         if self._redrawn:
             self._redrawn.refresh()
 
     def named(self, placeholder: str, key: str) -> None:
-        """Replaces the placeholder of a planned trial by its key."""
+        """Replaces the placeholder of a planned trial by the trial's key."""
         with self._lock:
             self._work.name(placeholder, key)
 
     def started(self, key: str, label: str) -> None:
-        """A trial starts or resumes. `label` is its short name on the progress line."""
+        """Shows that a trial starts or resumes. `label` is the trial's short name on the progress line."""
         with self._lock:
             self._running[key] = label
             self._any_started = True
@@ -173,14 +174,14 @@ class Progress:
             self._print(line)
 
     def finished(self, key: str, label: str, result: str) -> None:
-        """A trial has its result, for example `accuracy 0.7834  12 s`, which ends its line."""
+        """Prints the line of a trial that is done. The line ends with the result: "accuracy 0.7834  12 s"."""
         with self._lock:
             self._work.reached(key, 1.0, self._clock())
             self._work.ended(key)
         self._end(key, label, result)
 
     def stopped(self, key: str, label: str, why: str) -> None:
-        """A trial ends without a result. `why` ends its line."""
+        """Prints the line of a trial that ends without a result. The line ends with `why`."""
         with self._lock:
             self._work.drop(key)
         self._end(key, label, why)
@@ -189,7 +190,7 @@ class Progress:
         self.stopped(key, label, f"failed: {why}")
 
     def _print(self, line: str) -> None:
-        # Without self._lock: the redrawing thread holds rich's lock while it waits for self._lock in _line.
+        # Do not hold self._lock here: the redrawing thread holds rich's lock while it waits for self._lock in _line.
         self._printed = self._clock()
         self._console.say(line)
 

@@ -1,6 +1,7 @@
 """The options that every pipeline has, and the parser of a pipeline's command line.
 
-A pipeline adds its own options in a subclass. The docstrings of file, class and fields are the `--help` (help.py):
+A pipeline adds its own options in a subclass. `--help` shows the docstrings of the file, the class and the fields
+(help.py):
 
     class Options(CommonOptions):
         '''Weak supervision'''
@@ -82,7 +83,7 @@ class CommonOptions(TrialOptions):
     """demo takes minutes; paper is the set-up of the supplement."""
 
     plan: bool = False
-    """Print the cells, what is done, and the cost of the rest. Trains and downloads nothing."""
+    """Print the cells, which of them are done, and the cost of the rest. Trains and downloads nothing."""
     price_per_hour: NotNegative | None = None
     """Price per hour of a machine like this one, in any currency; --plan then prints the price of the missing cells."""
     report: bool = False
@@ -100,7 +101,7 @@ class CommonOptions(TrialOptions):
     test_curve: bool = False
     """Record test accuracy after every epoch.
 
-    This is a diagnostic: no table uses it. Only trials that this command trains have it."""
+    The curve is a diagnostic: no table uses it. Only trials that this command trains get a curve."""
 
     name: Token = "main"
     """Name of the experiment. Sweeps with the same name share trials."""
@@ -136,7 +137,7 @@ class CommonOptions(TrialOptions):
         return {**super().trial_fields(), **workers}
 
     def asked(self) -> str:
-        """Returns the part of a report folder's name that tells this table from others: demo-arms-nn_mvae-seeds-0-2."""
+        """Returns the options in a report folder's name, which keep tables apart: demo-arms-nn_mvae-seeds-0-2."""
         typed = [name for name in type(self).model_fields if name in self.model_fields_set - NOT_OF_THE_TABLE]
         return "-".join([self.preset, *(f"{name}-{in_a_name(getattr(self, name))}" for name in typed)])
 
@@ -161,11 +162,11 @@ NOT_OF_THE_TABLE = frozenset(
     | {"name", "storage", "data_root", "cache", "tracking_uri", "max_concurrent", "gpus_per_trial", "wait_for_nodes"}
     | {"checkpoint_every"}
 )
-"""Options that a report folder's name leaves out: they change no cell, or the name has them already."""
+"""Options that a report folder's name leaves out, because they change no cell or the name contains them anyway."""
 
 
 def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:
-    """Parses the command line. On a mistake it prints one line to stderr and exits with code 2.
+    """Parses the command line. On a mistake, prints one line to stderr and exits with code 2.
 
     Args:
         options: the pipeline's class. `--help` starts with the docstring of the class's module.
@@ -182,7 +183,7 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
     """Like `parse`, but raises Refusal. Also loads the plug-ins, so that their data sets and arms are known afterwards.
 
     Raises:
-        Refusal: one line that names the option, or the plug-in and its line, and what to do.
+        Refusal: one line that names the option (or the plug-in and the line in it) and says what to do.
     """
     check_names(argv)
     ensure_home()

@@ -1,4 +1,4 @@
-"""Keeps a closed pipe or terminal, or a locale without UTF-8, from stopping a sweep that prints."""
+"""Keeps a sweep running if its output fails: the pipe or terminal is closed, or the locale has no UTF-8."""
 
 import errno
 import os
@@ -11,10 +11,10 @@ from typing import Any, TextIO, cast
 
 @contextmanager
 def outliving_readers(notice: str) -> Iterator[None]:
-    """Within the block, output without a reader is dropped. Otherwise it would raise in any code that prints.
+    """Within the block, drops output that has no reader. Otherwise any code that prints would raise an error.
 
     Args:
-        notice: printed to stderr when stdout loses its reader. Empty: nothing.
+        notice: printed to stderr when stdout loses its reader. Empty: print nothing.
     """
     before = sys.stdout, sys.stderr
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # streams are None after `>&-`
@@ -30,13 +30,13 @@ def outliving_readers(notice: str) -> Iterator[None]:
 
 def print_every_character(stream: TextIO) -> None:
     """Makes a stream print ? for characters that its encoding lacks, instead of raising UnicodeEncodeError."""
-    reconfigure = getattr(stream, "reconfigure", None)  # also of an _Outliving
+    reconfigure = getattr(stream, "reconfigure", None)  # also works for an _Outliving
     if reconfigure is not None and not stream.encoding.lower().startswith("utf"):
         reconfigure(errors="replace")
 
 
 class _Outliving:
-    """A text stream whose file descriptor is redirected to /dev/null when its reader is gone."""
+    """A text stream that redirects its file descriptor to /dev/null as soon as nobody reads the stream."""
 
     def __init__(self, stream: TextIO, notice: str = "") -> None:
         self._stream, self._notice = stream, notice
@@ -58,7 +58,7 @@ class _Outliving:
             if error.errno not in (errno.EPIPE, errno.EIO):  # pipe without a reader, closed terminal
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())  # also for buffered text, and for libraries
+            os.dup2(nowhere, self._stream.fileno())  # also drops output of libraries and buffered text
             os.close(nowhere)
             if self._notice:
                 print(self._notice, file=sys.stderr, flush=True)

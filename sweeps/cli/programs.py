@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def installed(program: str) -> str:
-    """Returns a program's name if the shell finds this environment's one, else its path."""
+    """Returns a program's name if the shell finds the program in this environment, else the program's path."""
     ours = Path(sys.executable).with_name(program)
     found = shutil.which(program)
     if not ours.exists() or (found and Path(found).absolute().parent == ours.parent):
@@ -15,6 +15,6 @@ def installed(program: str) -> str:
 
 
 def from_here(path: Path) -> str:
-    """Returns a path relative to the working directory if it is below it, else an absolute path."""
+    """Returns a relative path for anything inside the working directory, else an absolute path."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

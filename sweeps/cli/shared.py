@@ -43,14 +43,14 @@ TargetRows = Annotated[
 
 
 def arms_for(*measures: Measure, reads: str = "model") -> list[str]:
-    """Returns the arms that have one of the measures and read a field of the trial, for `--help`."""
+    """Returns the arms that `--help` lists. These arms have one of the measures and read the given field of a trial."""
     names = {measure.name for measure in measures}
     return [token for token, arm in ARMS.items() if reads in arm.reads and names & arm.measures]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Values that the command line can override. `trial` has fields of every trial."""
+    """Values that the command line can override. `trial` sets fields of every trial."""
 
     columns: tuple[float, ...] = ()
     """Values of the table's columns: numbers of subsets, keep probabilities or fractions of pairs."""
@@ -60,7 +60,7 @@ class Preset:
     trial: Mapping[str, Any] = field(default_factory=dict)
 
     def under(self, options: CommonOptions) -> Self:
-        """Returns the preset, overridden by the options of the same names. `columns` stays."""
+        """Returns the preset, overridden by the options of the same names. No option overrides `columns`."""
         given = {own.name: getattr(options, own.name, None) for own in fields(self)}
         chosen = replace(self, **{name: value for name, value in given.items() if value is not None})
         for name, _ in options.set:
@@ -71,7 +71,7 @@ class Preset:
         """Returns one trial of this arm per seed.
 
         Args:
-            fields: fields set by the pipeline. They override options and preset.
+            fields: fields set by the pipeline. These fields override options and preset.
         Raises:
             Refusal: the settings contradict each other.
         """
@@ -96,15 +96,15 @@ def check_declared(name: str, arms: Sequence[str]) -> None:
 
 
 def report_name(name: str, samples: int) -> str:
-    """Returns a report's name. It includes the number of samples unless that is the paper's."""
+    """Returns a report's name, which includes the number of samples if it differs from the paper's."""
     return name if samples == PAPER_SAMPLES else f"{name}-s{samples}"
 
 
 def check_pairs(options: CommonOptions, *fractions: float | None) -> None:
-    """Checks that each fraction keeps enough training pairs. None keeps all.
+    """Checks that each fraction keeps enough training pairs. None keeps all pairs.
 
     Raises:
-        Refusal: a fraction keeps too few, or raw files are missing.
+        Refusal: a fraction keeps too few pairs, or raw files are missing.
     """
     examples = training_examples(options.dataset, options.data_root)
     for fraction in fractions:

@@ -1,11 +1,11 @@
 """Ends a sweep on SIGINT, SIGTERM and SIGHUP (a closed terminal), even if a library swallows the exception.
 
-A signal handler raises in the code that happens to run, and libraries swallow exceptions. Ray's waiting calls turn
-every KeyboardInterrupt into a plain one. Code that runs while an object is destroyed drops it. So the signal is also
-stored, and the driver checks for it at each message of a trial.
+A signal handler raises an exception in whatever code is running, and libraries may swallow that exception. Ray's
+waiting calls replace it by a plain KeyboardInterrupt. Python drops exceptions raised in destructors. So the handler
+also stores the signal, and the driver checks for a stored signal at each message of a trial.
 
 Ending the trials takes seconds, and the handler may have to wait until a library returns to Python. So a thread
-acknowledges the signal: Python's C code writes the signal's number into a pipe at once.
+acknowledges the signal at once: it reads the pipe into which Python's C code writes the signal's number.
 """
 
 import os
@@ -21,8 +21,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupted(KeyboardInterrupt):
     """A signal arrived. Committed results stay, and the next command resumes the rest.
 
-    It is a KeyboardInterrupt because Ray's waiting calls drop any other exception of a signal handler, and Tune wraps
-    every `Exception`. Ray passes it on as a plain KeyboardInterrupt.
+    The class is a KeyboardInterrupt because Ray's waiting calls drop any other exception of a signal handler, and Tune
+    wraps every `Exception`. Ray raises a plain KeyboardInterrupt instead of this class.
     """
 
 

@@ -1,4 +1,4 @@
-"""Estimates when a sweep will be finished. Callers pass the time, so nothing here reads a clock.
+"""Estimates when a sweep will be finished. Callers pass the time; nothing here reads a clock.
 
 A trial cannot be divided: one trial on two free slots takes as long as on one.
 """
@@ -21,14 +21,14 @@ def makespan(seconds: Iterable[float], slots: int) -> float:
 
 
 MIN_PROGRESS = 0.02
-"""Fraction of a trial that must be done before its speed, including its start, is used for the estimate."""
+"""Fraction of a trial that must be done before the trial's speed, including the start, is used for the estimate."""
 
 
 class Work:
     """Progress of a sweep, and the estimate of the time left.
 
     - All trials of a kind have the same unit of work (expected seconds, or epochs).
-    - Seconds per unit are measured per kind, on this run's trials, including their starts.
+    - Seconds per unit are measured per kind, on this run's trials, including the trials' starts.
     - A kind without measurements is assumed to be as slow as the slowest measured kind.
     - A trial that has reported progress twice is extrapolated from its own speed between the reports.
     """
@@ -38,9 +38,10 @@ class Work:
     ) -> None:
         """
         Args:
-            work: trial key to the work of the whole trial.
-            before: trial key to the fraction, 0 to 1, that was done before this run. It does not count for the speed.
-            kinds: trial key to its kind. None: all trials are of one kind.
+            work: amount of work of each whole trial, by key.
+            before: fraction of each trial, 0 to 1, that was done before this run, by key. This part does not count for
+                the speed.
+            kinds: kind of each trial, by key. None: all trials are of one kind.
         """
         self.work = dict(work)
         self._before = {key: before.get(key, 0.0) for key in work}
@@ -102,7 +103,7 @@ class Work:
         return makespan([own.get(key, by_kind[key]) for key in running_first], self._at_once)
 
     def _own_speed(self, key: str) -> float | None:
-        """Returns a running trial's fraction per second since its first report, which leaves its start out."""
+        """Returns a running trial's fraction per second since its first report, so that its start-up does not count."""
         if key not in self._since or key not in self._first:
             return None
         when, share = self._first[key]

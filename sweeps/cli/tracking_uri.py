@@ -10,13 +10,13 @@ from mvae.storage.place import AnyPlace, Place
 from sweeps.store.sqlite import sqlite_path, sqlite_uri
 
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-"""Databases that MLflow can use directly, without an MLflow server, to their ports."""
+"""Databases that MLflow can use directly, without an MLflow server, and the port of each."""
 
 
 def default_uri(storage: AnyPlace) -> str:
     """Returns the default tracking URI: a SQLite file in the storage folder.
 
-    Object storage cannot hold this file. `place_of_artifacts` refuses it before anything starts.
+    Object storage cannot hold this file. `place_of_artifacts` refuses such a URI before anything starts.
     """
     return (
         sqlite_uri(storage.absolute() / "mlflow.db") if isinstance(storage, Path) else f"sqlite:///{storage}/mlflow.db"
@@ -53,7 +53,7 @@ def _in_object_storage(uri: str) -> bool:
 
 
 def place_of_artifacts(uri: str, storage: AnyPlace) -> Place | None:
-    """Returns MLflow's artifact folder, next to the results or to its database. None: the MLflow server decides.
+    """Returns MLflow's artifact folder, next to the results or MLflow's database. None: the MLflow server decides.
 
     Args:
         uri: from `tracking_uri`.
@@ -93,7 +93,7 @@ def _installed(package: str) -> bool:
 def without_credentials(text: str) -> str:
     """Removes user and password from every URI in a text.
 
-    In a database URI, they end at the last @ of the word, because they may contain / and @ themselves.
+    In a database URI, the credentials end at the last @ of the word, because a password may contain / and @.
     """
     schemes = "|".join(DATABASES)
     text = re.sub(rf"\b((?:{schemes})(?:\+\w+)?)://\S*@", r"\1://", text)

@@ -29,9 +29,9 @@ Binarisations = Annotated[tuple[Literal["fixed", "dynamic"], ...], BeforeValidat
 
 
 class TrialOptions(BaseSettings):
-    """Options that set the field of the same name in `Settings`.
+    """Options of every trial. Each option sets the field of the same name in `Settings`.
 
-    An option without a docstring of its own has the field's docstring as its help text.
+    If an option has no docstring, the field's docstring is its help text.
     """
 
     model_config = SettingsConfigDict(
@@ -39,7 +39,7 @@ class TrialOptions(BaseSettings):
     )
 
     offers: ClassVar[Mapping[str, Sequence[str]]] = {}
-    """Names that `--help` lists for --dataset and --arms. If left out, it lists all data sets and arms."""
+    """Names that `--help` lists for --dataset and --arms. By default, all data sets and arms are listed."""
 
     set: Assignments = ()
     """Hyper-parameters that arms declare for themselves, such as beta=2.5,samples=10. Each applies to the arms that

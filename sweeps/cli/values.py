@@ -1,4 +1,4 @@
-"""Types of option values: each reads one word of the command line.
+"""Types of option values. Each type reads one word of the command line.
 
 A value that already has the right type passes unchanged, so that options can also be created in code.
 """
@@ -25,14 +25,15 @@ MOST_SEEDS = 10_000
 
 
 class Written(str):
-    """Marks a field with the form of its value that `--help` shows after the option's name."""
+    """The form of a field's value, which `--help` shows after the option's name."""
 
 
 def token(value: object) -> object:
-    """Checks a simple name, which may become a part of a file's name.
+    """Checks a simple name, which may become part of a file name.
 
     Raises:
-        Refusal: the name contains anything but letters, digits, `_`, `.` and `-`, or starts with a mark.
+        Refusal: the name has characters other than letters, digits, `_`, `.` and `-`, or does not start with a letter
+            or digit.
     """
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
         raise Refusal("use only letters, digits, '_', '.' and '-', and start with a letter or digit")
@@ -64,7 +65,7 @@ def only(values: tuple[str, ...]) -> tuple[str, ...]:
         Refusal: there are several values.
     """
     if len(values) > 1:
-        raise Refusal(f"choose only one of {', '.join(values)}: this pipeline does not make a row of each")
+        raise Refusal(f"choose only one of {', '.join(values)}: this pipeline cannot make a row per value")
     return values
 
 
@@ -94,10 +95,10 @@ def storage(value: object) -> object:
 
 
 def gpus(value: object) -> object:
-    """Reads `auto`, or a number of GPUs from 0 on.
+    """Reads `auto` or a number of GPUs, which may be 0.
 
     Raises:
-        Refusal: not a number, or above 1 and not whole (only a single device can be shared).
+        Refusal: the value is not a number, or is above 1 and not whole (trials can only share a single GPU).
     """
     if value == "auto" or not isinstance(value, str | int | float):
         return value
@@ -115,7 +116,7 @@ def _absolute(text: str) -> Path:
 
 
 def listed(read: Callable[[str], Iterable[Hashable]]) -> Callable[[object], object]:
-    """Returns a validator of lists such as a,b,c. It keeps the order and drops repetitions.
+    """Returns a validator of lists such as a,b,c. The validator keeps the order and drops repetitions.
 
     Args:
         read: returns the values of one item, or raises Refusal.
@@ -176,19 +177,19 @@ def workers(value: object) -> object:
     """Reads `4` as (4, 4) and `2-8` as (2, 8).
 
     Raises:
-        Refusal: neither a whole number from 1 on nor a rising range.
+        Refusal: the value is neither a positive whole number nor a rising range such as 2-8.
     """
     if not isinstance(value, str):
         return value
     found = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", value)
     fewest, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= fewest <= most:
-        raise Refusal("write a number from 1 on, such as 4, or a minimum and a maximum, such as 2-8")
+        raise Refusal("write a whole number above 0, such as 4, or a minimum and a maximum, such as 2-8")
     return fewest, most
 
 
 def in_a_name(value: object) -> str:
-    """Formats an option's value for a folder's name: a range of seeds as 0-2, the items of other lists joined by _."""
+    """Formats an option's value for a folder's name. Writes a range of seeds as 0-2, and joins other lists by _."""
     if isinstance(value, tuple):
         rising = all(isinstance(item, int) for item in value) and value == tuple(range(value[0], value[0] + len(value)))
         return f"{value[0]}-{value[-1]}" if rising and len(value) > 1 else "_".join(map(in_a_name, value))

@@ -1,4 +1,4 @@
-"""The engine: the only room that imports Ray.
+"""The engine: the only package that imports Ray.
 
 attach.py        joins or starts the cluster, after checking that the trials can run there
 machines.py      machines of the cluster: do they share the storage and run the same package?
@@ -7,7 +7,7 @@ tune_search.py   runs the trials of a search with Ray Tune
 train.py         runs a trial of several workers with Ray Train
 watch.py         notices that the head of the cluster is lost
 quiet.py         keeps Ray from printing, from dying with the terminal, and from ending the process
-private.py       every private name of Ray, why it is used, and what it saves
+private.py       every private name of Ray that we use, the reason, and the time saved
 start_worker.py  starts Ray's worker processes
 """
 

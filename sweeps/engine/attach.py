@@ -38,7 +38,8 @@ BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Path at which `ray up` writes the cluster's configuration on the head."""
 
 PRIVATE = {"mvae-suite/private": "true"}
-"""Label of a private cluster. No other sweep may join it, because it ends with the sweep that started it."""
+"""Label of a private cluster. No other sweep may join such a cluster, because it ends with the sweep that started
+it."""
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def cluster(
             with own_signal_handlers():
                 ray.init(address=at, **quiet)
         else:
-            stack.callback(remove_folders_of_the_dead)  # their processes may have written until now
+            stack.callback(remove_folders_of_the_dead)  # the folders' processes may have written until now
             folder = stack.enter_context(scratch("ray"))
             with environment({"RAY_AUTH_MODE": "disabled"}), bare(), own_signal_handlers(), without_hangups():
                 _start(
@@ -89,7 +90,7 @@ def cluster(
 
 
 def check_joinable(at: str, machines: Sequence[dict[str, Any]]) -> None:
-    """Refuses the private cluster of another sweep, which RAY_ADDRESS=auto finds too.
+    """Refuses the private cluster of another sweep. RAY_ADDRESS=auto also finds private clusters.
 
     Args:
         at: RAY_ADDRESS.
@@ -99,8 +100,8 @@ def check_joinable(at: str, machines: Sequence[dict[str, Any]]) -> None:
     """
     if any(PRIVATE.items() <= (machine.get("Labels") or {}).items() for machine in machines):
         raise Refusal(
-            f"RAY_ADDRESS {at}: this cluster is private to another sweep and ends with it. Unset RAY_ADDRESS to run on"
-            " this machine only, or start a cluster (ray start --head) and give its HOST:PORT"
+            f"RAY_ADDRESS {at}: this cluster is private to another sweep and ends with that sweep. Unset RAY_ADDRESS to"
+            " run on this machine only, or start a cluster (ray start --head) and give its HOST:PORT"
         )
 
 
@@ -132,9 +133,10 @@ def current_capacity() -> Capacity:
 
 
 def capacity() -> Capacity:
-    """Returns the largest capacity of the attached cluster, and how many trials of several workers its head can hold.
+    """Returns the largest capacity of the attached cluster, and the number of multi-worker trials that fit on the head.
 
-    Memory limits the head: by the limits of this machine, and by what Ray found when it started.
+    The head's memory limits that number. The memory is the smaller of two values: this machine's free memory, and the
+    memory that Ray found.
     """
     import ray
 
@@ -149,7 +151,7 @@ def _addresses() -> list[str]:
 
 
 def largest_capacity(now: Capacity, machines: int, configuration: Path) -> Capacity:
-    """Returns the most CPUs and GPUs that a cluster can have, according to the configuration on its head.
+    """Returns the largest numbers of CPUs and GPUs of a cluster, according to the configuration on its head.
 
     Args:
         now: current capacity of the cluster.
@@ -192,7 +194,7 @@ def check(
         trials: number of workers and fewest workers of each trial.
         wanted: GPUs per trial.
         wait_minutes: longest time to wait for machines that do not exist yet.
-        say: gets a line when waiting begins, one about the cluster, and one per machine whose package differs.
+        say: gets a line when waiting begins, a line about the cluster, and a line per machine whose package differs.
     Raises:
         Refusal: one line. A trial wants too many workers or GPUs, the cluster cannot be reached, or its machines do not
             share the storage.
@@ -224,7 +226,7 @@ def _joined_or_refused(at: str) -> Iterator[Capacity]:
     with ExitStack() as stack:
         try:
             host, colon, port = at.rpartition(":")
-            if colon and port.isdigit():  # Ray would try for two minutes; it rejects all other forms at once
+            if colon and port.isdigit():  # Ray would try HOST:PORT for two minutes; it rejects all other forms at once
                 socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
             at_most = stack.enter_context(cluster())
         except Refusal:
@@ -239,11 +241,11 @@ def _why_unreachable(error: str) -> str:
     lower = error.lower()
     if "authenticat" in lower and "token" in lower:
         return (
-            "the cluster requires an authentication token, but this machine has none or another one. Put the cluster's"
-            " token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN"
+            "the cluster requires an authentication token, but this machine has none or a different"
+            " one. Put the cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN"
         )
     if "version mismatch" in lower:
-        return f"this machine runs another Ray or Python version than the cluster. Install the cluster's ({error})"
+        return f"this machine runs another Ray or Python version than the cluster. Install the same version ({error})"
     return (
         f"cannot connect to a Ray cluster there ({error}). Start the cluster, correct the address,"
         " or unset RAY_ADDRESS to run on this machine only"
@@ -251,7 +253,7 @@ def _why_unreachable(error: str) -> str:
 
 
 def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], None], clock: Clock = CLOCK) -> None:
-    """Waits until one such trial can start. Asks the cluster to grow while waiting.
+    """Waits until a trial with these needs can start. Meanwhile, asks the cluster to grow.
 
     Raises:
         Refusal: the cluster is still too small after `minutes`.
@@ -265,7 +267,7 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
             if clock.monotonic() >= until:
                 _check_after(minutes, needs, wanted)
                 break
-            # repeated, because a cluster keeps only the last request of any driver
+            # ask repeatedly, because a cluster keeps only the last request of all drivers
             request_resources(bundles=[needs.of_each] * needs.least)
             if not asked:
                 asked = True
@@ -298,7 +300,7 @@ def missing_workers(alive: Sequence[str], configuration: Path) -> str:
     absent = wanted - (len(alive) - 1)
     if absent <= 0:
         return ""
-    recognised = set(named) & set(alive) or absent >= wanted  # else the file uses other addresses than Ray
+    recognised = set(named) & set(alive) or absent >= wanted  # else file and Ray use different addresses
     which = ", ".join(sorted(set(named) - set(alive))) if recognised else ""
     return (
         f"{absent} of {wanted} workers {'has' if absent == 1 else 'have'} not joined{f' ({which})' * bool(which)}. The"

@@ -17,7 +17,7 @@ from sweeps.store.provenance import device_name, source_digest, versions
 from sweeps.store.store import Mark, Store
 
 ANSWER_SECONDS = 60.0
-"""Seconds to wait for the report of a machine. Its first process imports torch."""
+"""Seconds to wait for the report of a machine. The machine's first process has to import torch."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class MachineReport:
 
 
 def address() -> str | None:
-    """Returns RAY_ADDRESS; None if a private cluster should be started. Ray's own word for that is "local"."""
+    """Returns RAY_ADDRESS; None to start a private cluster, which Ray calls "local"."""
     value = os.environ.get("RAY_ADDRESS")
     return None if value in (None, "", "local") else value
 
@@ -62,7 +62,7 @@ def report_of_this_machine(mark: Mark) -> MachineReport:
     """Returns the report of the machine that this process runs on.
 
     Args:
-        mark: what the driver wrote into the storage.
+        mark: the file that the driver wrote into the storage.
     """
     return MachineReport(platform.node(), source_digest(), versions(), mark.why_unseen())
 

@@ -46,7 +46,7 @@ UNWATCHED = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Keeps Ray from printing errors of its processes on stdout. The listener reports them, and Ray has no option."""
+    """Keeps Ray from printing errors of its processes on stdout. The listener reports these errors."""
     from ray._private import worker
 
     with patch.object(worker, "print_to_stdstream", lambda *_, **__: None):
@@ -55,7 +55,7 @@ def hushed() -> Iterator[None]:
 
 @contextmanager
 def bare() -> Iterator[None]:
-    """A head that starts in this block leaves out the parts that a sweep on one machine does not use."""
+    """Within the block, Ray starts a head without the parts that a sweep on one machine does not use."""
     from ray._private import node, ray_constants, utils
 
     with (
@@ -72,7 +72,7 @@ def bare() -> Iterator[None]:
 
 @contextmanager
 def own_signal_handlers() -> Iterator[None]:
-    """Keeps our signal handlers. Those that `ray.init` installs would end the process at once."""
+    """Keeps our signal handlers. The handlers that `ray.init` installs would end the process at once."""
     from ray._private import utils
 
     ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

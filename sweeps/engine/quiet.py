@@ -1,4 +1,4 @@
-"""Keeps Ray from printing, from dying with the terminal, and from ending the process when it shuts down."""
+"""Keeps Ray from printing, from dying with the terminal, and from ending the process at shutdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SILENCE = {
     "OMP_NUM_THREADS": "1",
     "PYTHONWARNINGS": "ignore",
 }
-"""Environment variables that turn off Ray's output and make its snapshots rare, because a sweep resumes from storage.
+"""Environment variables that turn off Ray's output, and make Ray's snapshots rare because a sweep resumes from storage.
 
 Warnings are ignored because PYTHONWARNINGS=error would end Ray's own processes when they start.
 """
@@ -29,7 +29,7 @@ Warnings are ignored because PYTHONWARNINGS=error would end Ray's own processes 
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables for the block, and ignores FutureWarnings in it."""
+    """Within the block, sets environment variables and ignores FutureWarnings."""
     before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):
@@ -43,10 +43,10 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def without_hangups() -> Iterator[None]:
-    """Blocks SIGHUP in this process, and for good in all processes that start within the block.
+    """Blocks SIGHUP within the block. Processes that start within the block keep SIGHUP blocked.
 
-    A closed terminal sends SIGHUP to Ray's processes too, and without them the driver cannot stop the trials cleanly. A
-    SIGHUP to this process is delivered after the block.
+    A closed terminal sends SIGHUP to Ray's processes too, and the driver needs these processes to stop the trials
+    cleanly. A SIGHUP to this process is delivered after the block.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
@@ -59,7 +59,7 @@ def shut_down() -> None:
     """Calls `ray.shutdown` with garbage collection turned off.
 
     If an object reference is freed while Ray shuts down, Ray ends the whole process with exit code 1. Tune leaves
-    references in cycles, which any thread that collects garbage would free, for example MLflow's.
+    references in cycles. Any thread that collects garbage, for example MLflow's, would free these references.
     """
     import ray
 
@@ -72,6 +72,6 @@ def shut_down() -> None:
 
 
 def last_line(error: Exception) -> str:
-    """Returns the last line of one of Ray's errors, which is the cause; the lines before it are the traceback."""
+    """Returns the last line of an error of Ray. The last line names the cause, after the traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

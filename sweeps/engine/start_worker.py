@@ -1,8 +1,8 @@
 """The script with which a private Ray cluster starts its worker processes, instead of Ray's own setup_worker.py.
 
 Ray's script imports half of Ray to set environment variables, and then becomes the worker, which imports Ray again.
-This script does the same without importing Ray (private.py lists the seconds saved). It passes arguments that it does
-not understand to Ray's script.
+This script does the same without importing Ray (private.py lists the seconds saved). If it does not understand an
+argument, it runs Ray's script instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def worker_command(arguments: list[str]) -> tuple[list[str], dict[str, str]] | N
     """Returns the worker's command line and its additional environment variables; None if Ray's script is needed.
 
     Args:
-        arguments: arguments for Ray's script: those of the worker, with RUNTIME_ENV and LANGUAGE among them.
+        arguments: arguments for Ray's script: the worker's arguments, plus RUNTIME_ENV and LANGUAGE.
     """
     given = {
         flag: [one.removeprefix(flag) for one in arguments if one.startswith(flag)] for flag in (RUNTIME_ENV, LANGUAGE)
@@ -33,7 +33,7 @@ def worker_command(arguments: list[str]) -> tuple[list[str], dict[str, str]] | N
     variables = context.get("env_vars") or {}
     python = context.get("py_executable") or sys.executable
     unknown = any(context[name] for name in context.keys() - KNOWN) or any("$" in value for value in variables.values())
-    if unknown or not Path(python).is_file():  # it may be a command with arguments
+    if unknown or not Path(python).is_file():  # a command with arguments is not a file
         return None
     rest = [one for one in arguments if not one.startswith((RUNTIME_ENV, LANGUAGE))]
     return [python, *rest], variables

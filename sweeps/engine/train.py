@@ -3,8 +3,8 @@
 All workers run `sweeps.trials.run.run_as_one_of` in a process group that Train sets up. Two features of Train are not
 used:
 
-checkpoints  ours are stored under the trial's key, where any later attempt finds them
-reports      all workers would have to wait for each; instead, messages reach the trial through a queue
+checkpoints  we store our own under the trial's key, where any later attempt finds them
+reports      all workers would have to wait for each report; instead, messages reach the trial through a queue
 
 Train starts all workers of a trial or none, so a trial that does not fit holds no resources while it waits.
 """
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from ray.util.queue import Queue
 
 LOOK_EVERY = 0.5
-"""Seconds between Train's checks of its workers, and between a trial's checks for their messages."""
+"""Seconds between Train's checks of its workers, and between a trial's checks for messages of workers."""
 
 MOST_BROKEN_STARTS = 3
-"""Largest number of broken starts in a row; more attempts hardly ever succeed.
+"""Largest number of broken starts in a row. Further attempts rarely succeed.
 
 A start is broken if Train itself fails, or if workers are lost before the first checkpoint and no machine is lost.
 """
 
 WAIT_SECONDS = 3600
-"""Seconds for which Train waits for the machines of a fixed number of workers. Meanwhile Train holds no resources."""
+"""Seconds that Train waits for machines if the number of workers is fixed. Meanwhile, Train holds no resources."""
 
 WAIT_NOTICE_SECONDS = 60.0
 """Seconds without workers after which a trial reports that it waits for machines."""
@@ -53,7 +53,7 @@ def run_together(job: Job, needs: Demand, send: Callable[[Message], None], most_
 
     Args:
         send: gets the messages of the first worker, in this thread.
-        most_losses: largest number of losses in a row without a new checkpoint; after one more the trial fails.
+        most_losses: largest number of losses in a row without a new checkpoint; after one more loss, the trial fails.
     """
     from ray.train import ControllerError, WorkerGroupError
 
@@ -90,7 +90,7 @@ def _machines() -> set[str]:
 
 
 def _queue_here() -> Queue:
-    """A queue in a process on this machine, so that only the loss of this machine ends the queue."""
+    """Creates a queue in a process on this machine, so that only the loss of this machine ends the queue."""
     import ray
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -114,7 +114,7 @@ def _pass_on(
     """Sends the workers' messages to the driver until the attempt has ended and the queue is empty.
 
     Args:
-        messages: None when the workers start, then their pickled messages.
+        messages: queue that gets None when the workers start, and then the workers' pickled messages.
         waits: sent once if the workers have not started after WAIT_NOTICE_SECONDS.
     """
     from ray.exceptions import RayActorError
@@ -142,7 +142,7 @@ def _attempt(job: Job, needs: Demand, messages: Queue) -> Exception | None:
     """Runs one Train job.
 
     Returns:
-        None if the job finished, `Repeats` if the trial itself failed, otherwise the error about what was lost.
+        None if the job finished, `Repeats` if the trial itself failed, otherwise the error that ended the job.
     """
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from ray import tune
 
 MOST_PROCESS_DEATHS = 5
-"""Number of restarts per trial after Tune lost it, for example because its process died.
+"""Number of restarts per trial after Tune lost the trial, for example because its process died.
 
-A trial that ends with an error of its own is not restarted.
+A trial that itself raises an error is not restarted.
 """
 
 MOST_DEATHS_ON_A_CLUSTER = 100
@@ -40,11 +40,11 @@ class Listener:
     """Callbacks of the driver for events of trials; called in the driver's main thread."""
 
     started: Callable[[str], None]
-    """The trial of a key starts or restarts."""
+    """Called with a trial's key when the trial starts or restarts."""
     word: Callable[[str, Message], None]
-    """The trial of a key sends a message. Its last message is done or failed."""
+    """Called with a trial's key and each message of the trial. The last message is done or failed."""
     again: Callable[[str, str], None] = lambda _, __: None
-    """The trial of a key restarts from its last checkpoint; the second argument is the reason."""
+    """Called with a trial's key and the reason when the trial restarts from its last checkpoint."""
 
 
 def demand_of(job: Job) -> Demand:
@@ -54,7 +54,7 @@ def demand_of(job: Job) -> Demand:
 
 
 def alike(jobs: Sequence[Job]) -> Iterator[tuple[Demand, list[Job]]]:
-    """Groups jobs by the resources they need, jobs of one worker first.
+    """Groups jobs by the resources that they need. Jobs of one worker come first.
 
     A Tune process runs one trial after another, so all trials of a Tuner must need the same resources.
     """
@@ -66,7 +66,7 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
     """Runs jobs to their end, within `cluster()`. The last message of each job is done or failed.
 
     Args:
-        jobs: at least one; all need the same resources.
+        jobs: one or more jobs that need the same resources.
         max_concurrent: largest number of trials at a time.
     """
     import ray
@@ -74,11 +74,11 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
 
     by_key = {job.key: job for job in jobs}
     needs = demand_of(jobs[0])
-    assert all(demand_of(job) == needs for job in jobs), "processes are reused, so all trials must need the same"
+    assert all(demand_of(job) == needs for job in jobs), "reused processes need equal resources"
     shared, deaths = ray.put(by_key), most_deaths()
-    # Workers hold the resources of their trial, so the process that drives them must take almost none. It runs on the
-    # head, with Train's controller and cleanup: if these were lost together with one worker's machine, resources
-    # reserved on other machines would never be released.
+    # Workers hold the resources of their trial, so the process that drives them must take almost none. This process
+    # runs on the head, with Train's controller and cleanup. If controller and cleanup were lost together with a
+    # worker's machine, the resources reserved on other machines would never be released.
     holds = HEAD if needs.workers > 1 else needs.of_each
 
     def tune_trial(config: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
 
 
 def most_deaths() -> int:
-    """Returns the number of restarts per trial after Tune lost it."""
+    """Returns the number of restarts per trial after Tune lost the trial."""
     return MOST_DEATHS_ON_A_CLUSTER if address() else MOST_PROCESS_DEATHS
 
 
@@ -112,7 +112,7 @@ def fit(
     stop: tune.Stopper | None = None,
     **choice: Any,
 ) -> None:
-    """Runs trials with Tune, in processes that run one trial after another. The configuration of a trial has its key.
+    """Runs trials with Tune, in processes that run one trial after another. A trial's configuration has its key.
 
     Args:
         holds: resources of each trial's process.
@@ -148,7 +148,7 @@ def relay(listener: Listener) -> Any:
     """Returns a Tune callback that calls the listener.
 
     Tune restarts a trial if its process dies after the last message and before Tune has ended the trial. Such a trial
-    has its result, so the listener hears nothing more about it.
+    has its result, so the listener is not called again for this trial.
     """
     from ray import tune
 
@@ -186,7 +186,7 @@ def relay(listener: Listener) -> Any:
 
 
 def _why_lost(trial: Any) -> str:
-    """Why Tune lost a trial the last time: its process died, or the last line of Tune's error."""
+    """Returns why Tune last lost a trial: "process died", or the last line of Tune's error."""
     from ray.exceptions import RayActorError
 
     last = _error_text(trial).rpartition("Failure # ")[2].partition("\n")[2]
@@ -198,7 +198,7 @@ def _why_lost(trial: Any) -> str:
 
 
 def _error_text(trial: Any) -> str:
-    """Tune's errors of a trial, oldest first. Each begins with a line "Failure # ..."."""
+    """Returns Tune's errors of a trial, oldest first. Each error begins with a line "Failure # ..."."""
     try:
         return Path(trial.error_file).read_text(encoding="utf-8", errors="replace") if trial.error_file else ""
     except OSError:
@@ -206,7 +206,7 @@ def _error_text(trial: Any) -> str:
 
 
 def _last_error(trial: Any) -> Exception | None:
-    """The last error of a trial that Tune could pickle. Tune can always pickle the death of a process."""
+    """Returns the last of a trial's errors that Tune could pickle. Tune can always pickle the death of a process."""
     from ray import cloudpickle
 
     try:

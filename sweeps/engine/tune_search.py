@@ -1,8 +1,8 @@
 """Runs the trials of a search with Ray Tune. Asks the search which trial comes next, and whether a trial ends early.
 
-The record of the search is in sweeps/search/study.py. Trials are compared at certain epochs (rungs): each saves a
-checkpoint, reports the metric, and waits for the answer. A trial that continues gives the same numbers, bit for bit, as
-without the search.
+The record of the search is in sweeps/search/study.py. Trials are compared at certain epochs (rungs). At a rung, a trial
+saves a checkpoint, reports the metric, and waits for the search's decision. A trial that continues gives the same
+numbers, bit for bit, as without the search.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
     """Runs trials until `ask` returns None, within `cluster()`.
 
     Args:
-        template: job of each trial, except for its key and settings. Its `checkpoint_at` are the rungs.
-        metric: name of the validation metric whose value `stop` gets.
+        template: job of every trial, except that key and settings differ. `checkpoint_at` of the template lists the
+            rungs.
+        metric: name of the validation metric that is passed to `stop`.
         max_concurrent: largest number of trials at a time.
     """
     import ray
@@ -52,7 +53,7 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
     from ray.tune.search import Searcher
     from ray.tune.stopper import NoopStopper
 
-    running: dict[str, str] = {}  # Tune's id of a trial to its key
+    running: dict[str, str] = {}  # maps Tune's id of a trial to the trial's key
 
     class Asking(Searcher):
         def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
@@ -67,7 +68,7 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
             return {"key": question.key, "settings": dict(question.settings)}
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            """Does nothing, because the listener hears about it through `trials`."""
+            """Does nothing, because `trials` tells the listener about the end of each trial."""
 
     class Stopping(tune.Stopper):
         def __reduce__(self) -> tuple[type[tune.Stopper], tuple[()]]:
@@ -85,7 +86,7 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
         from sweeps.trials.run import run
 
         base: Job = ray.get(shared)
-        load_plugins(base.plugins)  # first, because the new trial may need their data set or arm
+        load_plugins(base.plugins)  # first, because the trial may use a plug-in's data set or arm
         job = replace(base, key=config["key"], trial=base.trial.with_(**config["settings"]))
 
         def send(message: Message) -> None:

@@ -1,6 +1,6 @@
 """Notices that the head of the cluster is lost, before Ray ends the driver without a message.
 
-Ray waits a minute for a head that does not answer. Then its C++ code ends the driver with exit code 1 and no message.
+Ray waits a minute for a head that does not answer. Then Ray's C++ code ends the driver with exit code 1 and no message.
 If Ray's own process on the driver's machine (raylet) is gone, the driver ends within seconds.
 """
 
@@ -57,8 +57,8 @@ def watched(lost: Callable[[str], None]) -> Iterator[None]:
 def patience() -> float:
     """Returns the seconds without an answer after which the head counts as lost.
 
-    This is half of the time after which Ray ends the driver, which leaves time for a clean stop. A head may restart
-    within this time.
+    The result is half of the time after which Ray ends the driver, so there is time for a clean stop. A head that
+    restarts within this time does not count as lost.
     """
     return float(os.environ.get(GIVES_UP_AFTER) or 60) / 2
 
@@ -76,8 +76,8 @@ def watch(
 
     Args:
         head: HOST:PORT of the head's control service.
-        raylet: HOST:PORT of Ray's process on this machine, or None if unknown. It counts as lost at once if nothing
-            listens there.
+        raylet: HOST:PORT of Ray's process on this machine, or None if unknown. The process counts as lost at once if
+            nothing listens there.
         patience: seconds without an answer after which the head counts as lost.
         every: seconds between checks.
     """

@@ -1,4 +1,4 @@
-"""Plans a sweep: which trials are missing, and how many hours and machines they need. Trains nothing.
+"""Plans a sweep: which trials are missing, and how many hours and machines they need. This package trains nothing.
 
 plan.py      turns cells into trials and finds which are done, partial or missing
 state.py     the states of a trial, for plans, tables, searches and MLflow

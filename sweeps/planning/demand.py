@@ -1,4 +1,4 @@
-"""Computes what a trial needs, what a cluster has, and how many trials run at a time."""
+"""Computes what a trial needs, what a cluster has, and how many trials run at the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mvae.refusal import Refusal
 from sweeps.cli.words import counted
 
 SHARE_OF_A_GPU = 0.25
-"""GPUs per one-process trial with `--gpus-per-trial auto`. These networks leave most of a GPU idle."""
+"""GPUs per one-process trial with `--gpus-per-trial auto`. Our networks leave most of a GPU idle."""
 
 ON_THE_HEAD = 1.3 * 2**30
 """Bytes of memory that a trial with several workers takes on the driver's machine: Tune process, controller, queue."""
@@ -23,7 +23,7 @@ DRIVER_BYTES = 1.0e9
 """Bytes of memory reserved for the driver and Ray's own processes, as measured (README, Requirements)."""
 
 MAX_WAITING = 8
-"""Number of one-worker trials that may wait for a growing cluster, in addition to those that run."""
+"""Number of one-worker trials that may wait for a growing cluster, in addition to the running trials."""
 
 Gpus = float | Literal["auto"]
 
@@ -35,16 +35,16 @@ class Capacity:
     cpus: float
     gpus: float
     final: bool = True
-    """Whether this is the maximum. If not, the cluster may grow, and these are its present resources."""
+    """Whether these resources are the maximum. If not, they are the present resources of a cluster that may grow."""
     together: float = math.inf
     """Number of trials with several workers that fit in the memory of the driver's machine."""
     memory: float = math.inf
-    """Bytes of memory free for trials on a single machine. Infinite on a cluster, because its machines may differ."""
+    """Bytes of memory free for trials on a single machine. Infinite on a cluster, because the machines may differ."""
 
 
 @dataclass(frozen=True)
 class Demand:
-    """The resources that one trial needs. Each of its processes takes one CPU."""
+    """The resources that one trial needs. Each process of the trial takes one CPU."""
 
     workers: int = 1
     gpus: float = 0.0
@@ -54,12 +54,12 @@ class Demand:
 
     @property
     def least(self) -> int:
-        """Number of processes without which the trial does not start."""
+        """Smallest number of processes with which the trial starts."""
         return self.workers if self.fewest is None else self.fewest
 
     @property
     def memory(self) -> float:
-        """Bytes of memory if all processes run on one machine. An elastic trial counts with all its workers."""
+        """Bytes of memory if all processes run on one machine. An elastic trial is assumed to have all its workers."""
         return self.workers * PROCESS_BYTES + (ON_THE_HEAD if self.workers > 1 else 0)
 
     @property
@@ -76,7 +76,8 @@ def demand(workers: int, fewest: int | None, wanted: Gpus, there: Capacity) -> D
 
     Args:
         fewest: minimum number of processes of an elastic trial.
-        wanted: GPUs for the whole trial. "auto" means SHARE_OF_A_GPU for one process, or one GPU for each of several.
+        wanted: GPUs for the whole trial. "auto" means SHARE_OF_A_GPU for a trial with one process, and one GPU per
+            process for a trial with several.
     """
     automatic = SHARE_OF_A_GPU if workers == 1 else 1.0
     each = (automatic if there.gpus else 0.0) if wanted == "auto" else wanted / workers
@@ -120,15 +121,16 @@ def free_for_trials() -> float:
 
 
 def trials_at_once(there: Capacity, needs: Demand, most: int | None, jobs: int | None = None) -> int:
-    """Returns how many such trials are started at a time.
+    """Returns the number of trials to start at the same time, if each trial has these needs.
 
     A cluster grows only while trials wait. So on a cluster that may grow, more trials are started than fit now:
-    - with `most`, that many;
-    - with one worker per trial, all `jobs`, because waiting trials hold no resources; MAX_WAITING more if it is None;
-    - with several workers, one more, because each waiting trial already has a process on the head.
+    - if `most` is given: `most` trials
+    - with one worker per trial: all `jobs`, because waiting trials hold no resources (if `jobs` is None: MAX_WAITING
+      more than fit)
+    - with several workers per trial: one more than fits, because each waiting trial already has a process on the head
 
     Args:
-        most: `--max-concurrent`. Overrides the limit by memory, which is an estimate, but not those by CPUs and GPUs.
+        most: `--max-concurrent`, which overrides the estimated limit by memory, but not the limits by CPUs and GPUs.
         jobs: number of trials to run; None if unknown.
     """
     if not there.final and most is not None:
@@ -148,7 +150,7 @@ def trials_at_once(there: Capacity, needs: Demand, most: int | None, jobs: int |
 
 
 def memory_bound(there: Capacity, needs: Demand, most: int | None, jobs: int) -> str:
-    """Returns one line if memory limits how many trials run at a time, or if `--max-concurrent` exceeds that limit.
+    """Returns a line if memory limits the number of trials at a time, or if `--max-concurrent` exceeds that limit.
 
     Args:
         most: `--max-concurrent`.

@@ -19,9 +19,9 @@ class Estimate:
     shapes: Mapping[Shape, tuple[float, ...]]
     """Seconds of each trial whose time is known, by the trial's shape."""
     unknown: int
-    """Number of trials whose time is unknown, because no similar trial has finished and none was probed."""
+    """Number of trials whose time is unknown, because no similar trial has finished and no trial was probed."""
     bases: tuple[str, ...]
-    """One line per kind of trial that says where its time comes from."""
+    """Sources of the times, one line per kind of trial."""
 
     @property
     def seconds(self) -> float:
@@ -33,13 +33,13 @@ class Estimate:
         return sum(map(len, self.shapes.values()))
 
     def times(self, trials: int) -> Estimate:
-        """Returns the estimate of this many trials, if this is the estimate of one trial."""
+        """Returns the estimate for `trials` trials, given that this is the estimate for one trial."""
         return Estimate(
             {shape: seconds * trials for shape, seconds in self.shapes.items()}, trials * self.unknown, self.bases
         )
 
     def lasting(self, at_once: int) -> float:
-        """Returns the seconds until the last of the known trials ends, if this many run at a time."""
+        """Returns the seconds until the last trial with a known time ends, if `at_once` trials run at the same time."""
         return makespan((seconds for of_shape in self.shapes.values() for seconds in of_shape), at_once)
 
     def lines(self, at_once: int | None = None) -> list[str]:

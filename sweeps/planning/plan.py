@@ -1,6 +1,6 @@
 """Turns cells into trials, finds which trials are done, partial or missing in storage, and estimates the time left.
 
-A cell of a table is a trial and a measure. Cells that need the same trained model share its key, so the plan counts
+A cell of a table is a trial and a measure. Cells that need the same trained model share a key, so the plan counts
 unique keys. This module trains nothing. `--plan` prints the plan and stops.
 """
 
@@ -23,23 +23,23 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 
 Probe = Callable[[Trial], float | None]
-"""Estimates the seconds of a whole trial from a few of its steps; returns None if it cannot."""
+"""Estimates the seconds of a whole trial from a few of its steps; returns None if no estimate is possible."""
 
 Fingerprints = str | Mapping[str, str]
 """Fingerprint of each data set by name, or a single fingerprint if there is only one data set."""
 
 Group = tuple[str, str, str]
-"""Trials that take the same time per epoch: data set, model, and image network with the fields in SIZES.
+"""Identifies trials that take the same time per epoch: data set, model, and image network with the fields in SIZES.
 
-The network is empty if the arm does not read that field."""
+The network is empty if the arm has no image network."""
 
 SIZES = {"k": 0, "keep_probability": 1.0, "train_examples": None, "vocabulary": None}
-"""Fields that change the time per epoch, with their default. Only other values are shown."""
+"""Fields that change the time per epoch, and their defaults. Defaults are not shown."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One seed's contribution to one entry of a table."""
+    """One seed's part of a table entry."""
 
     row: str
     """Row heading: the arm, or the arm and the varied setting."""
@@ -48,13 +48,14 @@ class Cell:
     trial: Trial
     measure: Measure
     published: float | None
-    """The published value of this row and column; None if there is none."""
+    """The published value of this row and column; None if the paper has no value."""
     arm: str
-    """Token of the arm. It also names the row of the published table to compare with."""
+    """Token of the arm. The token also names the row of the published table."""
     quantity: str = ""
     """The metric shown in the cell, if the measure has several. Empty means the measure's main metric."""
     variant: str = ""
-    """Description of the trained model, if the row heading says more than that. Empty means the row heading."""
+    """Description of the trained model, if the row heading also describes something else. Empty means the row
+    heading."""
 
     @property
     def metric(self) -> str:
@@ -95,21 +96,21 @@ class Plan:
     keys: tuple[str, ...]
     """The key of each cell's trial, in the order of the cells."""
     trials: Mapping[str, PlannedTrial]
-    """Key to unique trial, in the order of the cells."""
+    """The unique trials by key, in the order of the cells."""
     superseded: tuple[str, ...]
-    """Result files of these trials from another version of a measure. They are not read."""
+    """Names of these trials' result files from another version of a measure. These files are not read."""
     former: tuple[str, ...]
-    """Result files under the keys that earlier releases gave to these trials. They are not read."""
+    """Names of result files under the keys that earlier releases gave to these trials. These files are not read."""
     estimate: Estimate
     """Estimated time left. A partial trial counts only its remaining epochs."""
 
     def over(self, cells: Sequence[Cell]) -> Plan:
-        """Returns a plan with other cells of the same trials and measures, for another table of them."""
+        """Returns the plan of another table that has the same trials and measures."""
         keys = {planned.trial: key for key, planned in self.trials.items()}
         return replace(self, cells=tuple(cells), keys=tuple(keys[cell.trial] for cell in cells))
 
     def state(self, index: int) -> TrialState:
-        """Returns the state of a cell, which is DONE as soon as its own measure has a result."""
+        """Returns the state of a cell, which is DONE as soon as the cell's measure has a result."""
         planned = self.trials[self.keys[index]]
         if self.cells[index].measure not in planned.missing:
             return TrialState.DONE
@@ -171,10 +172,10 @@ def plan(
     Args:
         store: storage of results and checkpoints.
         fingerprints: fingerprints of the cells' data sets, which are part of every key.
-        probe: called once per kind of trial that has no finished trial to estimate from. None leaves the time unknown.
-        device: name of the device that trials will run on. Times on other devices are used only if there is nothing
-            better. None uses the times on all devices.
-        former: data set to the fingerprint of an earlier release, for data sets whose fingerprint has changed.
+        probe: called once per kind of trial without finished trials. None leaves the time unknown.
+        device: name of the device that trials will run on. Times on other devices are used only if there is no better
+            source. None uses the times on all devices.
+        former: fingerprints from an earlier release, by data set, of the data sets whose fingerprint has changed.
     """
     keys = tuple(cell.trial.key(fingerprint_of(cell.trial.dataset, fingerprints)) for cell in cells)
     asked: dict[str, tuple[Trial, dict[Measure, None]]] = {}
@@ -241,7 +242,7 @@ def _shortened(names: Sequence[str]) -> str:
 
 
 def _measuring(finished: Iterable[Result]) -> dict[tuple[Group, str], float]:
-    """Returns the median seconds of each measure, per sample if it has samples, by kind of trial and measure."""
+    """Returns the median seconds by kind of trial and measure. For measures that draw samples: seconds per sample."""
     timed: dict[tuple[Group, str], list[float]] = {}
     for result in finished:
         group, seconds = kind_of(result.trial), result.provenance.get("measured_in_seconds")
@@ -301,7 +302,7 @@ def _median_of(samples: Sequence[Result], by_epoch: bool) -> tuple[float, str]:
 
 
 def kind_of(fields: Mapping[str, Any]) -> Group | None:
-    """Returns the kind of a trial from its fields; None if this version does not know its arm or fields."""
+    """Returns the kind of a trial from its fields; None if this version does not know the trial's arm or fields."""
     try:
         reads = arm(str(fields["model"])).reads
         network = str(fields["image_network"]).replace(NO_IMAGES, "") if "image_network" in reads else ""

@@ -20,7 +20,8 @@ class Host:
     kind: str
     """Kind of the device that trains: cpu or cuda."""
     device: str | None
-    """Name of the device, as in results. None if trials run on a cluster, whose machines are not known here."""
+    """Name of the device, as in results. None if trials run on a cluster, because this process does not know the
+    cluster's machines."""
 
     def share(self, shape: Shape, wanted: Gpus, most: int | None) -> float:
         """Returns the share of the machine that a trial takes; above 1 if the trial needs several machines.
@@ -38,7 +39,7 @@ class Host:
 
 
 def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str]:
-    """Returns lines with the machine-hours of an estimate and their price, if the user gave a price per hour.
+    """Returns lines with an estimate's machine-hours, and with the price if the user gave a price per hour.
 
     Returns no lines if no trial's time is known.
     """

@@ -22,7 +22,7 @@ from sweeps.planning.plan import Fingerprints, fingerprint_of
 STEPS = 20
 """Maximum number of timed steps."""
 WARM_UP = EAGER_STEPS + 2
-"""Steps before the timed ones. By then, a GPU replays recorded steps."""
+"""Number of steps before timing begins. From then on, a GPU replays recorded steps."""
 LONG_ENOUGH = 5.0
 """Seconds of timed steps after which the probe stops early."""
 FITTED = 2000
@@ -30,20 +30,21 @@ FITTED = 2000
 
 
 def probed_seconds(trial: Trial, fingerprints: Fingerprints, cache: Path | None, device: str = "cpu") -> float | None:
-    """Returns the seconds of a trial on one CPU thread or on the GPU; None if its data set is not converted yet.
+    """Returns the seconds of a trial on one CPU thread or on the GPU; None if the data set is not converted yet.
 
     The time covers all epochs with their validation.
 
     Args:
         fingerprints: fingerprints of the trials' data sets.
-        cache: folder of converted data sets. Nothing is written there.
+        cache: folder of converted data sets. The probe does not write there.
         device: cpu or cuda. Closed-form arms are always fitted on the CPU.
     """
     data = load_converted(trial.dataset, fingerprint_of(trial.dataset, fingerprints), cache)
     if data is None:
         return None
     data = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
-    # Grey values are not loaded. Drawing bits would take a few percent of an epoch.
+    # Dynamic binarisation needs grey values, which are not loaded. Drawing them would add only a few percent to an
+    # epoch.
     trial = trial.with_(binarisation="fixed")
     torch.set_num_threads(1)
     chosen = arm(trial.model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 WORDS = {"pending": "missing", "interrupted": "partial", "running": "open"}
-"""Names in tables and CSV files that differ from the state's value, because earlier releases wrote these names."""
+"""Names of states in tables and CSV files, if different from the state's value. Earlier releases wrote these names."""
 
 
 class TrialState(StrEnum):

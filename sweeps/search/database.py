@@ -41,8 +41,8 @@ REQUESTS = (
     *("_set_trial_param", "set_trial_state_values", "set_trial_intermediate_value", "set_trial_user_attr"),
     "set_trial_system_attr",
 )
-"""Methods of Optuna's storage that query the database. Each uses its own transaction, so a failed call has no effect
-and can be retried."""
+"""Methods of Optuna's storage that query the database. Each method uses its own transaction, so a failed call has no
+effect and can be retried."""
 
 HELD = re.compile(
     r"(database|table|schema) is locked|lock (wait )?timeout"
@@ -71,7 +71,7 @@ class StudyLost(OSError):
 
 
 def study_uri(store: Store, given: str | None) -> str:
-    """Returns the URI of the study's database: the given one, else that of a file in the sweep's storage folder.
+    """Returns the URI of the study's database: the given URI, else the URI of a file in the sweep's storage folder.
 
     Raises:
         Refusal: no database was given and storage is object storage, or the given SQLite URI names no file.
@@ -97,7 +97,7 @@ def exists(uri: str) -> bool:
 
 
 def check_can_be_made(uri: str) -> None:
-    """Raises Refusal if the database's file does not exist and its folder does not exist or is not writable."""
+    """Raises Refusal if the database's file is missing and cannot be made, because its folder is not writable."""
     path = sqlite_path(uri)
     if path is not None and not path.exists() and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise Refusal(f"--study-uri {uri}: folder {path.parent} does not exist or is not writable; choose another")
@@ -132,7 +132,7 @@ def database(
 
 
 def make(uri: str, say: Callable[[str], None] | None = None) -> None:
-    """Creates the database's file atomically if it does not exist. Optuna alone would create its tables one by one.
+    """Creates the database's file atomically if it does not exist. Optuna alone would create the tables one by one.
 
     Raises:
         StudyLost: the file cannot be created.
@@ -171,8 +171,8 @@ def _retried(
     Args:
         only_held: as in `database`.
     Raises:
-        StudyLost: the database did not answer for PATIENCE_SECONDS, or a retry cannot help because it is damaged or
-            not a database.
+        StudyLost: the database did not answer for PATIENCE_SECONDS, or a retry cannot help because the file is damaged
+            or not a database.
         KeyError, RuntimeError, ValueError: raised by Optuna about the request itself.
     """
     from sqlalchemy.exc import SQLAlchemyError
@@ -212,11 +212,11 @@ def _lost(uri: str, error: Exception) -> StudyLost:
     elif "optuna storage upgrade" in reason:
         advice = f"run `{installed('optuna')} storage upgrade --storage {shlex.quote(without_credentials(uri))}`"
     elif "pip install -U optuna" in reason:
-        advice = f"run `{installed('python')} -m pip install --upgrade optuna`, or name another with --study-uri"
+        advice = f"run `{installed('python')} -m pip install --upgrade optuna`, or choose another --study-uri"
     elif path is not None and (remedy := next((todo for text, todo in FILE_TROUBLE.items() if text in reason), "")):
         advice = remedy
     elif path is not None and path.exists():
-        advice = "move it away and it is rebuilt from storage"
+        advice = "move it away, and the same command rebuilds it from storage"
     else:
         advice = "start its server, or correct --study-uri"
     short_reason = textwrap.shorten(reason, 200, placeholder=" ...")

@@ -1,7 +1,8 @@
-"""Runs a search, from its command to its exit code. It is a sweep whose cells the study chooses during the run.
+"""Runs a search: a sweep whose cells the study chooses during the run.
 
-As for any sweep (sweeps/main.py), one command starts, resumes, extends and reports it. If a driver died, the study
-still has its running trials, and they resume under their numbers. `--trials` is the total over all commands.
+As for any sweep (sweeps/main.py), one command starts, resumes, extends and reports a search. If a driver died, the
+study still has the driver's running trials. These trials resume under the same numbers. `--trials` is the total over
+all commands.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ OTHER_SEEDS = 1_000_000
 
 
 def sweep_of(search: Search, uri: str) -> Sweep:
-    """Returns the sweep of a search. Its cells are the default settings and those that the study has chosen so far.
+    """Returns the sweep of a search. The cells are the default settings and the study's choices so far.
 
     Args:
         uri: URI of the study's database.
@@ -72,7 +73,7 @@ class Searching:
         return sweep.name
 
     def left(self, planned: Plan) -> int:
-        """Counts the trials in the study, because the plan does not know them."""
+        """Counts trials of the study, because the plan does not know them."""
         return self.search.left(self.known)
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
@@ -175,7 +176,7 @@ class SearchDriver(Driver):
 
     @contextmanager
     def _ending_if_study_lost(self) -> Iterator[None]:
-        """If the study is lost, raises Interrupted to end the trials. Tune swallows every other exception."""
+        """If the study is lost, ends the trials by raising Interrupted. Tune would swallow other exceptions."""
         try:
             yield
         except StudyLost as lost:
@@ -231,7 +232,7 @@ def report_on(study: SearchRecord, store: Store, links: dict[str, str], console:
     """Prints and writes the report of the trials so far. Returns the exit code, which says whether all trials ended.
 
     Args:
-        links: key to MLflow run, added to the links in the last report.
+        links: MLflow run of each key, added to the links in the last report.
     """
     known, folder = tuple(study.known()), store.reports / study.search.name
     tested = search_report.tested(store, study.search, known)
@@ -240,7 +241,7 @@ def report_on(study: SearchRecord, store: Store, links: dict[str, str], console:
     try:
         search_report.write(folder, outcome)
     except OSError as refused:
-        console.say(f"The report is not written: {refused}")
+        console.say(f"Cannot write the report: {refused}")
         return INCOMPLETE
     console.say(f"Report: {folder}")
     return INCOMPLETE if study.search.left(known) else COMPLETE

@@ -39,7 +39,7 @@ def parallel(search: Search, known: Sequence[TriedTrial]) -> Figure:
     """Plots one line per finished trial through its metric and settings. Darker lines have better metrics."""
     size, words = (2.4 + 1.5 * len(search.varied), 4.2), metric_words(search.metric)
     figure, axes = _drawn("plot_parallel_coordinate", _study(search, known), size, target_name=words)
-    lines = sorted(axes.collections[0].get_segments(), key=lambda line: line[0, 1])  # by the metric, the first axis
+    lines = sorted(axes.collections[0].get_segments(), key=lambda line: line[0, 1])  # by the metric (first axis)
     axes.plot(*lines[-1 if search.maximize else 0].T, color=COLOURS[1], linewidth=2.4)
     axes.tick_params(axis="x", rotation=0, labelsize=8)
     axes.set_title("Settings of the finished trials (orange: the best)", loc="left", fontsize=10)
@@ -50,7 +50,7 @@ def importances(search: Search, known: Sequence[TriedTrial], shares: Mapping[str
     """Plots the share of the metric's variance that each setting explains (fANOVA).
 
     Args:
-        shares: setting to its share, as in the report.
+        shares: share of each setting, as in the report.
     """
     import optuna
 
@@ -86,7 +86,7 @@ def _study(search: Search, known: Sequence[TriedTrial]) -> optuna.Study:
 def _drawn(plot: str, study: optuna.Study, size: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
     """Draws one of Optuna's plots without its title, and returns the figure and its axes.
 
-    Keeps Optuna from opening a window, changing the style of later figures, and warning.
+    Keeps Optuna from opening a window, changing the style of later figures, and printing warnings.
     """
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as plots

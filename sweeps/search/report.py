@@ -38,11 +38,11 @@ class Outcome:
     search: Search
     known: tuple[TriedTrial, ...]
     tested: Mapping[str, float] = field(default_factory=dict)
-    """Key to test metric, for finished trials."""
+    """Test metric of each finished trial, by key."""
     importances: Mapping[str, float] = field(default_factory=dict)
     """Share of the metric's variance that each setting explains."""
     links: Mapping[str, str] = field(default_factory=dict)
-    """Key to MLflow run."""
+    """MLflow run of each trial, by key."""
 
     @property
     def ranked(self) -> list[TriedTrial]:
@@ -65,12 +65,12 @@ class Outcome:
         return f"{default.dataset}: {metric_words(self.search.metric)} of {default.model}'s settings"
 
     def counts(self) -> str:
-        """Returns how many trials have ended and in which state, as text."""
+        """Returns as text the number of trials that have ended, and the number in each state."""
         ended = sum(one.ended for one in self.known)
         return f"{ended} of {self.search.total} trials: {counts(self.known) or 'none begun'}"
 
     def statements(self) -> list[str]:
-        """Returns the counts of trials, the best and the default's metrics, the best settings, and a command line."""
+        """Returns lines with the counts of trials, the best and the default metric, the best settings, a command."""
         best, default = self.best, self.default
         if best is None:
             return [self.counts()]
@@ -85,14 +85,14 @@ class Outcome:
         if best.key in self.tested:
             default_value = self.tested.get(default.key) if default is not None else None
             of_default = "" if default_value is None or best == default else f", the default's {_number(default_value)}"
-            lines.append(f"Its {metric}: {_number(self.tested[best.key])}{of_default}")
+            lines.append(f"Best trial's {metric}: {_number(self.tested[best.key])}{of_default}")
         settings = self.search.settings(best.trial)
         lines.append("Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
-        lines.append(f"To train it with more seeds: {self.search.command(best.trial)}")
+        lines.append(f"To train these settings with more seeds: {self.search.command(best.trial)}")
         return [self.counts(), *lines]
 
     def line(self, one: TriedTrial) -> dict[str, str]:
-        """Returns a trial's row of the table: column name to text."""
+        """Returns a trial's row of the table: the text in each column, by the column's name."""
         epochs = max(one.steps, default=0) if one.state is not TrialState.DONE else one.trial.epochs
         return {
             "trial": str(one.number),

@@ -26,13 +26,13 @@ from sweeps.planning.plan import Cell
 from sweeps.search.tried import TriedTrial
 
 DIGITS = 3
-"""Significant digits of a number chosen from a range. A command line that shows the number gives the same key."""
+"""Significant digits of a number chosen from a range. So a command line that shows the number gives the same key."""
 
 REDUCTION = 3
 """At each rung the best third of the trials continues; each rung trains three times as long as the last."""
 
 FIRST_RUNG = 0.1
-"""Share of its epochs that every trial trains before it can be pruned."""
+"""Share of the epochs that every trial trains before it can be pruned."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,17 @@ RANGES: dict[str, Range] = {
 }
 """Settings that a search may vary, with their ranges. The image networks come from the data set.
 
-Pairing `resampled` is left out. It shows every pair sooner or later, whatever the paired fraction, so it would win."""
+Pairing `resampled` is left out, because it would always win: whatever the paired fraction, it shows every pair sooner
+or later."""
 
 
 def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -> dict[str, Range]:
-    """Returns the settings to vary with their ranges: settings that the arm reads, except those that the user set.
+    """Returns the settings to vary with their ranges: settings that the arm reads, except settings that the user set.
 
     Args:
         default: the trial at which the search starts.
         given: fields that the user has set.
-        wanted: fields to vary. None means all that can vary.
+        wanted: fields to vary. None means all fields that can vary.
     Raises:
         Refusal: nothing is left to vary, a wanted field cannot vary, or the default is outside a range.
     """
@@ -132,15 +133,16 @@ class Search:
     """A search: its default trial, the settings to vary, and the metric to optimise."""
 
     default: Trial
-    """The trial at which the search starts: the default settings, and those that the user has fixed."""
+    """The trial at which the search starts. This trial has the default settings, except for settings that the user has
+    fixed."""
     varied: Mapping[str, Range]
     metric: str
-    """The validation metric to optimise, at a trial's last epoch."""
+    """The validation metric to optimise. Its value at a trial's last epoch counts."""
     maximize: bool
     total: int
-    """Total number of distinct settings to try, including those of earlier commands."""
+    """Total number of distinct settings to try, including settings that earlier commands tried."""
     prune: bool
-    """Whether to stop trials early that lag behind."""
+    """Whether to stop trials that lag behind."""
     fingerprint: str
     """Fingerprint of the data set."""
     measure: Measure
@@ -158,7 +160,7 @@ class Search:
 
     @property
     def countable(self) -> dict[str, dict[str, Any]]:
-        """Key to settings of all possible trials; empty if a numeric range makes them too many to list."""
+        """Settings of all possible trials, by key; empty if a numeric range makes too many to list."""
         choices = [span for span in self.varied.values() if not isinstance(span, Span)]
         if len(choices) < len(self.varied):
             return {}
@@ -171,7 +173,7 @@ class Search:
 
     @property
     def name(self) -> str:
-        """Name of the study and of the report. Commands that resume the same search give the same name, with any
+        """Name of the study and of the report. All commands of the same search give the same name, whatever their
         total."""
         spans = {name: repr(span) for name, span in self.varied.items()}
         identity = canonical_json({"default": self.key(self.default), "spans": spans, "metric": self.metric})
@@ -180,7 +182,7 @@ class Search:
 
     @property
     def milestones(self) -> tuple[int, ...]:
-        """Epochs at which a trial may be pruned. None is in the second half, where pruning would save little."""
+        """Epochs at which a trial may be pruned. All are in the first half, because later pruning would save little."""
         if not self.prune or arm(self.default.model).fit is not None:
             return ()
         found, rung = [], math.ceil(FIRST_RUNG * self.default.epochs)
@@ -190,7 +192,7 @@ class Search:
         return tuple(found)
 
     def left(self, known: Iterable[TriedTrial]) -> int:
-        """Returns how many trials are still to be run, including partial ones."""
+        """Returns the number of trials that are still to be run, including partial trials."""
         return max(0, self.total - sum(one.ended for one in known))
 
     def trial(self, chosen: Mapping[str, Any]) -> Trial:
@@ -210,7 +212,7 @@ class Search:
         return {name: trial.value(name) for name in self.varied}
 
     def settings_of(self, fields: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-        """Returns the settings of a trial from any sweep; None if the trial is not one of this search.
+        """Returns the settings of a trial from any sweep; None if the trial does not belong to this search.
 
         Args:
             fields: the trial's fields, as in its result.
@@ -224,7 +226,7 @@ class Search:
             return None
 
     def value(self, history: Sequence[Record]) -> float:
-        """Returns the metric at the last epoch; nan if there is none."""
+        """Returns the metric at the last epoch; nan without a value."""
         return history[-1]["metrics"].get(self.metric, math.nan) if history else math.nan
 
     def cell(self, number: int, trial: Trial) -> Cell:

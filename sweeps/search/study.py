@@ -30,12 +30,12 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 
 PATIENCE, REPEATS = 10, 100
-"""How often in a row the sampler may repeat tried settings. After PATIENCE repeats, `ask` takes an untried setting from
-the list of all settings, if they can be listed. After REPEATS repeats, the search ends."""
+"""Limits on the sampler's repeats of tried settings in a row. After PATIENCE repeats, `ask` takes untried
+settings from the list of all settings, if such a list is possible. After REPEATS repeats, the search ends."""
 
 
 class SearchRecord:
-    """The study of one search. One driver at a time may change it; any process may read it.
+    """The study of one search. One driver at a time may change the study; any process may read the study.
 
     Args:
         search: the search.
@@ -65,7 +65,7 @@ class SearchRecord:
         return self.search.left(self.known())
 
     def settle(self, store: Store) -> None:
-        """Adds to the study what storage has, and finds the trials to resume. A new study tries the default first."""
+        """Adds stored trials to the study, and finds the trials to resume. A new study tries the default first."""
         self._keys = {one.key: one.number for one in self.known()}
         for frozen in self._study.get_trials(deepcopy=False):
             if frozen.state is optuna.trial.TrialState.RUNNING:
@@ -80,7 +80,7 @@ class SearchRecord:
             self._study.enqueue_trial(self.search.settings(default), skip_if_exists=True)
 
     def ask(self, store: Store) -> TriedTrial | None:
-        """Returns the next trial to run: first the trials to resume, then new ones. None if the search is complete."""
+        """Returns the next trial: first the trials to resume, then new trials. None if the search is complete."""
         if self._open:
             return self._tried(self._open.pop(0))
         repeats = 0
@@ -99,12 +99,12 @@ class SearchRecord:
         """Whether to prune a trial at a rung, by asynchronous successive halving (ASHA).
 
         A trial continues if its value is among the best third of the values known at that rung. With fewer than three
-        values, only the best continues. The default always continues, because all others are compared with it. A trial
-        that has continued at this rung before continues again. The value is recorded only once the trial continues or
-        is pruned, so a kill in between loses nothing.
+        values, only the best trial continues. The default always continues, because all other trials are compared with
+        the default. A trial that has continued at this rung before continues again. The value is recorded only when the
+        trial continues or is pruned, so a kill in between loses nothing.
 
         We do not use Optuna's pruner, because it stores rungs under private names. A study rebuilt from storage lacks
-        them.
+        these names.
         """
         at_rung = {one.key: one.steps[epoch] for one in self.known() if epoch in one.steps}
         if key in at_rung:
@@ -133,7 +133,7 @@ class SearchRecord:
         self._tell_pruned(key, epoch, value)
 
     def diverged(self, key: str, why: str) -> None:
-        """Records that a trial's loss or weights became nan or infinite. The sampler counts it as one of the worst."""
+        """Records that a trial's loss or weights became nan or infinite. The sampler ranks the trial low."""
         self._handles[self._keys[key]].set_user_attr("diverged", why)
         self._study.tell(self._keys[key], state=optuna.trial.TrialState.PRUNED)
 
@@ -172,10 +172,10 @@ class SearchRecord:
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, constant_liar=True)
 
     def _chosen(self, asked: optuna.Trial, store: Store) -> TriedTrial | None:
-        """Samples the settings of a trial, and records in the study what storage already has of it.
+        """Samples the settings of a trial. If its result or pruning is stored, records that in the study.
 
         Returns:
-            The trial. None if its settings repeat another trial's or contradict each other; it is then recorded as
+            The trial. None if its settings repeat another trial's or contradict each other. Such a trial is recorded as
             failed.
         """
         number = asked.number
@@ -204,9 +204,9 @@ class SearchRecord:
         return self._tried(number)
 
     def _adopt(self, store: Store) -> None:
-        """Adds trials to the study that it lacks: results of any sweep of this name, and pruned trials of this search.
+        """Adds missing trials to the study: results of any sweep of this name, and pruned trials of this search.
 
-        Adds the default first, then the others in the order of their time.
+        Adds the default first, then the other trials in the order in which they ended.
         """
         gone = {one.key: one for one in pruned.of_search(store, self.search.name) if one.key not in self._keys}
         results = store.results.where(
@@ -295,7 +295,7 @@ def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> 
 
 @contextmanager
 def opened(search: Search, uri: str, say: Callable[[str], None] | None = None) -> Iterator[SearchRecord]:
-    """Opens the study, and creates it if it does not exist.
+    """Opens the study. Creates it first if it does not exist.
 
     Args:
         say: as in `database`.

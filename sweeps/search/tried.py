@@ -21,11 +21,11 @@ class TriedTrial:
     key: str
     trial: Trial
     state: TrialState
-    """One of STATES; RUNNING also if the next command resumes it."""
+    """One of STATES. RUNNING includes trials that the next command resumes."""
     value: float | None
     """The metric: at the last epoch of a finished trial, or at the rung where a trial was pruned."""
     steps: Mapping[int, float] = field(default_factory=dict)
-    """Epoch to metric at the rungs that the trial has passed, and at the rung where it was pruned."""
+    """Metric by epoch, at the rungs that the trial has passed and at the rung where it was pruned."""
     why: str = ""
     """The error message, if the trial diverged."""
 
@@ -36,6 +36,6 @@ class TriedTrial:
 
 
 def counts(known: Iterable[TriedTrial]) -> str:
-    """Returns how many trials are in each state, for example "3 done, 1 pruned"."""
+    """Returns the number of trials in each state, for example "3 done, 1 pruned"."""
     numbers = Counter(one.state for one in known)
     return ", ".join(f"{numbers[state]} {state.word}" for state in STATES if numbers[state])

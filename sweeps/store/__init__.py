@@ -5,7 +5,7 @@ results.py     one JSON file per key and measure; tables are made only from thes
 pruned.py      trials that a search stopped early
 lease.py       ensures that only one driver works on a name
 processes.py   identifies a process, and tells whether it is still running
-scratch.py     temporary folders; deletes those of dead processes
+scratch.py     makes temporary folders, and deletes the folders of dead processes
 provenance.py  machine, versions and commit, recorded with every result
 sqlite.py      SQLite files and their URIs
 """

@@ -6,12 +6,12 @@ the counter changes                       the holder is alive: the second driver
 no change for `dead_after` seconds        the holder is dead: the second driver takes over
 the holder's process on this host ended   the holder is dead: the second driver takes over at once
 
-Drivers decide under an OS lock next to the file, so exactly one of several waiting drivers wins.
+Drivers take the lease under an OS lock next to the file, so exactly one of several waiting drivers wins.
 
-Object storage, and file systems without flock, have no locks, but a read returns the last write. There a driver writes
-its lease, waits for `settle` seconds, and reads the file again. In that time each rival that saw no lease has written
-its own, and the driver whose lease is in the file wins. A rival that takes longer to write overwrites the winner's
-lease. The winner notices that at its next renewal, and stops.
+Object storage and file systems without flock have no locks, but a read returns the last write. Without locks, a driver
+writes its lease, waits for `settle` seconds, and reads the file again. By then, each rival that saw no lease has
+written its own lease. The driver whose lease is in the file wins. A rival that takes longer to write overwrites the
+winner's lease. The winner notices this at its next renewal, and stops.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from mvae.storage.place import AnyPlace, Place
 from sweeps.store.processes import Process, this_process, user
 
 _STILL_POLLS = 2
-"""A gap between two reads counts as at most this many polling intervals without a change.
+"""Largest time that one gap between two reads counts for, in polling intervals.
 
-A longer gap means that this machine slept, so the holder may have slept too.
+If the gap is longer, this machine slept, and the holder may have slept too.
 """
 
 
@@ -43,7 +43,7 @@ class Holder(Process):
     """Content of a lease file: the process of the driver that holds the lease."""
 
     owner: str
-    """Id of the lease; a new one for each acquisition."""
+    """Id of the lease. Each acquisition gets a new id."""
     counter: int
     user: str
     since: float
@@ -59,7 +59,8 @@ class Holder(Process):
 class Lease:
     """Holds `<folder>/lease.json` during a `with` block.
 
-    Entering the block calls `acquire` and starts `keep_renewed` in a background thread. Leaving it calls `release`.
+    Entering the block calls `acquire` and starts `keep_renewed` in a background thread. Leaving the block calls
+    `release`.
 
     Args:
         folder: existing folder of the name.
@@ -137,7 +138,7 @@ class Lease:
         self._take_unless_held(watched=found, stood_still=True)
 
     def _take_unless_held(self, watched: bytes | None = None, stood_still: bool = False) -> bytes | None:
-        """Takes the lease if there is none, its process is dead, or it stood still.
+        """Takes the lease if no lease exists, if its holder is dead, or if the file stood still.
 
         Args:
             watched: content of the lease file when watching began; None at the first read.
@@ -192,7 +193,7 @@ class Lease:
                 failed = True
 
     def renew(self) -> bool:
-        """Increments the counter. Returns False if another driver has taken over the lease, even if it released it."""
+        """Increments the counter. Returns False if another driver has taken over the lease, even for a short time."""
         assert self._mine is not None
         with self.path.lock():
             if self._stop.is_set():
@@ -215,7 +216,7 @@ class Lease:
                 if self._is_mine(_read(self.path)):
                     self.path.unlink(missing_ok=True)
         except OSError as error:
-            self._say(f"cannot release the lease ({error.strerror}): {self.path}; it ends with this process")
+            self._say(f"cannot release the lease ({error.strerror}): {self.path}; the lease ends with this process")
 
     def _is_mine(self, content: bytes | None) -> bool:
         holder = None if content is None else _parsed(content)
@@ -233,7 +234,7 @@ def _read(path: Place) -> bytes | None:
 
 
 def _parsed(content: bytes) -> Holder | None:
-    """The holder; None if the content is not a valid lease. Such a file still counts as the lease of some driver."""
+    """Returns the holder; None if the lease is not valid. An invalid file still counts as the lease of some driver."""
     try:
         holder = Holder(**json.loads(content))
         return replace(holder, pid=int(holder.pid), since=float(holder.since))

@@ -1,6 +1,6 @@
 """Identifies a process by host, boot, PID namespace, process id and start time, and tells whether it has ended.
 
-A process id is not enough. Ids are reused, containers have their own ids, and a folder may be shared by machines.
+A process id is not enough. Ids are reused, containers have their own ids, and several machines may share a folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Process:
     """Start time of the process in clock ticks since boot, which differs if a process id is reused."""
 
     def is_dead(self) -> bool:
-        """Whether the process has ended. False if that is unknown: it ran on another host, boot or PID namespace."""
+        """Whether the process has ended. False if unknown: the process ran on another host, boot or PID namespace."""
         if not self.machine or (self.host, self.machine) != (platform.node(), machine()):
             return False
         return process_start(self.pid) != self.pid_started
@@ -46,7 +46,7 @@ def machine() -> str:
 
 
 def process_start(pid: int) -> int | None:
-    """Returns the start time of a process in clock ticks since boot; None if it has ended or is a zombie.
+    """Returns the start time of a process in clock ticks since boot; None if the process has ended or is a zombie.
 
     Source: proc(5), stat.
     """
@@ -59,7 +59,7 @@ def process_start(pid: int) -> int | None:
 
 
 def user() -> str:
-    """Returns the name of the user who runs this process, or their number."""
+    """Returns the name of the user who runs this process, or the user's number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

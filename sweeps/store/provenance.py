@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @cache
 def git_sha() -> str:
-    """Returns the commit of the running code, with -dirty if files differ from it; empty outside a git checkout."""
+    """Returns the commit of the running code, with -dirty if files have changed; empty outside a git checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -37,7 +37,7 @@ def git_sha() -> str:
 
 @cache
 def source_digest() -> str:
-    """Returns a digest of the package's source files. Machines with the same code have equal digests in any folder."""
+    """Returns a digest of the package's source files. The digest does not depend on the folder or machine."""
     digest = hashlib.sha256()
     for package in ("mvae", "pipelines", "sweeps"):
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -57,8 +57,8 @@ def stale_package(script: Path) -> str:
     except OSError:
         return ""
     return (
-        f"Warning: {script.name} differs from the copy in the package at {own.parent.parent}, so this package is not"
-        " the one of the machine that submitted the script. To copy that package here: ray up --no-restart"
+        f"Warning: {script.name} differs from the copy in the package at {own.parent.parent}, so this package"
+        " differs from the package on the machine that submitted the script. To copy that one here: ray up --no-restart"
     )
 
 
@@ -95,11 +95,11 @@ class Attempts:
     Args:
         attempt: id of this attempt.
         device: cpu or cuda.
-        before: checkpoint that this attempt resumes from; None if it starts from the beginning.
+        before: checkpoint that this attempt resumes from; None if the attempt starts from the beginning.
         started: Unix time in seconds.
         workers: number of processes that train together.
         elastic: whether the number of workers may have changed during training.
-        plugins: file name to digest of the plug-ins that define the trial's data set and arm.
+        plugins: digests, by file name, of the plug-ins that define the trial's data set and arm.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Attempts:
     def for_result(self, checkpoint: Checkpoint, data: str, training_version: int, measuring: float) -> dict[str, Any]:
         """Returns the provenance of a result, without the commit of the code.
 
-        Its `seconds` are training time up to the last call of `for_checkpoint`.
+        The field `seconds` is the training time up to the last call of `for_checkpoint`.
 
         Args:
             checkpoint: the checkpoint that was measured.

@@ -31,7 +31,7 @@ _fetched: dict[Place, Result] = {}
 
 
 class ResultConflict(Exception):
-    """A key was computed twice with different numbers: not reproducible, or two trials share the key."""
+    """A key was computed twice with different numbers: the trial is not reproducible, or two trials share the key."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Results:
         return path
 
     def read(self, key: str, measure: str) -> Result | None:
-        """Returns the result of a key and a measure (token); None if there is none. Renames a damaged file to `.bad`.
+        """Returns the result of a key and a measure (token); None without a file. Renames a damaged file to `.bad`.
 
         Raises:
             OSError: the file exists but cannot be read.
@@ -118,7 +118,7 @@ class Results:
         return iter(self.where(lambda *_: True))
 
     def where(self, wanted: Callable[[str, str], bool]) -> list[Result]:
-        """Returns the readable results whose key and measure (token) are wanted, sorted by file name.
+        """Returns the readable results that `wanted` selects by key and measure (token), sorted by file name.
 
         The folder is listed once.
         """
@@ -126,7 +126,7 @@ class Results:
         return [result for result in each(lambda name: self.read(*name), names, self.folder) if result is not None]
 
     def keys(self, measure: str | None = None) -> list[str]:
-        """Returns the keys that have a file for this measure (token), or for any. The files are not opened."""
+        """Returns the keys that have a file for this measure (token), or for any measure. The files are not opened."""
         return sorted({match["key"] for match in self._files() if measure in (None, match["measure"])})
 
     def superseded(self, measure: Measure) -> list[str]:
@@ -147,7 +147,7 @@ class Results:
 
 
 def _undamaged(path: Place) -> Result | None:
-    """The result in a file, or None if there is none. Renames a damaged file; the caller holds the folder's lock."""
+    """Returns a file's result; None without a file. Renames a damaged file; the caller holds the folder's lock."""
     try:
         return _parsed(path)
     except FileNotFoundError:
@@ -162,7 +162,7 @@ def _parsed(path: Place) -> Result:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        Damaged: the file is not a result, or not the result of its name.
+        Damaged: the file is not a result, or its content contradicts its name.
     """
     data = path.read_bytes()
     try:
@@ -178,14 +178,14 @@ def _parsed(path: Place) -> Result:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"result {path} is damaged ({type(error).__name__}: {error})") from error
     if path.name != f"{result.key}.{result.measure}.json":
-        raise Damaged(f"result {path} is of another key or measure, {result.key}.{result.measure}")
+        raise Damaged(f"result {path} contains another key or measure, {result.key}.{result.measure}")
     return result
 
 
 def _difference(stored: dict[str, float], computed: dict[str, float]) -> str:
-    """The first metric that is not equal bit for bit (nan equals nan), with both values; empty if all are equal."""
+    """Describes the first metric that is not equal bit for bit (nan equals nan); empty if all metrics are equal."""
     for name in sorted(stored.keys() | computed.keys()):
         before, now = stored.get(name), computed.get(name)
         if repr(before) != repr(now):
-            return f"{name} is {before!r} there and {now!r} now"
+            return f"{name} is {before!r} in storage and {now!r} now"
     return ""

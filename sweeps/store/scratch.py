@@ -1,4 +1,4 @@
-"""Temporary folders. Each records the process that made it, and the next driver deletes folders of dead processes.
+"""Temporary folders. Each folder records the process that made it. The next driver deletes folders of dead processes.
 
 <temporary>/mvae-<kind>-<random>/owner.json     the process that made the folder (sweeps/store/processes.py)
 """

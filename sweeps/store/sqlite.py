@@ -1,8 +1,8 @@
 """SQLite files: converts paths to URIs and back, and checks a file before MLflow or Optuna opens it.
 
 MLflow and Optuna open databases with SQLAlchemy, which reads %2F in a URI as / and the text after ? as options. So this
-module converts with SQLAlchemy's own functions. Importing SQLAlchemy takes a second, so paths and URIs without special
-characters, which mean the same in every version, are converted without it.
+module converts with SQLAlchemy's own functions. Importing SQLAlchemy takes a second. So paths and URIs without special
+characters are converted without SQLAlchemy; they mean the same in every version.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mvae.refusal import Refusal
 
 PREFIX = "sqlite:///"
 DRIVER = "sqlite+pysqlite"
-"""Beginning of URIs of paths with special characters.
+"""Scheme of URIs of paths with special characters.
 
 If a URI begins with sqlite:///, MLflow takes the rest literally as a path, and makes a folder of that name.
 """
@@ -26,7 +26,7 @@ MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 2.0
 """Seconds to wait while another program has locked the database."""
 WHOLE_BYTES = 2**28
-"""Largest size in bytes of a file that is checked completely, which takes 1 s per 0.1 GB."""
+"""Size in bytes of the largest file that is checked completely. The check takes 1 s per 0.1 GB."""
 
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///(?=.)")
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
@@ -40,7 +40,7 @@ def sqlite_uri(path: Path | str) -> str:
     """Returns the URI with which SQLAlchemy opens a file.
 
     Args:
-        path: path of the file. A string keeps its /./.
+        path: path of the file. If it is a string, any /./ in it is kept.
     Raises:
         Refusal: the installed SQLAlchemy has no URI for this path.
     """
@@ -82,7 +82,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:
-    """Returns device and inode of a file, which change if the file is deleted and made again; None if it is missing."""
+    """Returns device and inode of a file, which change if the file is deleted and made again; None without a file."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -9,10 +9,10 @@
     <root>/<name>/errors/          tracebacks of failed trials, <key>.txt, deleted when the trial succeeds
     <root>/<name>/plugins/         <digest>-<file name>: all versions of the plug-ins that trials ran with
     <root>/<name>/reports/         tables and plots, one folder per sweep; .made_of/: see sweeps/table/files.py
-    <root>/<name>/mirrored/        <sweep>.json: MLflow holds the whole sweep (sweeps/tracking/reconciled.py)
+    <root>/<name>/mirrored/        <sweep>.json: records that MLflow holds the sweep (sweeps/tracking/reconciled.py)
 
-MLflow's default database and artifacts are next to the names, under <root>. The root is a folder, or a URI of object
-storage (mvae/storage/objects.py), which cannot hold the database.
+MLflow's default database and artifacts are next to these folders, under <root>. The root is a folder, or a URI of
+object storage (mvae/storage/objects.py), which cannot hold the database.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sweeps.store.results import Results
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAKEN = ("mlartifacts", "mlruns", "mlflow.db")
-"""Names that MLflow's files use under the root."""
+"""Names under the root that MLflow's files use, so a storage cannot have them."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Store:
             raise self._unwritable(error) from None
 
     def _unwritable(self, error: OSError) -> Refusal:
-        do = "correct it, or give this machine access" if self.root.is_remote else "choose another folder"
+        do = "correct the URI, or give this machine access" if self.root.is_remote else "choose another folder"
         return Refusal(f"--storage {self.root} cannot be written ({error.strerror}): {do}")
 
     @property
@@ -169,7 +169,7 @@ class Store:
             mark.path.unlink(missing_ok=True)
 
     def check_is(self, namespace: str) -> None:
-        """Refuses a folder at the storage's path that is not the storage, for example a folder on a local disk.
+        """Refuses if the storage's path leads to another folder on this machine, for example on a local disk.
 
         Args:
             namespace: the UUID that the driver reads; empty to skip the check.

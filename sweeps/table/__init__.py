@@ -5,9 +5,9 @@ comparison.py    builds a report from stored results: our numbers and the publis
 entries.py       a cell with its seeds and verdict, the difference between two cells, the order of the arms
 judgement.py     statistics: intervals, verdicts, tests
 findings.py      verdicts and differences in words
-protocol.py      how our settings differ from the paper's; decides "agrees" or "reproduced"
+protocol.py      differences between our settings and the paper's; decides "agrees" or "reproduced"
 quantities.py    tables whose rows are quantities
-rounding.py, metric_names.py   how numbers and names are printed
+rounding.py, metric_names.py   printed forms of numbers and names
 terminal.py, turned.py, signs.py   output to the terminal
 markdown.py      Markdown, for files and for MLflow
 latex.py, latex_text.py   LaTeX

@@ -1,4 +1,4 @@
-"""Converts a report to Arrow tables, and these to CSV and Parquet."""
+"""Converts a report to Arrow tables, and Arrow tables to CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeps.table.comparison import Report
 
 
 def entry_table(report: Report) -> pa.Table:
-    """Returns a table with one line per (row, column). `keys` lists the trials' keys in seed order, with spaces."""
+    """Returns a table with one line per (row, column). `keys` has the keys in seed order, separated by spaces."""
     schema = pa.schema(
         [
             ("row", pa.string()),

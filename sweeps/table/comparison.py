@@ -1,7 +1,7 @@
 """Builds the report that compares our table with the published one, from stored results only.
 
-Each cell keeps its runs, so every number can be traced to keys and MLflow runs. Cells are defined in
-sweeps/table/entries.py, the rules for verdicts in sweeps/table/judgement.py.
+Each cell keeps its runs, so every number can be traced to keys and MLflow runs. sweeps/table/entries.py defines cells,
+and sweeps/table/judgement.py defines the rules for verdicts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Contrast", "Entry", "Order", "Report", "Run", "Verdict", "tabulate"]
 
 @dataclass(frozen=True)
 class Report:
-    """Our table, and the published one if it exists."""
+    """Our table, and the published table if it exists."""
 
     dataset: str
     metric: str
@@ -36,11 +36,11 @@ class Report:
     columns: tuple[float | str, ...]
     """Column values or names. Numbers are in ascending order."""
     entries: Mapping[tuple[str, float | str], Entry]
-    """By (row, column); pairs without cells are absent."""
+    """Entries by (row, column). Pairs without cells are absent."""
     caption: tuple[str, ...]
     """Lines that compare our protocol with the paper's, computed from the trials."""
     heading: str = ""
-    """Title of a table that has no published counterpart; empty: made from data set, metric and axis."""
+    """Title of a table that has no published counterpart. Empty: the title is made from data set, metric and axis."""
     statements: tuple[str, ...] = ()
     """Lines that state what the numbers show."""
 
@@ -123,7 +123,7 @@ class Report:
     def contrasts(self) -> dict[tuple[str, float | str], Contrast]:
         """Differences between rows, seed by seed, by (row, column).
 
-        The baseline of a row is the first row that shows one of the same quantities.
+        The baseline of a row is the first row that shows a quantity of that row.
         """
         baselines = self._baselines()
         pairs = [(entry, self.entries.get((baselines[entry.row], entry.column))) for entry in self.in_order()]
@@ -153,12 +153,12 @@ def tabulate(
     """Builds the report from the results that are stored now.
 
     Args:
-        plan: the cells and their keys; its states are ignored, since results are read again.
+        plan: the cells and their keys. The plan's states are ignored, because results are read again.
         results: the stored results.
         table: the published table.
         failures: error message of each trial that failed in this command, by key.
         links: MLflow run of each trial, by key.
-        axis: name of the column axis; empty: the published table's.
+        axis: name of the column axis; empty: the axis of the published table.
         heading: title of a table that has no published counterpart.
     Raises:
         Refusal: the plan has no cells.

@@ -60,7 +60,7 @@ class Run:
     link: str | None
     """ID or URL of the key's MLflow run."""
     error: str | None
-    """Why the trial failed; None if it did not fail."""
+    """Why the trial failed; None if the trial did not fail."""
     mixed: bool
     """Whether attempts of the trial ran on different device types, torch versions or versions of a plug-in."""
 
@@ -108,12 +108,12 @@ class Entry(OverSeeds):
     tolerance: float
     """Largest difference from the published value that counts as agreement."""
     runs: tuple[Run, ...]
-    """One per seed, including seeds without a result."""
+    """One run per seed, including seeds without a result."""
     metric: str = ""
     quantity: str = ""
     """The metric without parameters. Cells are compared only if they have the same quantity."""
     pooled: Pooled | None = None
-    """Spread pooled over the row's columns in this cell's range; None: the spread of this cell only."""
+    """Spread pooled over the row's columns in this cell's range. None: use the spread of this cell only."""
     test_examples: int | None = None
     """Size of the test split of an accuracy; None for other metrics."""
     departures: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ class Entry(OverSeeds):
 
     @property
     def of(self) -> int:
-        """Number of seeds asked for."""
+        """Number of seeds that the user asked for."""
         return len(self.runs)
 
     @property
@@ -139,7 +139,7 @@ class Entry(OverSeeds):
 
     @cached_property
     def run_spread(self) -> float | None:
-        """s: standard deviation of one run, at least the binomial one; None if the seeds do not determine it."""
+        """s: standard deviation of one run, at least the binomial value; None with too few seeds to compute s."""
         pooled = self._pooled
         if pooled is None or self.mean is None:
             return None
@@ -148,14 +148,14 @@ class Entry(OverSeeds):
 
     @cached_property
     def half_width(self) -> float | None:
-        """h: one more run lies within mean plus or minus h with probability .95. None with fewer than 3 seeds."""
+        """h: another run lies within mean plus or minus h with probability .95. None with fewer than 3 seeds."""
         if self._pooled is None or self.run_spread is None or self.n < FEWEST_SEEDS:
             return None
         return half_width(self.run_spread, self._pooled.freedom, self.n)
 
     @property
     def verdict(self) -> Verdict:
-        """How our mean compares with the published value (docs/glossary.md)."""
+        """Verdict of comparing our mean with the published value (docs/glossary.md)."""
         if self.n < self.of:
             return Verdict.INCOMPLETE
         if self.difference is None:
@@ -171,7 +171,7 @@ class Entry(OverSeeds):
 
 @dataclass(frozen=True)
 class Contrast(OverSeeds):
-    """A row minus its baseline in one column, for each seed that both have."""
+    """Difference between a row and its baseline in one column, for each seed that both have."""
 
     row: str
     baseline: str
@@ -195,7 +195,7 @@ class Contrast(OverSeeds):
 
     @property
     def seeds_needed(self) -> int | None:
-        """Number of seeds that would resolve the difference, to an order of magnitude.
+        """Number of seeds that would resolve the difference, as an order of magnitude.
 
         None if the difference is already resolved, if there are fewer than 3 seeds, or if 1000 seeds are not enough.
         """
@@ -205,7 +205,7 @@ class Contrast(OverSeeds):
 
 
 def contrast(entry: Entry, baseline: Entry) -> Contrast:
-    """Returns one cell minus another of the same column, over the seeds that both have."""
+    """Returns the difference between two cells of the same column, over the seeds that both have."""
     theirs = {run.seed: run.value for run in baseline.runs if run.value is not None}
     pairs = tuple((run.value, theirs[run.seed]) for run in entry.runs if run.value is not None and run.seed in theirs)
     return Contrast(entry.row, baseline.row, entry.column, pairs)
@@ -216,11 +216,12 @@ class Order:
     """Whether our arms are in the published order."""
 
     pairs: tuple[Contrast, ...]
-    """Judged pairs, column by column: our value of the arm with the higher published value, minus the other's."""
+    """Differences of the judged pairs, column by column. The arm with the higher published value comes first in each
+    difference."""
     close: int
     """Number of pairs that are not judged because their published values are too close."""
     tau: tuple[tuple[float | str, float], ...]
-    """Per column, Kendall's tau-b between the published values and ours: a description, not a test."""
+    """Kendall's tau-b between the published values and ours, per column. Tau describes the order and tests nothing."""
 
     def of(self, ordering: Ordering) -> list[Contrast]:
         return [pair for pair in self.pairs if pair.test is not None and pair.test.ordering is ordering]

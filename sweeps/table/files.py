@@ -1,7 +1,7 @@
 """Builds the report of a sweep with `tabulate`, prints it with `show`, and writes its files with `write`.
 
-`tabulate` is defined in sweeps/table/comparison.py, `show` in sweeps/table/terminal.py. The contents of the files come
-from sweeps/table/markdown.py, latex.py, arrow_tables.py and plot.py.
+sweeps/table/comparison.py defines `tabulate`, and sweeps/table/terminal.py defines `show`. The contents of the files
+come from sweeps/table/markdown.py, latex.py, arrow_tables.py and plot.py.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ MARK = "--"
 """Separates a sweep's name from its options in the name of a report folder."""
 
 LONGEST = 80
-"""Maximum number of characters of the options in a folder's name; longer ones are cut and get a digest."""
+"""Maximum number of characters of the options in a folder's name; longer options are cut and get a digest."""
 
 RECORDS = ".made_of"
-"""Folder with one record per report: digests of its inputs and of its files. If both are unchanged, nothing is drawn or
-written."""
+"""Folder with one record per report: digests of the report's inputs and files. If inputs and files are unchanged,
+nothing is drawn or written."""
 
 Pictures = Mapping[str, Callable[[], bytes]]
 """File names, each with a function that returns the file's content; `sweeps.table.plot.forms` makes them."""
@@ -130,7 +130,7 @@ def _files_up_to_date(folder: Place, record: Place, inputs: str) -> dict[str, st
 
 
 def own_name(reports: AnyPlace, name: str, cells: Iterable[tuple[str, str]], asked: str) -> str:
-    """Returns the name of a report's folder. A report is overwritten only by one that includes all of its cells.
+    """Returns the name of a report's folder. A report is overwritten only by a report that includes all of its cells.
 
     Returns the first free name of: `name`; `name--asked`; `name--asked-DIGEST`. A report of the same cells that an
     earlier version called `name-DIGEST` keeps its folder.
@@ -161,7 +161,7 @@ def known_links(folder: AnyPlace) -> dict[str, str]:
 
 
 def _runs(folder: AnyPlace) -> list[dict[str, str]]:
-    """Returns the lines of a report's runs.csv; empty if it is missing or damaged."""
+    """Returns the lines of a report's runs.csv; empty if the file is missing or damaged."""
     try:
         lines = csv.DictReader(io.StringIO((folder / "runs.csv").read_bytes().decode(), newline=""))
         return [{name: line[name] or "" for name in ("key", "measure", "link")} for line in lines]

@@ -22,7 +22,7 @@ Line = tuple[str, Callable[[Compared], str]]
 
 
 def verdict_words(entry: Entry) -> str:
-    """Returns the verdict of a cell in words; empty if it has none."""
+    """Returns the verdict of a cell in words; empty without a verdict."""
     if entry.failed:
         return "failed"
     verdict = entry.verdict
@@ -47,7 +47,8 @@ def seeds_in_words(report: Report, shown: str = "mean and standard deviation") -
 def findings(report: Report) -> list[str]:
     """Returns the conclusions, one line per conclusion.
 
-    They are: counts of verdicts, verdicts expected by chance, the interval, protocols, and the order of the arms.
+    The conclusions are: counts of verdicts, verdicts expected by chance, the interval, protocols, the order of the
+    arms.
     """
     if report.table is None:
         return []
@@ -109,7 +110,7 @@ def contrast_lines(contrasts: Collection[Contrast], mark: str = "±") -> list[Li
 
 
 def half_interval(one: Contrast, mark: str) -> str:
-    """Returns half the width of a difference's 95 % interval, after the mark; empty if it has no interval."""
+    """Returns half the width of a difference's 95 % interval, after the mark; empty without an interval."""
     if one.interval is None:
         return ""
     half = (one.interval[1] - one.interval[0]) / 2
@@ -181,7 +182,7 @@ def _order(report: Report) -> list[str]:
 
 
 def _places(places: Iterable[tuple[str, float | str]], report: Report) -> str:
-    """Returns for example "NN at 1%, 2%; MVAE in all columns"."""
+    """Returns places in words, for example "NN at 1%, 2%; MVAE in all columns"."""
     texts = []
     for head, of_head in grouped(places, lambda place: place[0]).items():
         columns = [column for _, column in of_head]

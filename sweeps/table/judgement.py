@@ -1,11 +1,12 @@
 """Statistics of a table: verdicts on cells, differences between arms, and the order of the arms.
 
-All functions are pure functions of numbers. They import scipy only when they need it, because that takes a second.
+All functions are pure functions of numbers. Importing scipy takes a second, so only functions that need scipy import
+it.
 
-    s      standard deviation of one run, pooled over the columns of one range of a row; at least the binomial one
+    s      standard deviation of one run, pooled over a row's columns in one range; never below the binomial value
     nu     degrees of freedom of s
     n      number of seeds in the cell
-    h      t(.975, nu) * s * sqrt(1 + 1/n): half-width of the interval that contains one more run with probability .95
+    h      t(.975, nu) * s * sqrt(1 + 1/n): half-width of the interval that contains another run with probability .95
     d      our mean minus the published value
     delta  largest difference that counts as agreement, set in the table's definition
 """
@@ -26,26 +27,26 @@ FEWEST_SEEDS = 3
 """Minimum number of seeds for a verdict on a cell or on a difference between arms."""
 
 PERMUTATION_SEEDS = 6
-"""Minimum number of seeds for a permutation test; with fewer, its smallest possible p exceeds 1 - CONFIDENCE."""
+"""Minimum number of seeds for a permutation test. With fewer seeds, the smallest possible p exceeds 1 - CONFIDENCE."""
 
 BOOTSTRAP_SEEDS = 10
 """Minimum number of seeds for a bootstrap interval."""
 
 RESAMPLES = 9999
-"""Number of resamples for bootstrap intervals, and for permutation tests that have more permutations than this."""
+"""Number of resamples for bootstrap intervals, and for permutation tests with more than RESAMPLES permutations."""
 
 MAGNITUDES = (10, 30, 100, 300, 1000)
 """Numbers of seeds that `seeds_to_resolve` may return."""
 
 POWER_Z = 0.84
-"""Standard errors by which a difference must exceed the interval's half-width to be found with 80 % probability."""
+"""A difference is found with 80 % probability if it exceeds the interval's half-width by POWER_Z standard errors."""
 
 SLACK = 1e-9
 """Tolerance for floating-point rounding errors in comparisons."""
 
 
 class Verdict(StrEnum):
-    """How a cell compares with the published value."""
+    """Result of comparing a cell with the published value."""
 
     REPRODUCED = "reproduced"
     """|d| <= h <= delta, under the published protocol."""
@@ -96,9 +97,9 @@ def pooled_spread(samples: Iterable[tuple[Sequence[float], Hashable]]) -> Pooled
     """Pools the standard deviation of one run over several columns, each with a different mean.
 
     Args:
-        samples: for each column, its values over seeds, and an identifier of the models they were measured on. Columns
-            with the same identifier vary together, for example read-outs of one VAE at several fractions. Their
-            degrees of freedom count once.
+        samples: for each column, the values over seeds, and an identifier of the measured models. Columns with the same
+            identifier vary together, for example read-outs of one VAE at several fractions. So their degrees of freedom
+            count once.
     Returns:
         None if no column has two finite values.
     """
@@ -120,7 +121,7 @@ def binomial_spread(share: float, examples: int) -> float:
 
 
 def half_width(spread: float, freedom: int, n: int) -> float:
-    """Returns h: one more run lies within the mean of n runs plus or minus h with probability .95."""
+    """Returns h: another run lies within the mean of n runs plus or minus h with probability .95."""
     return student(freedom) * spread * math.sqrt(1 + 1 / n)
 
 
@@ -129,9 +130,9 @@ def judge(difference: float, half_width: float, tolerance: float, *, as_publishe
 
     Args:
         difference: d, our mean minus the published value.
-        half_width: h, of the interval that contains one more run.
+        half_width: h, half the width of the interval that contains another run.
         tolerance: delta, the largest difference that counts as agreement.
-        as_published: whether our protocol is the published one.
+        as_published: whether our protocol equals the published protocol.
     """
     distance = abs(difference)
     if not (math.isfinite(distance) and math.isfinite(half_width)):
@@ -146,7 +147,7 @@ def judge(difference: float, half_width: float, tolerance: float, *, as_publishe
 
 
 def by_chance(judged: int) -> float:
-    """Returns how many of the judged cells are expected to be above or below the paper by chance."""
+    """Returns the number of judged cells that are expected to be above or below the paper by chance."""
     return (1 - CONFIDENCE) * judged
 
 
@@ -171,7 +172,7 @@ class Paired:
 
     @property
     def ordering(self) -> Ordering:
-        """How our order compares with the published one, assuming that the first arm's published value is higher."""
+        """Our order compared with the published order, if the first arm's published value is the higher one."""
         if not self.resolved:
             return Ordering.UNRESOLVED
         return Ordering.IN_ORDER if self.interval[0] > 0 else Ordering.REVERSED
@@ -214,7 +215,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
 
 
 def seeds_to_resolve(mean: float, spread: float, n: int) -> int | None:
-    """Estimates how many seeds would show that a difference is not 0, with a probability of 80 %.
+    """Estimates the number of seeds that would show, with a probability of 80 %, that a difference is not 0.
 
     Args:
         mean: mean of the differences over seeds.
@@ -230,7 +231,7 @@ def seeds_to_resolve(mean: float, spread: float, n: int) -> int | None:
 
 
 def gap_is_clear(gap: float, spread: float, other_spread: float) -> bool:
-    """Returns whether two published values differ by more than chance explains: by more than 2 sqrt(2) s.
+    """Returns whether two published values differ by more than 2 sqrt(2) s, which is more than chance explains.
 
     Args:
         gap: one published value minus the other.

@@ -1,7 +1,7 @@
-"""Writes the table as LaTeX for \\input in a paper. The only package it needs is booktabs.
+"""Writes the table as LaTeX for \\input in a paper. The LaTeX code needs only the package booktabs.
 
-A wide table is not scaled to fit the page. Instead, the first layout that fits is used: smaller type, the spread below
-its mean, or the columns split into several bands below one another. A long table continues in further floats.
+A wide table is not scaled to fit the page. Instead, the first layout that fits is used: smaller type, then spreads
+below their means, then columns split into bands below one another. A long table continues in further floats.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Style:
 
 
 SIZES = {"small": (0.93, 11.0), "footnotesize": (0.86, 9.5), "scriptsize": (0.81, 8.0), "tiny": (0.70, 6.0)}
-"""LaTeX command of each font size: width of characters relative to 10 pt, and points from one line to the next."""
+"""Font sizes by LaTeX command: width of characters relative to 10 pt, and points from one line to the next."""
 
 STYLES = (
     Style("small", 8.0),
@@ -232,7 +232,7 @@ def _value_width(value: Value, style: Style) -> float:
 
 
 def _floats(content: Content, style: Style, bands: Sequence[Content]) -> Iterator[list[list[str]]]:
-    """Yields the floats. A float is a list of tabulars, a tabular a list of lines."""
+    """Yields the floats. A float is a list of tabulars, and a tabular is a list of lines."""
     room = TEXT_HEIGHT - 12 * (2 + len(content.caption) / 70)
     gathered: list[list[str]] = []
     height = 0.0
@@ -293,7 +293,7 @@ def _tabular(content: Content, head: Sequence[str], blocks: Sequence[str]) -> li
 
 
 def _float(content: Content, style: Style, number: int, tabulars: Sequence[Sequence[str]]) -> str:
-    """Returns one LaTeX table. Floats after the first keep its table number."""
+    """Returns one LaTeX table. All floats of a table have the same table number."""
     first = [rf"\caption{{{content.caption}}}", rf"\label{{{content.label}}}"]
     caption = [r"\addtocounter{table}{-1}", r"\caption{Continued.}"] if number else first
     lines = [*(line for tabular in tabulars for line in [*tabular, r"\par\medskip"])][:-1]

@@ -93,7 +93,7 @@ def stacked(lines: list[str], side: str, place: str) -> str:
 
     Args:
         side: horizontal alignment: l, c or r.
-        place: vertical alignment: t aligns the first line with the row, b the last.
+        place: vertical alignment: t aligns the first line with the row, b aligns the last line.
     """
     if len(lines) == 1:
         return typeset(lines[0])
@@ -102,7 +102,7 @@ def stacked(lines: list[str], side: str, place: str) -> str:
 
 
 def width(text: str) -> float:
-    """Estimates the width of text in points at 10 pt. For ordinary words the estimate is not too narrow."""
+    """Estimates the width of text in points at 10 pt. The estimate for ordinary words is never too small."""
     return sum(
         0.6 * DIGIT
         if character in NARROW

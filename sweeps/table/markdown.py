@@ -1,7 +1,7 @@
 """Writes Markdown tables, and the report of a sweep as Markdown for README files and MLflow.
 
-All Markdown tables are written by `markdown_table`. It escapes characters that would end a cell, and fails if a line's
-number of cells is not the number of columns.
+`markdown_table` writes all Markdown tables. The function escapes characters that would end a cell, and fails if a line
+has more or fewer cells than there are columns.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def word_tables(tables: Iterable[WordTable]) -> str:
 
 
 def _in_cell(text: str) -> str:
-    """Escapes bars and removes line breaks, since both would end the cell."""
+    """Escapes bars and removes line breaks, because both would end the cell."""
     return re.sub(r"(\\*)\|", lambda bar: bar[1] * 2 + r"\|", " ".join(text.splitlines()))
 
 
@@ -80,7 +80,8 @@ def _list(lines: Iterable[str]) -> str:
 def markdown(report: Report, *, every_run: bool = True) -> str:
     """Returns the report as Markdown that GitHub and MLflow render.
 
-    It contains the table, its conclusions, the protocol, the differences between arms and, if wanted, every run.
+    The Markdown has the table, the conclusions, the protocol, the differences between arms and, if `every_run`, each
+    run.
     """
     columns = [column_label(column) for column in report.columns]
     lines: list[list[str]] = []

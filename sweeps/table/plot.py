@@ -1,7 +1,7 @@
 """Plots reports: the metric by column, with our spread as a band and the published curve dashed.
 
-`picture` plots a whole report, `figure` several panels of selected rows, and `heat_map` the means. `forms` saves a
-figure as PNG, PDF and SVG. Equal figures give identical files.
+`picture` plots a whole report. `figure` plots selected rows in several panels. `heat_map` draws the means. `forms`
+saves a figure as PNG, PDF and SVG. Equal figures give identical files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORMS = ("png", "pdf", "svg")
 """File formats of a figure: PNG for viewing, PDF for LaTeX, SVG for the web and for editing."""
 
 SETTINGS: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "mvae"}
-"""Embeds TrueType fonts, because many venues refuse Type 3, and gives the parts of an SVG reproducible names."""
+"""TrueType fonts are embedded, because many venues refuse Type 3 fonts. The parts of an SVG get reproducible names."""
 
 METADATA: dict[str, dict[str, None]] = {
     "png": {"Software": None},
@@ -60,8 +60,9 @@ def picture(report: Report) -> Figure:
 
     - The band is drawn between columns with at least two seeds.
     - The axis is logarithmic if columns are shares; other columns are evenly spaced.
-    - An arm's published curve covers the whole published table. It is dashed, in the colour of the arm's first row.
-    - If columns are different quantities, each gets a panel with one point per row.
+    - An arm's published curve covers the whole published table. The curve is dashed, in the colour of the arm's first
+      row.
+    - If columns are different quantities, each quantity gets a panel with one point per row.
     """
     from matplotlib.figure import Figure
 

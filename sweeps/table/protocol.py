@@ -1,4 +1,4 @@
-"""Compares the settings of our trials with those that the paper states, and describes the differences in words."""
+"""Compares our trials' settings with the settings that the paper states, and describes the differences in words."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = {
     "annealing": "epochs of annealing",
     "final_beta": "beta at the end",
 }
-"""Readable names of protocol fields, where they differ from the field's name."""
+"""Readable names of protocol fields, if different from the field's name."""
 
 EXCEPTIONS = 2
 """Maximum number of rows that are listed as exceptions from a common value."""
@@ -53,10 +53,10 @@ WITHOUT_A_TABLE = (
 
 
 def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
-    """Describes how our settings differ from the published ones, and which settings the paper does not state.
+    """Describes the differences between our settings and the published settings, and the settings that the paper omits.
 
-    A setting is described only for rows whose arm reads it, and row by row if rows differ. A setting that varies along
-    a row is the table's axis, and is omitted.
+    A setting is described only for rows whose arm reads the setting. If rows differ, the setting is described row by
+    row. A setting that varies along a row is omitted, because it is the table's axis.
 
     Returns:
         At most one line per kind of statement.
@@ -94,11 +94,11 @@ def remarks(cells: Sequence[Cell], *, network_given: bool) -> tuple[str, ...]:
 
 
 def departures(members: Sequence[Cell], of_row: Sequence[Cell], table: Table) -> tuple[str, ...]:
-    """Returns how the trials of one cell differ from the published protocol: "epochs 10 (paper 100)".
+    """Returns the differences between the trials of one cell and the published protocol: "epochs 10 (paper 100)".
 
     Args:
-        members: the cell's seeds.
-        of_row: all cells of its row. If the number of training examples varies along the row, it is the table's axis.
+        members: the cell, once per seed.
+        of_row: all cells of the row. If the number of training examples varies along the row, it is the table's axis.
     """
     found = []
     for name, stated in table.protocol.items():
@@ -142,7 +142,7 @@ def _line(head: str, parts: Iterable[str]) -> list[str]:
 
 
 def _described(name: str, cells: Sequence[Cell]) -> str:
-    """Returns name and value of a setting: one value for all rows, the most frequent with exceptions, or all values.
+    """Returns name and value of a setting: one value for all rows, the commonest value with exceptions, or all values.
 
     Also lists the rows that do not use the setting, or the rows that do, whichever are fewer. Returns "" for a setting
     that varies along a row, a setting that no row uses, and `k` if it is 0 everywhere.
@@ -171,7 +171,7 @@ def _described(name: str, cells: Sequence[Cell]) -> str:
 
 
 def _short(rows: Iterable[str], cells: Sequence[Cell]) -> list[str]:
-    """Replaces an arm's rows by the arm's title, if it has several rows and all are listed."""
+    """Replaces an arm's rows by the arm's title, if the arm has several rows and all of them are listed."""
     by_arm: dict[str, set[str]] = {}
     for cell in cells:
         by_arm.setdefault(cell.trial.model, set()).add(cell.row)

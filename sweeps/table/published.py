@@ -54,7 +54,8 @@ class Table:
     ranges: tuple[float, ...] = ()
     """First column of each range of columns. A row's spread is pooled over the columns of one range."""
     test_examples: int | None = None
-    """Size of the test split if the values are accuracies: their spread is at least the binomial one."""
+    """Size of the test split if the values are accuracies. The spread of accuracies is never below the binomial
+    spread."""
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     """The quantity of each named column, if the columns are quantities rather than points on an axis."""
 
@@ -64,7 +65,7 @@ class Table:
 
     @property
     def name(self) -> str:
-        """For example "Table 4" or "Tables 1 and 2"."""
+        """Name of the table in titles, for example "Table 4" or "Tables 1 and 2"."""
         return f"Table{'s' if ' ' in self.number else ''} {self.number}"
 
     @property
@@ -84,7 +85,7 @@ class Table:
 
 
 RANGES = (0.001, 0.01)
-"""First shares of the two ranges, 0.1 to 0.5 % and 1 to 100 % of the pairs: seeds vary more if there are few pairs."""
+"""First share of each range: 0.1 to 0.5 %, and 1 to 100 % of the pairs. With few pairs, seeds vary more."""
 
 
 TABLE_4 = Table(
@@ -139,12 +140,12 @@ TABLES = (TABLE_4, TABLE_5)
 
 
 def table_for(dataset: str, metric: str = "test/accuracy") -> Table | None:
-    """Returns the published table of a data set and metric; None if the supplement has none."""
+    """Returns the published table of a data set and metric; None if the supplement has no such table."""
     return next((table for table in TABLES if (table.dataset, table.metric) == (dataset, metric)), None)
 
 
 def column_label(column: float | str) -> str:
-    """Returns a column's heading: numbers as percentages, like in the paper; names unchanged."""
+    """Returns a column's heading: numbers as percentages, as in the paper; names unchanged."""
     return column if isinstance(column, str) else f"{figures(column * 100, 6)}%"
 
 

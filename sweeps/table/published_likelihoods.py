@@ -1,8 +1,8 @@
 """Tables 1 and 2 of the supplement as data: likelihood estimates and the variance of their log weights, in nats.
 
 The published numbers use samples from q(z|x1,x2) (supplement, section 4). Our estimates with q(z|x1) have no published
-values, because those are in the main paper, whose text we do not have. A `Table` here holds one data set from both
-tables: its arms are the rows, its quantities the columns.
+values, because we do not have the text of the main paper. A `Table` here holds one data set from both tables. The rows
+are arms, and the columns are quantities.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sweeps.table.rounding import printed
 BY_BOTH, BY_IMAGE = "q(z|x1,x2)", "q(z|x1)"
 
 LOG_TOLERANCE, VARIANCE_TOLERANCE = 0.005, 0.1
-"""Largest differences that count as agreement, relative to the published value: log-likelihoods, variances."""
+"""Largest relative differences from the published value that count as agreement: of log-likelihoods, of variances."""
 
 
 def _quantities(proposal: str, suffix: str) -> tuple[Quantity, ...]:
@@ -40,8 +40,8 @@ QUANTITIES = (
     Quantity("log p(x2)", "test/log_x2", 0.0),
     Quantity("log p(x2) by p(z)", "test/log_x2_prior", 0.0),
 )
-"""All columns that the likelihood measure fills. ESS is the effective sample size, from 1 to S; if it is near 1, do not
-trust the estimates."""
+"""All columns that the likelihood measure fills. ESS is the effective sample size, from 1 to S. Do not trust estimates
+with an ESS near 1."""
 
 PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
     "binary_mnist": {
@@ -66,7 +66,7 @@ PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
         "mvae19": printed("-6236.113 -6239.957 -6233.330 71.546 71.953 71.603"),
     },
 }
-"""By data set and arm: the six values, in the order of `PUBLISHED_QUANTITIES`."""
+"""The six values of each data set and arm, in the order of `PUBLISHED_QUANTITIES`."""
 
 PROTOCOL = {"epochs": 500, "batch_size": 100, "learning_rate": 1e-3, "annealing": 200, "samples": 1000}
 NETWORKS = {
@@ -86,7 +86,7 @@ NETWORKS = {
 
 
 def likelihood_table(dataset: str) -> Table | None:
-    """Returns a data set's part of Tables 1 and 2; None if the supplement has none."""
+    """Returns a data set's part of Tables 1 and 2; None if these tables lack the data set."""
     if dataset not in PUBLISHED:
         return None
     return Table(

@@ -14,8 +14,8 @@ from mvae.trial import Trial
 from sweeps.planning.plan import Cell
 
 SLOW = frozenset({"fashion_mnist", "vision", "vision_faces", "vision_faces_small", "vision_images"})
-"""Data sets whose default network is a DCGAN, which demos replace by an MLP: minutes on a CPU instead of hours. The
-network of any other data set, for example a plug-in's, is never replaced."""
+"""Data sets whose default network is a DCGAN. Demos replace it by an MLP, which trains in minutes on a CPU, not in
+hours. Networks of other data sets, for example of a plug-in's, are never replaced."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ShownQuantity:
     metric: str
     measure: Measure
     column: str = ""
-    """The column that shows it; empty: the trial's column."""
+    """The column that shows the quantity; empty: the trial's column."""
 
     def row(self, variant: str) -> str:
         return f"{variant} {self.label}"
@@ -82,7 +82,7 @@ def readings(token: str, asked: Sequence[Targets]) -> list[tuple[Targets, str]]:
 
 
 def quick_network(dataset: str) -> str | None:
-    """Returns the image network for a short demo: mlp for data sets in `SLOW`, else None, the data set's default."""
+    """Returns the image network for a short demo: mlp for data sets in `SLOW`, else None (the data set's default)."""
     return "mlp" if dataset in SLOW else None
 
 
@@ -93,7 +93,7 @@ def check_reads(token: str, name: str, what: str) -> None:
         name: the field.
         what: says what the arm cannot do, for example "samples no subsets of modalities".
     Raises:
-        Refusal: the arm does not read the field; the message names the arms that do.
+        Refusal: the arm does not read the field. The message names the arms that read it.
     """
     if name not in arm(token).reads:
         able = ", ".join(other for other, known in ARMS.items() if name in known.reads)

@@ -11,10 +11,10 @@ PLACES = 3
 """Decimal places of a number whose uncertainty is unknown (one seed)."""
 
 FIGURES = 5
-"""Maximum number of significant digits of such a number: -86.051, but -6237.1."""
+"""Maximum number of significant digits of a number whose uncertainty is unknown: -86.051, but -6237.1."""
 
 MOST_PLACES = 4
-"""Maximum number of decimal places: accuracies on 10,000 test examples have no more."""
+"""Maximum number of decimal places. An accuracy on 10,000 test examples has no more than four."""
 
 SMALLEST_P = 0.001
 
@@ -36,9 +36,10 @@ def printed(texts: str) -> tuple[Printed, ...]:
 
 
 def places(value: float, spread: float | None = None) -> int:
-    """Returns the decimal places to print: two significant digits of the spread; at most three without a spread.
+    """Returns the number of decimal places to print.
 
-    A spread of 0, from a deterministic arm, is treated like no spread.
+    With a spread, the places fit two significant digits of the spread. Without a spread, there are at most three
+    places. A spread of 0, from a deterministic arm, is treated like no spread.
     """
     if spread is not None and spread > 0 and math.isfinite(spread):
         exponent = int(f"{spread:.1e}".partition("e")[2])
@@ -64,7 +65,7 @@ def shown_value(value: float | None, spread: float | None = None, *, signed: boo
 
 
 def shown_spread(value: float | None, spread: float | None, mark: str = "±") -> str:
-    """Returns the spread after its mark, with the decimal places of its number; "" for None."""
+    """Returns the mark and the spread, which has as many decimal places as the value; "" for None."""
     return "" if value is None or spread is None else f"{mark}{spread:.{places(value, spread)}f}"
 
 

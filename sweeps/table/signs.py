@@ -15,10 +15,10 @@ class Marks:
     """A set of symbols for verdicts and states."""
 
     verdicts: str
-    """One symbol per member of Verdict, in its order."""
+    """One symbol per member of Verdict, in the order of the members."""
     failed: str
     states: tuple[str, str, str]
-    """One symbol per state in STATE_STYLES, in its order."""
+    """One symbol per state in STATE_STYLES, in the order of the states."""
     spread: str
 
     def verdict(self, entry: Entry) -> str:
@@ -28,7 +28,7 @@ class Marks:
         return self.verdicts[list(Verdict).index(entry.verdict)]
 
     def seeds(self, entry: Entry) -> str:
-        """Returns a cell's symbol, and its number of seeds with a result out of those asked for: "✓ 3/3"."""
+        """Returns a cell's symbol, the number of seeds with a result, and the number of seeds asked for: "✓ 3/3"."""
         return f"{self.verdict(entry)} {entry.n}/{entry.of}".strip()
 
 

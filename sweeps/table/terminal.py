@@ -1,7 +1,8 @@
 """Prints the table and the plan to the terminal.
 
-Each row of the table is a block of lines: ours, spread, paper, difference, half-width, seeds with verdict. So nine
-fractions fit in 100 characters. In a narrower terminal, the remaining columns are printed below the first ones.
+Each row of the table is a block of lines: ours, spread, paper, difference, half-width, seeds with verdict. In this
+form, nine fractions fit in 100 characters. In a narrower terminal, the remaining columns are printed below the first
+ones.
 """
 
 from __future__ import annotations
@@ -170,7 +171,8 @@ def _plan_grid(
 def _columns_of(plan: Plan) -> dict[float | str, float | str]:
     """Returns the plan's column for each column of the table.
 
-    If each row has the same trials in all columns, for example if one measure fills them, the plan has one column.
+    If each row has the same trials in all columns, for example because one measure fills all columns, the plan has one
+    column.
     """
     columns = ordered_columns(cell.column for cell in plan.cells)
     by_row: dict[str, dict[float | str, list[tuple[str, str]]]] = {}

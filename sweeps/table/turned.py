@@ -20,7 +20,8 @@ from sweeps.table.rounding import as_printed, shown_spread, shown_value
 from sweeps.table.signs import STYLES, UNICODE, Marks
 
 BY = " by "
-"""Separates a quantity from its estimator in a column's name. Neighbours with the same estimator share a heading."""
+"""Separates a quantity from its estimator in a column's name. Neighbouring columns with the same estimator share a
+heading."""
 
 
 def turnable(report: Report) -> bool:
@@ -53,9 +54,9 @@ def table_by_quantity(report: Report, rows: Sequence[str], marks: Marks) -> Grid
 
 
 def differences_by_quantity(report: Report, marks: Marks) -> Grid:
-    """Returns the grid of mean differences from the baselines, with half of their 95 % intervals.
+    """Returns the grid of mean differences from the baselines, each with half the width of its 95 % interval.
 
-    If no difference has an interval, the grid has their spreads instead.
+    If no difference has an interval, the grid has the spreads of the differences instead.
     """
     contrasts = report.contrasts.values()
     baselines = {contrast.row: contrast.baseline for contrast in contrasts}
@@ -112,7 +113,7 @@ def _groups(report: Report) -> Iterator[tuple[str, list[tuple[float | str, str]]
 
 
 def _seeds(report: Report, row: str, marks: Marks) -> Text:
-    """Returns the row's number of seeds, taken from its first cell, since one measure computes all quantities."""
+    """Returns the row's number of seeds from the row's first cell, because one measure computes all quantities."""
     entry = next(entry for entry in report.in_order() if entry.row == row)
     sign = marks.failed if entry.failed else "" if entry.n == entry.of else marks.verdict(entry)
     return Text(f"{sign} {entry.n}/{entry.of}".strip(), style="red" if entry.failed else "dim")

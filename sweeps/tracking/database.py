@@ -1,7 +1,7 @@
 """Checks MLflow's SQLite database before MLflow opens it. If MLflow cannot use the file, says what to do.
 
-MLflow itself needs two seconds to import and ten to reject a database, with a traceback. So this module reads the
-newest version of MLflow's tables from its migration files.
+MLflow itself needs two seconds to import, and ten seconds to reject a database with a traceback. So this module reads
+the newest version of MLflow's tables from its migration files.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def how_to_migrate(uri: str) -> str:
 def revisions() -> tuple[str, frozenset[str]]:
     """Returns the newest version of MLflow's tables, and all versions that MLflow can migrate.
 
-    Both are empty if the migration files cannot be found.
+    Both results are empty if the migration files cannot be found.
     """
     spec = importlib.util.find_spec("mlflow")
     packages = (spec and spec.submodule_search_locations) or ()

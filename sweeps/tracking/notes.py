@@ -2,10 +2,12 @@
 
 A description is the tag `mlflow.note.content` of an experiment or a run.
 
-A saved view is a tag of the experiment, listed under "Views" on MLflow's page of runs. It stores filter, groups,
-columns and the order of charts. It shows a sweep as the rows and columns of its table, with means over seeds.
+A saved view is a tag of the experiment, listed under "Views" on MLflow's page of runs. The view stores filter, groups,
+columns and the order of charts. The view groups a sweep's trials by row and column of the sweep's table, with means
+over seeds.
 
-Links and pictures are relative to MLflow's page, so they work on any host and port. Needs neither Ray nor MLflow.
+Links and pictures are relative to MLflow's page, so they work on any host and port. This module needs neither Ray nor
+MLflow.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ NOTE_CHARACTERS = 8000
 """Largest number of characters in a tag of a run, set by MLflow."""
 
 VIEW = "mlflow.sharedViewState."
-"""Beginning of the name of a saved view's tag; the id of the view follows."""
+"""Beginning of the name of a saved view's tag. The name ends with the view's id."""
 
 FIRST_CHARTS = ("validation", "train")
 """Sections of charts that come first. A section is a metric's name up to its last slash."""
@@ -40,9 +42,9 @@ FOLDED_CHARTS = ("best", "speed")
 def experiment_note(name: str) -> str:
     """Returns the description of the experiment that holds all sweeps of a storage name."""
     return (
-        f"Sweeps of the storage name **{name}**. Each sweep has a run with its table and plot. Below it are the runs of"
-        " its trials, which later sweeps may share. **Views** (above) has one view per sweep: its trials by row and"
-        " column of the table, with the mean over seeds."
+        f"Sweeps of the storage name **{name}**. Each sweep has a run with its table and plot. Below that run are the"
+        " runs of the sweep's trials, which later sweeps may share. **Views** (above) has one view per sweep. The view"
+        " shows the sweep's trials by row and column of the table, with the mean over seeds."
     )
 
 
@@ -68,7 +70,7 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
         f"Published: {sweep.source}." if sweep.source else "",
         f"See {links}.",
         f"This command resumes, extends and reports the sweep:\n\n    {sweep.command}" if sweep.command else "",
-        f"To find all its trials, including shared ones, search runs for ``tags.`{member_tag(sweep.name)}` = 'yes'``.",
+        f"To find all trials, including shared ones, search runs for ``tags.`{member_tag(sweep.name)}` = 'yes'``.",
         above.strip(),
         *(
             f"![{picture.removesuffix('.png')}](get-artifact?path={quote(f'report/{picture}')}&run_uuid={run})"
@@ -144,7 +146,7 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
 
     Args:
         when: the time now, in milliseconds since 1970.
-        there: current value of the tag. It is returned unchanged if only its dates differ.
+        there: current value of the tag; returned unchanged if only the dates differ.
     """
     chosen = sweep.metrics[:6]  # a tag of an experiment may have 5,000 characters
     metrics = [f"metrics.`{name}`" for name in (*chosen, "epoch")]
@@ -192,7 +194,7 @@ _PROGRESS = {
 
 
 def _sections(metrics: Iterable[str]) -> list[dict[str, Any]]:
-    """Sections of charts in reading order. MLflow fills them with charts and adds further sections."""
+    """Sections of charts in reading order. MLflow fills the sections with charts and adds further sections."""
     own = [name.rpartition("/")[0] for name in metrics if "/" in name]
     return [
         {"uuid": f"mvae-{name}", "name": name, "display": name not in FOLDED_CHARTS, "isReordered": False}

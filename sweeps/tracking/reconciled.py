@@ -5,8 +5,8 @@ state. While all three stay equal, nothing needs to be written. The state covers
 
 SQLite          the experiment and its tags; names, statuses, tags, parameters, newest metrics, data sets and logged
                 epochs of the runs; models; names of all artifact files
-server          the same with three requests, but without artifact files and without logged epochs before the newest.
-                Comparing these needs requests per run, so a record about a server is valid until midnight (UTC)
+server          the same, read with three requests, except artifact files and epochs before the newest epoch. Reading
+                these would need requests per run, so a record about a server is valid only until midnight (UTC)
 other database  no record: every command compares MLflow with storage
 """
 
@@ -66,7 +66,7 @@ where tag_key = 'mvae.namespace' and tag_value = ? and lifecycle_stage = 'active
 
 @dataclass(frozen=True)
 class Reconciled:
-    """The record of one sweep, in the file `path`, and MLflow's current state to compare it with."""
+    """Compares the record of one sweep, in the file `path`, with MLflow's current state."""
 
     path: Place
     uri: str
@@ -75,13 +75,13 @@ class Reconciled:
     experiment: str
     """MLflow's name for all sweeps of the storage name."""
     artifacts: AnyPlace | None
-    """Location of MLflow's artifacts; None if its server decides."""
+    """Location of MLflow's artifacts; None if the server decides."""
 
     def links(self, sweep: SweepView, views: Iterable[RunView]) -> dict[str, str] | None:
         """Returns the MLflow run of each key, like `Mirror.links`; None unless MLflow still holds all views.
 
         Args:
-            sweep: counts as finished if it is running, because nothing may be left to run.
+            sweep: a running sweep counts as finished, because it may have nothing left to run.
         """
         try:
             record = json.loads(self.path.read_bytes())
@@ -92,13 +92,13 @@ class Reconciled:
             return None
 
     def write(self, sweep: SweepView, views: Iterable[RunView], state: str, links: dict[str, str]) -> None:
-        """Writes the record. If the storage is full, the next command compares MLflow with storage again."""
+        """Writes the record. If the file cannot be written, the next command compares MLflow with storage again."""
         with suppress(OSError):
             record = {**self._about(sweep, views), "state": state, "links": links}
             self.path.write_bytes(json.dumps(record, indent=1).encode())
 
     def state(self) -> str:
-        """Returns a digest of MLflow's state; empty if it cannot be read without importing MLflow."""
+        """Returns a digest of MLflow's state; empty if the state cannot be read without importing MLflow."""
         path = sqlite_path(self.uri)
         with suppress(Exception):  # the mirror will raise the same error and report it
             if path is not None:
@@ -108,7 +108,7 @@ class Reconciled:
         return ""
 
     def _about(self, sweep: SweepView, views: Iterable[RunView]) -> dict[str, str]:
-        """The record without MLflow's state: tracking URI, and digest of the views."""
+        """Returns the record without MLflow's state: tracking URI, and digest of the views."""
         state = TrialState.DONE if sweep.state is TrialState.RUNNING else sweep.state
         folder = None if sweep.report is None else place(sweep.report)
         report = [] if folder is None else [(name, (folder / name).digest()) for name in folder.listing()]
@@ -122,7 +122,7 @@ class Reconciled:
 
 
 def _without_past_epochs(view: RunView) -> tuple[object, ...]:
-    """A view without the values of epochs before the last, because logged epochs are never sent again."""
+    """Returns a view without the values of past epochs, because logged epochs are never sent again."""
     results = [(result.measure, result.metrics, result.provenance) for result in view.results]
     history = view.history
     return replace(view, records=(), results=()), results, [record["epoch"] for record in history], history[-1:]

@@ -1,4 +1,4 @@
-"""Checks with one request whether an MLflow server or a database can be reached, and accepts the user."""
+"""Checks with one request whether an MLflow server or a database can be reached and accepts the user."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def reply(uri: str, path: str, seconds: float, body: dict[str, Any] | None = Non
 
 
 def ask(uri: str) -> str:
-    """Returns what is wrong with the server at `uri`, as the end of a sentence that begins with its name, or ""."""
+    """Returns what is wrong with the server at `uri`, to print after the server's name; empty if all is well."""
     try:
         reply(uri, "experiments/search?max_results=1", CHECK_SECONDS)
     except HTTPError as error:

@@ -1,8 +1,8 @@
 """The tracker: sends views to MLflow from a background thread, so training never waits for MLflow.
 
-The driver passes views to `update`, which returns at once. The thread writes the newest view of each key: always the
-difference between MLflow and the view. If MLflow cannot be written to, the thread reports that once, retries every
-minute, and later writes everything that is missing. The thread imports MLflow, so `--plan` and refusals are fast.
+The driver passes views to `update`, which returns at once. The thread takes the newest view of each key, and writes
+what MLflow lacks. If MLflow cannot be written to, the thread reports this once, retries every minute, and later writes
+everything that is missing. Only the thread imports MLflow, so `--plan` and refusals are fast.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from sweeps.tracking.mirror import LoadModel, Mirror
 
 CHECK_LIMIT = 8.0
-"""Seconds within which a server must answer, including the look-up of its name, which has no timeout of its own."""
+"""Seconds within which a server must answer, including the look-up of its name, for which there is no other timeout."""
 RETRY_SECONDS = 60.0
 """Seconds between attempts while MLflow cannot be written to."""
 LOOK_AGAIN_SECONDS = 20.0
-"""Seconds within which a closing tracker must check that MLflow holds everything, and record that."""
+"""Seconds within which a closing tracker must check that MLflow holds everything, and record the outcome."""
 CLOSING_RETRY_SECONDS = 2.0
 """Seconds between attempts while the tracker closes."""
 NOTICE_SECONDS = 2.0
-"""Seconds to wait for a server before a progress line says so."""
+"""Seconds of waiting for a server before a progress line tells the user."""
 
 View = TypeVar("View", RunView, SweepView)
 
@@ -73,9 +73,9 @@ def check(uri: str, say: Callable[[str], None] = lambda _: None) -> None:
 class Tracker:
     """Keeps MLflow up to date with the newest views, from `start` to `close`.
 
-    `update` and `update_sweep` may be called from any thread, also before `start`. They never wait for MLflow. Before
-    `start`, pass a view of every key of the sweep, including finished ones. From these views the tracker corrects what
-    a dead driver left in MLflow, and rebuilds a deleted database.
+    `update` and `update_sweep` may be called from any thread, also before `start`. These methods never wait for MLflow.
+    Before `start`, pass a view of every key of the sweep, including finished keys. With these views, the tracker
+    corrects what a dead driver left in MLflow, and rebuilds a deleted database.
 
     Args:
         uri: tracking URI from `tracking_uri`.
@@ -147,10 +147,10 @@ class Tracker:
             self._changed.notify()
 
     def links(self, timeout: float) -> dict[str, str]:
-        """Returns the MLflow run of each key: the URL of its page on a server, otherwise its id.
+        """Returns the MLflow run of each key: the URL of the run's page if MLflow is a server, otherwise the run's id.
 
         Args:
-            timeout: longest time in seconds to wait until all views are written. Unknown keys are left out.
+            timeout: longest time in seconds to wait until all views are written. Keys without a known run are left out.
         """
         with self._changed:
             self._wait(
@@ -167,7 +167,7 @@ class Tracker:
         Afterwards, compares MLflow with the views once more, and records the outcome in storage.
 
         Args:
-            timeout: seconds without progress after which to give up. Progress means that one more key was written.
+            timeout: seconds without progress after which to give up. Progress means that another key was written.
         Returns:
             Whether MLflow holds everything. If not, a line tells the user what to do.
         """
@@ -227,7 +227,7 @@ class Tracker:
             self._look_again()
 
     def _write_all(self) -> bool:
-        """Writes all waiting views. After an error, all views wait again, the failed one last."""
+        """Writes all waiting views. After an error, all views wait again, and the view that failed comes last."""
         key: str | None = None
         try:
             if self._mirror is None and self._is_known_to_hold_all():
@@ -281,7 +281,7 @@ class Tracker:
     def _look_again(self) -> None:
         """Records that MLflow holds a finished sweep, if a new mirror finds nothing to write.
 
-        The mirror in use remembers what it wrote, so it would not notice what a user has deleted since.
+        The mirror in use remembers what it wrote, so it would not notice that a user has deleted something.
         """
         if self._record is None or self._mirror is None or self._sweep.state is not TrialState.DONE:
             return
@@ -303,7 +303,7 @@ class Tracker:
             self._record.write(self._sweep, self._views.values(), state, mirror.links())
 
     def _what_to_do(self, error: Exception) -> str:
-        """Advice to the user about an error; empty if the error may go away by itself."""
+        """Returns advice to the user about an error; empty if the error may go away by itself."""
         path = sqlite_path(self._uri)
         try:
             if path is not None:
@@ -321,7 +321,7 @@ class Tracker:
             return self._views[key]
 
     def _open(self) -> Mirror:
-        """The mirror in use; a new one after an error, or if the database file was deleted."""
+        """Returns the mirror in use, or a new mirror after an error or if the database file was deleted."""
         path = sqlite_path(self._uri)
         if self._mirror is not None and (path is None or identity_of(path) == self._database):
             return self._mirror

@@ -1,7 +1,7 @@
 """RunView and SweepView: what MLflow should show about a trial and about a sweep.
 
-The driver makes these plain values from storage. tracker.py passes the newest ones to mirror/, which writes to MLflow
-what it lacks. Needs neither Ray nor MLflow.
+The driver makes these plain values from storage. tracker.py passes the newest views to mirror/, which writes what
+MLflow lacks. This module needs neither Ray nor MLflow.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class DatasetView:
 
     name: str
     fingerprint: str
-    """Hex digest from `mvae.data.fingerprint`. MLflow shows its first 36 digits; a tag holds all of it."""
+    """Hex digest from `mvae.data.fingerprint`. MLflow shows the first 36 digits; a tag holds all digits."""
     source: Mapping[str, Any] = field(default_factory=dict)
     """Origin of the data as JSON values: files, version of the transform, numbers of examples."""
 
@@ -37,15 +37,15 @@ class RunView:
     """Readable name in MLflow's lists: "mvae 1 % seed 0"."""
     state: TrialState
     fields: Mapping[str, Any]
-    """The trial's hashed fields. They become parameters, and tags `mvae.<field>` for grouping."""
+    """The trial's hashed fields, which become parameters, and tags `mvae.<field>` for grouping."""
     records: tuple[Record, ...] = ()
-    """Records of finished epochs that a checkpoint includes. The last record of an epoch counts."""
+    """Records of finished epochs that a checkpoint includes. If an epoch has several records, the last one counts."""
     results: tuple[Result, ...] = ()
     """Results of finished measures. Metrics become the run's final numbers, and provenance becomes tags."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """Further tags, shown as `mvae.<name>`: cell, row, column."""
     error: str | None = None
-    """Why the trial failed; shown until it runs again without an error."""
+    """Why the trial failed; shown until the trial runs again without an error."""
     traceback: AnyPlace | None = None
     dataset: DatasetView | None = None
     checkpoint: Checkpoint | None = None
@@ -59,13 +59,13 @@ class RunView:
 
     @property
     def history(self) -> tuple[Record, ...]:
-        """Records of all finished epochs in order. Records of this view replace those stored in results."""
+        """Records of all finished epochs in order. Records of this view replace the records stored in results."""
         carried = {record["epoch"]: record for result in self.results for record in result.history}
         return tuple(record for _, record in sorted({**carried, **{r["epoch"]: r for r in self.records}}.items()))
 
     @property
     def final(self) -> dict[str, float]:
-        """Metrics of all measures (for example test/accuracy), without those that every epoch records.
+        """Metrics of all measures (for example test/accuracy), without the metrics that every epoch records.
 
         If a likelihood was measured with several numbers of samples, the largest number counts.
         """
@@ -104,7 +104,7 @@ class RunView:
 
 @dataclass(frozen=True)
 class SweepView:
-    """Everything known about one sweep, which is the parent run of the trials that it creates."""
+    """Everything known about one sweep. The sweep's run is the parent of the trial runs that the sweep creates."""
 
     name: str
     """Name of the sweep and of its parent run: "weak_supervision digits". Unique within the storage name."""
@@ -117,9 +117,9 @@ class SweepView:
     program: str = ""
     """File name of the pipeline, for MLflow's column "Source" of the sweep and of trials that it creates."""
     metrics: tuple[str, ...] = ()
-    """Metrics in the table's cells. They are columns of the saved view."""
+    """Metrics in the table's cells, which are columns of the saved view."""
     settings: tuple[str, ...] = ()
-    """Settings that a search varies. They become columns of the saved view, which then does not group trials."""
+    """Settings that a search varies, which become columns of the saved view. Such a view does not group trials."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """Git sha, data set, preset, plug-ins; shown as `mvae.<name>`."""
     report: AnyPlace | None = None
@@ -129,12 +129,12 @@ class SweepView:
 
 
 def member_tag(sweep: str) -> str:
-    """Returns the name of the tag that all runs of a sweep have, including those that another sweep created."""
+    """Returns the name of the tag that all runs of a sweep have, including runs that another sweep created."""
     return f"mvae.sweep.{sweep}"
 
 
 def tagged(values: Mapping[str, Any]) -> dict[str, str]:
-    """Returns tags for MLflow: names except MLflow's own get the prefix `mvae.`; values except text become JSON."""
+    """Returns tags for MLflow. Names other than MLflow's get the prefix `mvae.`. Values other than text become JSON."""
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
         for name, value in values.items()

@@ -1,4 +1,4 @@
-"""The catalogue: makes a RunView of each key of a sweep from storage, and updates it while the sweep runs."""
+"""The catalogue: makes a RunView of each key of a sweep from storage, and updates the views while the sweep runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Catalogue:
-    """Views of all keys of a plan. The driver's main thread keeps them up to date."""
+    """Views of all keys of a plan. The driver's main thread keeps the views up to date."""
 
     def __init__(self, plan: Plan, store: Store, fingerprints: Fingerprints, cache: Path | None = None) -> None:
         self._plan, self._store, self._fingerprints, self._cache = plan, store, fingerprints, cache
@@ -101,7 +101,7 @@ class Catalogue:
         return module, np.zeros((1, *modalities[0].shape), dtype=np.float32) if from_image else None
 
     def _modalities(self, trial: Trial) -> tuple[Modality, ...] | None:
-        """Modalities of a trial's model; None if they are recorded in converted data that is missing."""
+        """Modalities of a trial's model; None if they are recorded only in converted data, which is missing."""
         if source(trial.dataset).made_of is None:
             return source(trial.dataset).modalities
         from mvae.data import load_converted
@@ -129,7 +129,7 @@ class Catalogue:
         return " ".join(part for part in (self._cells[key][0].trained, self._column(key)) if part)
 
     def _column(self, key: str) -> str:
-        """The column that the trial is trained for; "" if its cells differ only in what is measured."""
+        """The column that the trial is trained for; "" if the trial's cells differ only in what is measured."""
         columns = {cell.column for cell in self._cells[key]}
         measured = {value for cell in self._cells[key] for _, value in cell.measure.parameters}
         return "" if len(columns) > 1 or columns & measured else column_label(columns.pop())

@@ -1,4 +1,4 @@
-"""Job: one trial, sent by the driver to a process. Message: what the process reports. Does not import torch."""
+"""Job: one trial, sent by the driver to a process. Message: what the process reports. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REPORT_EVERY = 1.0
 
 @dataclass(frozen=True)
 class Job:
-    """One trial to run, with everything that its process needs; plain values that can be sent to any machine."""
+    """One trial to run, with everything that the trial's process needs. All values can be sent to any machine."""
 
     key: str
     trial: Trial
@@ -38,13 +38,14 @@ class Job:
     git: str = ""
     """Commit of the driver's code."""
     speeds: bool = False
-    """Whether to measure the speed of all workers compared with that of one worker."""
+    """Whether to compare the speed of all workers with the speed of one worker."""
     test_curve: bool = False
     """Whether to measure test accuracy after every epoch, as a diagnostic."""
     namespace: str = ""
     """UUID that the driver reads in the storage. A process that reads another UUID does not see the same storage."""
     plugins: tuple[Plugin, ...] = field(default_factory=loaded)
-    """Plug-ins that define the trial's data set and arm: by default those loaded in the process that makes the job."""
+    """Plug-ins that define the trial's data set and arm. Default: all plug-ins loaded in the process that makes the
+    job."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Message:
     """One line: why the trial ended without a result. The traceback is in `details`."""
     details: str = ""
     diverged: bool = False
-    """Whether the trial failed because its numbers are not finite. It would fail the same way again."""
+    """Whether the trial failed because its numbers are not finite. Such a trial would fail again."""
     measured: float | None = None
     """Progress of a long measure of the trained model, 0 to 1."""
     again: str = ""
@@ -70,7 +71,7 @@ class Message:
 
 
 class Repeats(Exception):
-    """The trial itself failed in a worker, and a restart would fail again. The loss of a worker is another error."""
+    """The trial itself failed in a worker, and a restart would fail again. Not raised if a worker is lost."""
 
     def __init__(self, message: Message) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Keeps finished parts of a long measure, so that it resumes after a kill. A measure may take longer than training.
+"""Keeps finished parts of a long measure, because a measure may outlast training. A killed measure resumes.
 
 <measuring>/<key>/<measure>-<identity>/<part>.pt     identity: digest of the weights, the device and torch's version
 
@@ -20,7 +20,7 @@ from mvae.training.records import Checkpoint
 
 
 class PartFiles:
-    """Parts of one measure, for the given weights, and for the device and torch version of this process.
+    """Parts of one measure, valid only for the given weights, the device and this process's version of torch.
 
     Args:
         measuring: the trial's folder for parts.

@@ -1,8 +1,8 @@
 """Runs a job in a trial's process: trains or resumes the trial, computes its measures, writes its results.
 
-Does not use Ray: the engine calls `run` in a Tune trial, and `run` also works without Ray. A kill at any moment is
-harmless because files are written in this order: checkpoint, pictures, parts of a long measure, result. Files that are
-no longer needed are deleted last.
+This module does not use Ray: the engine calls `run` in a Tune trial. A kill at any moment is harmless, because files
+are written in this order: checkpoint, pictures, parts of a long measure, result. Files that are no longer needed are
+deleted last.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def run_as_one_of(job: Job, send: Callable[[Message], None], workers: Workers, d
 
 
 def _lost_a_worker(error: Exception) -> bool:
-    """Whether communication between workers failed, as it does in all workers if one is lost.
+    """Whether communication between workers failed. Communication fails in all workers if one worker is lost.
 
-    gloo has no error type for that, so the message decides.
+    gloo has no error type for this failure, so the error's message decides.
     """
     if isinstance(error, torch.distributed.DistError):
         return True
@@ -100,7 +100,7 @@ def _why(error: Exception, job: Job) -> str:
 
 
 def _finished_by_another(job: Job) -> bool:
-    """Whether all results exist. A process of a dead driver may have written them and deleted our checkpoints."""
+    """Whether all results exist. A dead driver's process may have written them and deleted our checkpoints."""
     try:
         return all(job.store.results.read(job.key, measure.token) is not None for measure in job.measures)
     except OSError:
@@ -215,7 +215,7 @@ def _data(name: str, data_root: Path | None, cache: Path | None, device: str, gr
 
 @dataclass
 class _Throttled:
-    """Sends at most one message per REPORT_EVERY seconds and drops the others, except those marked `at_once`."""
+    """Sends at most one message per REPORT_EVERY seconds, plus all messages marked `at_once`. Drops the others."""
 
     send: Callable[[Message], None]
     last: float = 0.0
@@ -227,7 +227,7 @@ class _Throttled:
 
 
 def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
-    """Writes samples of a generative arm, as pictures and text, into the folder of its artifacts.
+    """Writes samples of a generative arm, as pictures and text, into the trial's folder of artifacts.
 
     Args:
         moment: name of a subfolder, for example epoch-0005; empty for the final samples.

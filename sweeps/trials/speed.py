@@ -16,7 +16,7 @@ from sweeps.planning.probe import seconds_a_step
 
 
 def speed_of_one(trial: Trial, data: Dataset) -> float | None:
-    """Returns the examples per second that one worker alone trains on; None if the whole batch exceeds its GPU memory.
+    """Returns a single worker's training speed in examples per second; None if a whole batch exceeds the GPU memory.
 
     Times a few training steps of a separate model, whose weights are discarded.
 
@@ -36,10 +36,13 @@ def speed_of_one(trial: Trial, data: Dataset) -> float | None:
 
 
 def speeds(records: Sequence[Record], workers: int, by_itself: float | None) -> dict[str, float]:
-    """Returns the median examples_per_second over epochs. If `by_itself` is known, adds it and scaling_efficiency.
+    """Returns the median examples_per_second over epochs.
+
+    If `by_itself` is known, the result also has examples_per_second_alone and scaling_efficiency.
 
     Args:
-        records: epochs of this attempt. The first of several is left out, because it includes warming up.
+        records: records of this attempt's epochs. If there are several, the first is left out, because it includes the
+            warm-up.
         workers: number of workers.
         by_itself: result of `speed_of_one`.
     """

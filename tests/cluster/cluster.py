@@ -28,7 +28,7 @@ from tests.sweeping import Place, mlflow_differs, place
 FILE = "cluster/local.yaml"
 PIPELINE = "pipelines/weak_supervision.py"
 STORAGE = "/mnt/mvae"
-"""Folder that all machines share, as in the file."""
+"""Folder that all machines share, as in the cluster file."""
 
 CPUS = 2
 """Trials per worker, for any number of cores in the box."""
@@ -40,7 +40,7 @@ asked_for = pytest.mark.skipif("MVAE_LAB" not in os.environ, reason="takes minut
 
 @dataclass
 class OnCluster(Place):
-    """Place of the cluster's sweeps of one name, seen from the box: like `Place`, with the head's MLflow."""
+    """A `Place` for the cluster's sweeps of one name, as seen from the box, with the head's MLflow."""
 
     name: str = "main"
     database: Path = field(default_factory=Path)
@@ -53,7 +53,7 @@ class OnCluster(Place):
     def uri(self) -> str:
         return f"sqlite:///{self.database}"
 
-    def went_on(self) -> dict[str, int]:
+    def resumed_at(self) -> dict[str, int]:
         """Epoch at which the last attempt resumed, by key of each trial with several attempts."""
         attempts = {key: result.provenance["attempts"] for key, result in self.results().items()}
         return {key: made[-1]["from_epoch"] for key, made in attempts.items() if len(made) > 1}
@@ -70,7 +70,7 @@ class OnCluster(Place):
 
 @dataclass
 class Cluster:
-    """A lab on which `cluster/local.yaml` decides what runs where."""
+    """A Ray cluster on a lab's machines, as `cluster/local.yaml` describes it."""
 
     lab: Lab
 
@@ -98,7 +98,7 @@ class Cluster:
         self.file.write_text(yaml.safe_dump(config, sort_keys=False, width=1000), encoding="utf-8")
 
     def type(self, command: str, *, fine: bool = True) -> Said:
-        """Runs a command in the laptop's clone; prints it with its seconds."""
+        """Runs a command in the laptop's clone; prints the command and its duration."""
         said = self.lab.laptop.run(command, PROJECT, fine=fine)
         tell(f"{command}: exit code {said.code}", said.seconds)
         return said
@@ -161,7 +161,7 @@ def complete(submitted: Command, within: float = PATIENCE) -> Said:
 def alone(*arguments: str) -> Iterator[Callable[[], Place]]:
     """Runs the same sweep on this box without a cluster; the yielded function waits for its end.
 
-    It runs in parallel with the block.
+    The sweep runs in parallel with the block.
     """
     with place() as here:
         driver = here.start(*arguments)
@@ -197,7 +197,7 @@ def assert_as_alone(here: OnCluster, undisturbed: Place) -> None:
 
 
 def assert_two_at_once_as_alone(made: Cluster, sweep: Sequence[str], undisturbed: Place) -> None:
-    """Submits a sweep under two names at the same time, and compares both with the undisturbed one."""
+    """Submits a sweep under two names at the same time, and compares both with the undisturbed sweep."""
     both = {name: made.submit(*sweep, "--name", name) for name in ("one", "other")}
     for name, submitted in both.items():
         said = complete(submitted)

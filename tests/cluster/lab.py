@@ -111,7 +111,7 @@ class Machine:
     def boot(self) -> None:
         """Switches the machine on and waits for its sshd; its disk is unchanged."""
         assert self.init is None, f"{self.name} is on"
-        environment = os.path.realpath(sys.prefix)  # through a symbolic link, programs would change its target
+        environment = os.path.realpath(sys.prefix)  # programs would write through a symbolic link
         arguments = (self.name, self.address, self.lab.state, environment, sys.base_prefix, ROOT)
         log = self.lab.state / f"{self.name}.log"
         with log.open("ab") as said:
@@ -139,7 +139,7 @@ class Machine:
         os.kill(self.init, signal.SIGKILL)
         self.outside.wait()
         self.init = self.outside = None
-        self.lab.network(f"link del v-{self.name}", fine=False)  # it would end by itself, but later
+        self.lab.network(f"link del v-{self.name}", fine=False)  # the link would also end by itself, but later
 
     def unplug(self) -> None:
         """Pulls its network cable."""
@@ -225,7 +225,7 @@ class Lab:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._outside is not None:
-            self._outside.kill()  # its child, the first process of the namespaces, gets the same signal
+            self._outside.kill()  # its child, the first process of the namespaces, is killed too
             self._outside.wait()
             for machine in self.machines:
                 if machine.outside is not None:

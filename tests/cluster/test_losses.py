@@ -1,6 +1,6 @@
 """Losses in the middle of a sweep on a cluster: each time, the same command gives the undisturbed table.
 
-No finished trial runs again. MLflow has one finished run per key and no RUNNING one.
+No finished trial runs again. MLflow has one finished run per key, and no run is still RUNNING.
 """
 
 from __future__ import annotations
@@ -82,15 +82,15 @@ class Half:
         tell("until the loss was noticed", time.monotonic() - began)
 
     def assert_untouched(self) -> None:
-        """Asserts that finished trials are unchanged and half-done ones resumed."""
+        """Asserts that finished trials are unchanged and that half-done trials resumed."""
         now = self.here.files()
         assert {name: now[name] for name in self.files} == self.files
-        went_on = self.here.went_on()
-        assert went_on and all(epoch >= self.reached[key] > 0 for key, epoch in went_on.items()), went_on
+        resumed_at = self.here.resumed_at()
+        assert resumed_at and all(epoch >= self.reached[key] > 0 for key, epoch in resumed_at.items()), resumed_at
 
 
 def assert_nothing_lost(half: Half, said: str, undisturbed: Place, *, finishes: int = 8) -> None:
-    """Asserts that the table equals the undisturbed one and that the last command finished `finishes` trials."""
+    """Asserts that the table equals the undisturbed table, and that the last command finished `finishes` trials."""
     assert table_of(said) == table_of(undisturbed.drivers[0].log.read_text(encoding="utf-8"))
     assert_as_alone(half.here, undisturbed)
     half.assert_untouched()
@@ -114,7 +114,7 @@ def test_an_unplugged_worker_is_declared_lost_and_changes_nothing_after_its_cabl
     time.sleep(5)
     half.victim.plug()
     assert_nothing_lost(half, complete(half.submitted).out, undisturbed)
-    wait(lambda: not half.victim.processes(TRIALS), "the worker that came back has given up its trials")
+    wait(lambda: not half.victim.processes(TRIALS), "the returned worker has stopped its trials")
     assert_as_alone(half.here, undisturbed)
 
 

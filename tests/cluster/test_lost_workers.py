@@ -28,7 +28,7 @@ SWEEP = (
     *("--arms", "nn,mvae", "--targets", "own", "--fractions", "1", "--seeds", "0-1", "--epochs", "100"),
     *("--workers-per-trial", "2", "--checkpoint-every", "0"),
 )
-"""Four trials of two processes; the cluster runs two trials at a time and this box one."""
+"""Four trials of two processes each. The cluster runs two trials at a time, this box runs one."""
 
 TRAINS = "^ray::.*TrainWorker|^ray::RayTrainWorker"
 """Names that Ray gives to the processes of a Train job."""
@@ -56,8 +56,8 @@ def test_trials_of_two_workers_give_the_same_numbers_after_a_power_cut(made: Clu
     assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text(encoding="utf-8"))
     assert_as_alone(here, undisturbed)
     assert {name: here.files()[name] for name in done} == done
-    went_on = here.went_on()
-    assert went_on and all(epoch >= reached[key] for key, epoch in went_on.items()), (reached, went_on)
+    resumed_at = here.resumed_at()
+    assert resumed_at and all(epoch >= reached[key] for key, epoch in resumed_at.items()), (reached, resumed_at)
 
 
 def test_two_sweeps_of_trials_of_two_workers_share_a_cluster(made: Cluster, undisturbed: Place) -> None:

@@ -77,7 +77,7 @@ def test_a_workers_power_cut_costs_its_last_epochs_and_changes_no_number() -> No
         assert_as_alone(here, undisturbed)
         assert {name: here.files()[name] for name in done} == done
         assert len(finished_lines(said.out)) == 4
-        went_on = here.went_on()
-        assert len(went_on) == lost_lines(said.out) >= 1
-        assert all(epoch >= reached[key] > 0 for key, epoch in went_on.items()), (reached, went_on)
+        resumed_at = here.resumed_at()
+        assert len(resumed_at) == lost_lines(said.out) >= 1
+        assert all(epoch >= reached[key] > 0 for key, epoch in resumed_at.items()), (reached, resumed_at)
         assert made.down().code == 0

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), needs_lab, asked_for]
 
 SWEEP = ("--arms", "nn,mvae", "--targets", "own", "--fractions", "0.05,1", "--seeds", "0", "--epochs", "20")
 ANOTHER_RAY = "PYTHONPATH=$HOME/other ray start "
-"""The worker's start command, with a module that gives Ray another version if it exists."""
+"""The worker's start command. A module in ~/other, if there is one, gives Ray another version."""
 ONE = ("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
 
 

@@ -1,8 +1,8 @@
 """Defines `celeba` and `celeba19`: aligned faces with 18 of CelebA's 40 attributes (files: celeba_files.py).
 
 Attributes and image size follow sections 1 and 6 of the supplement. The short side is scaled to 64, and the 64x64
-pixels in the middle are kept. `celeba` has two modalities, the image and all attributes together. `celeba19` has 19,
-the image and one per attribute.
+pixels in the middle are kept. `celeba` has two modalities: the image, and all attributes together. `celeba19` has 19
+modalities: the image, and one per attribute.
 
 Images are decoded once for both data sets, into `<cache>/celeba-<digits>-pictures` (mvae/data/faces/pictures.py; 2.5 GB
 for all of CelebA). The folder is kept, so converting the second data set only copies. Images are never all in memory.
@@ -75,14 +75,18 @@ def prepare(root: Path, cache: Path) -> Path:
 
 
 def convert(folder: Path, separate: bool) -> Arrays:
-    """Returns the splits of the prepared folder, images mapped. `separate` gives one modality per attribute."""
+    """Returns the splits of the prepared folder. Images are memory-mapped.
+
+    Args:
+        separate: return one array per attribute instead of one for all.
+    """
     partitions, values = np.load(folder / PARTITIONS), np.load(folder / VALUES)
     images = pictures.mapped(folder, len(partitions))
     return pictures.cut(partitions, images, *(values.T if separate else (values,)))
 
 
 def modalities(separate: bool) -> tuple[Modality, ...]:
-    """Returns the image's modality and the attributes': one per attribute if `separate`, else one for all."""
+    """Returns the image's modality, followed by one modality per attribute if `separate`, else by one for all."""
     image = Modality("image", Kind.IMAGE, pictures.SHAPE)
     if separate:
         return image, *(Modality(name, Kind.ATTRIBUTE, (), classes=2) for name in ATTRIBUTES)

@@ -55,7 +55,7 @@ class Files:
     def located(self, names: Sequence[str]) -> list[str]:
         """Returns each image's path, relative to the folder or in the zip, at any depth.
 
-        An image may be PNG or JPEG, whatever ending the list gives it.
+        An image may be PNG or JPEG, whatever ending its name has in the list.
 
         Raises:
             Refusal: the folder cannot be read, an image is missing, or two images have the same name.
@@ -76,8 +76,8 @@ class Files:
             (located if places else missing).append(places[0] if places else name)
         if missing:
             raise Refusal(
-                f"{len(missing):,} of the {len(names):,} images in {PARTITION_LIST} are missing, the first is"
-                f" {self.images / missing[0]}: fetch the images again"
+                f"{len(missing):,} of the {len(names):,} images in {PARTITION_LIST} are missing (the first is"
+                f" {self.images / missing[0]}): fetch the images again"
             )
         return located
 
@@ -96,7 +96,7 @@ class Files:
         return places
 
     def stamps(self, places: Sequence[str]) -> dict[str, contents.Stamp]:
-        """Returns the stamp of each image's file by its path; in a zip, the stamp of the zip."""
+        """Returns the stamp of each image's file, by path. An image in a zip has the stamp of the zip."""
         if self.zipped:
             return dict.fromkeys(places, contents.stamp(self.images))
         try:
@@ -133,8 +133,8 @@ class Files:
         """Reads an image and returns `made(image)`.
 
         Raises:
-            Refusal: the image is missing, truncated or of another format. Wrong bytes in the middle are noticed only in
-                a zip, by its checksum; in a folder the decoder fills them in.
+            Refusal: the image is missing, truncated or of another format. Wrong bytes in the middle of an image are
+                found only in a zip, because zips have checksums.
         """
         wanted = FORMATS.get(Path(place).suffix.lower(), "JPEG")
         try:
@@ -146,7 +146,7 @@ class Files:
 def read_block(
     files: Files, places: tuple[str, ...], made: Callable[[Image], np.ndarray] = pictures.square
 ) -> np.ndarray:
-    """Reads a block of images as `made` returns them, uint8 [n, C, 64, 64]. Raises the same errors as `read_image`."""
+    """Reads a block of images and applies `made` to each: uint8 [n, C, 64, 64]. Raises the errors of `read_image`."""
     return np.stack([files.read_image(place, made) for place in places])
 
 
@@ -218,7 +218,9 @@ def training_examples(root: Path) -> int:
 
 
 def facts(root: Path, _words: int | None = None) -> tuple[str, ...]:
-    """Returns one line on how the files differ from the published CelebA; empty if image counts and sizes agree.
+    """Returns one line that says how the files differ from the published CelebA; empty if they do not differ.
+
+    Compares the number of images in each split, and the size of the first image.
 
     Raises:
         Refusal: a list or the first image is damaged.

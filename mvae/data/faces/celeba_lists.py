@@ -74,7 +74,7 @@ def read_partitions(path: Path) -> tuple[list[str], np.ndarray]:
     """Returns the images' names and their splits (0, 1, 2), uint8 [N].
 
     Raises:
-        Refusal: the file is not such a list, or a split has no images.
+        Refusal: the file is not a list of partitions, or a split has no images.
     """
     rows, is_csv = _rows(path)
     headed = is_csv and not rows[0][1].isdecimal()
@@ -100,7 +100,7 @@ def read_attributes(path: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.
     """Returns the images' names and the chosen attributes, uint8 [N, len(chosen)]: 1 for CelebA's 1, 0 for its -1.
 
     Raises:
-        Refusal: the file is not such a list, lacks a column, or has a number of lines other than its count.
+        Refusal: the file is not a list of attributes, lacks a column, or has more or fewer lines than its count says.
     """
     columns, rows, before = _table(path)
     if unknown := [column for column in columns if column not in COLUMNS]:
@@ -143,10 +143,12 @@ def read_lists(attributes: Path, partitions: Path, chosen: tuple[str, ...]) -> t
 
 
 def canonical(path: Path) -> bytes:
-    """Returns the text of an attribute list in a unique form: the column names, then one line per image, single spaces.
+    """Returns an attribute list in a form that is the same for every packing.
+
+    The first line holds the column names. Each further line describes one image. Single spaces separate the words.
 
     Raises:
-        Refusal: the file is not such a list.
+        Refusal: the file is not a list of attributes.
     """
     columns, rows, _ = _table(path)
     return "\n".join(" ".join(words) for words in (columns, *rows)).encode()

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 SIZE = (178, 218)
 """Width and height of a face in pixels, as in CelebA."""
 NUMBERS = 24
-"""Number of random numbers that vary a face's looks."""
+"""Random numbers per face that vary its looks."""
 
 Colour = tuple[int, ...]
 
@@ -93,9 +93,9 @@ def draw(has: Set[str], numbers: Sequence[float]) -> Image.Image:
 
 
 def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
-    """Draws the mask for the same face as `draw`: white on black, features filled, the jaw as a line.
+    """Draws the mask of the face that `draw` draws from the same arguments.
 
-    The features are mouth, brows, eyes and nose.
+    The mask is white on black. Mouth, brows, eyes and nose are filled; the jaw is a line.
 
     Args:
         has, numbers: same as for `draw`.

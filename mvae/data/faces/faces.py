@@ -1,12 +1,13 @@
 """Defines `faces` and `faces19`: small drawn faces with CelebA's attributes, for tests and for runs without CelebA.
 
 A face is drawn at 178x218 pixels (mvae/data/faces/drawing.py), then reduced to 64x64 like CelebA's images. Eyes and
-mouth are about where CelebA's aligned images have them. The paper's 18 attributes and nine more (DRAWN) are really
-drawn; CelebA's other columns are always -1. Each of the 18 holds for 8 % to 92 % of the faces.
+mouth are about where CelebA's aligned images have them. The paper's 18 attributes and nine more (DRAWN) are visible in
+the drawings. CelebA's other attributes hold for no face. Each of the paper's 18 attributes holds for 8 % to 92 % of the
+faces.
 
 The attributes are consistent. A face is bald or has exactly one hair colour. A bald face has no bangs, no receding
 hairline, and neither straight nor wavy hair. A face with a hat has neither bangs nor a receding hairline. Only men have
-a mustache, only women heavy makeup.
+a mustache. Only women have heavy makeup.
 
 Face i depends only on the seed, on i and on Pillow's drawing. The digest covers version, seed and count.
 """
@@ -30,11 +31,11 @@ from mvae.refusal import Refusal
 # N faces
 
 VERSION = 1
-"""Version of the drawings. Increase it whenever the drawn faces change."""
+"""Version of the drawings. Increase this number whenever the drawn faces change."""
 SEED = 178218
 COUNT = 12_000
 DRAWS = len(COLUMNS) + NUMBERS
-"""Random numbers drawn per face: one per column, then those that vary its looks."""
+"""Random numbers per face: one per column of CelebA's list, then NUMBERS that vary its looks."""
 
 DRAWN = (
     *ATTRIBUTES,
@@ -64,14 +65,14 @@ PROBABILITIES = {
     "Chubby": ("Male", 0.15, 0.15),
     "Big_Nose": ("Male", 0.25, 0.25),
 }
-"""For each attribute: another attribute, and the probabilities given that this one holds or does not hold.
+"""For each attribute: another attribute, the probability if the other attribute holds, and the probability if not.
 
-`columns` then corrects attributes that would contradict each other.
+Afterwards, `columns` corrects attributes that contradict each other.
 """
 
 
 def draws(seed: int, start: int, stop: int) -> np.ndarray:
-    """Returns random numbers of faces start .. stop - 1: float64 [N, 64] in [0, 1). The stream never changes."""
+    """Returns random numbers of faces start .. stop - 1: float64 [N, 64] in [0, 1). A face's numbers never change."""
     words = [np.random.Philox(key=[seed, face]).random_raw(DRAWS) for face in range(start, stop)]
     return np.asarray((np.array(words).reshape(-1, DRAWS) >> np.uint64(11)) * 2.0**-53)
 
@@ -120,12 +121,12 @@ def partitions(count: int) -> np.ndarray:
 
 
 def block(seed: int, start: int, stop: int) -> np.ndarray:
-    """Draws faces start .. stop - 1 in the data sets' format, uint8 [N, 3, 64, 64]."""
+    """Draws faces start .. stop - 1 and reduces them to 64x64 pixels: uint8 [N, 3, 64, 64]."""
     return np.stack([pictures.square(face) for face in drawn(seed, start, stop)])
 
 
 def drawn(seed: int, start: int, stop: int, how: Callable[[Set[str], Sequence[float]], Image] = draw) -> list[Image]:
-    """Draws faces start .. stop - 1, 178x218; their masks if `how` is `drawing.draw_mask`."""
+    """Draws faces start .. stop - 1 at 178x218 pixels. Draws their masks if `how` is `drawing.draw_mask`."""
     random = draws(seed, start, stop)
     has = columns(random)
     return [

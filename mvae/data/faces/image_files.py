@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 
 class BadImage(Exception):
-    """Raised for an unusable image file. The message continues the file's name, for example "is damaged (...)"."""
+    """Raised for an unusable image file. The message lacks the subject, the file's name: "is damaged (...)"."""
 
 
 def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
@@ -43,7 +43,7 @@ def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turns an image as its EXIF data say; leaves it unchanged if these data are damaged."""
+    """Turns an image upright, as its EXIF data say. Leaves an image with damaged EXIF data unchanged."""
     image.load()
     try:
         return ImageOps.exif_transpose(image)
@@ -74,7 +74,7 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Converts 16-bit grey values to 8 bits, with an alpha channel if one value means transparent."""
+    """Converts 16-bit grey values to 8 bits. Adds an alpha channel if one grey value means transparent."""
     deep = np.asarray(image).astype(np.uint32)
     grey = Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
     clear = image.info.get("transparency")

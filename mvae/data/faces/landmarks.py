@@ -32,14 +32,14 @@ JAW, BROWS, NOSE, EYES, MOUTH = (
     (range(36, 42), range(42, 48)),
     range(48, 60),
 )
-"""Indices of each feature among the 68 points. The last 8 points, not used, are the inside of the lips."""
+"""Indices of each feature among the 68 points. The last 8 points, the inside of the lips, are not used."""
 
 NEEDED = {"skimage": "scikit-image", "dlib": "dlib-bin", "face_recognition_models": "face-recognition-models"}
 """Modules of the extra `vision`, and the packages that contain them."""
 
 
 LONGEST = 800
-"""Largest width or height, in pixels, at which a photograph is searched for a face."""
+"""Largest width or height, in pixels, of a photograph in which a face is searched."""
 
 
 def check_installed(*modules: str) -> None:
@@ -67,7 +67,8 @@ def edges(image: np.ndarray) -> np.ndarray:
 def landmarks(image: Image.Image) -> np.ndarray | None:
     """Returns the 68 points of the largest face, float64 [68, 2], x and y in pixels; None if no face is found.
 
-    Larger images are scaled down to LONGEST pixels: with more, dlib needs much memory but finds no more faces.
+    Images larger than LONGEST pixels are scaled down first. At full size, dlib would need much memory without finding
+    more faces.
     """
     scale = max(1.0, max(image.size) / LONGEST)
     if scale > 1:
@@ -99,7 +100,7 @@ def mask(points: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
 
 
 def hull(points: np.ndarray) -> np.ndarray:
-    """Returns the corners of the convex hull of points [P, 2], in order around it."""
+    """Returns the corners of the convex hull of points [P, 2], in order around the hull."""
     from scipy.spatial import ConvexHull, QhullError
 
     try:
@@ -112,7 +113,7 @@ def described(image: Image.Image, drawn: Image.Image | None = None) -> np.ndarra
     """Returns picture, edges and mask of an image: uint8 [5, 64, 64].
 
     Args:
-        drawn: the mask of a drawn image, of the image's size. None: the mask is made from landmarks.
+        drawn: a drawn mask, of the same size as the image. None: the mask is made from landmarks.
     """
     picture = pictures.square(image)
     if drawn is None:

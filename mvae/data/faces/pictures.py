@@ -7,7 +7,7 @@
 
 The folder is in the cache. The picture file has its full length from the start. Each block is written to its place and
 flushed to disk before its `.done` mark appears. So a resumed run makes exactly the unfinished blocks. Once all marks
-exist, the folder never changes, and any process may read `mapped`.
+exist, the folder never changes, and any process may call `mapped`.
 
 Processes are spawned, so a script run as a file must start its work under `if __name__ == "__main__":`.
 """
@@ -39,7 +39,7 @@ SHAPE = (3, SIDE, SIDE)
 BLOCK = 2000
 """Number of pictures per block: 25 MB, one or two seconds of work."""
 VERSION = 1
-"""Version of `square`. Increase it whenever `square` returns different pixels."""
+"""Version of `square`. Increase this number whenever `square` returns different pixels."""
 
 PICTURES = "pictures.u8"
 
@@ -47,10 +47,10 @@ Part = Callable[[int, int], "Job"]
 """Returns the job that makes pictures start .. stop - 1."""
 
 Block = tuple[int, int]
-"""Index of a block's first picture, and of the picture after its last."""
+"""A block of pictures: index of the first picture, and index after the last picture."""
 
 Job = Callable[[], np.ndarray]
-"""Makes the pictures of one block, uint8 [n, C, 64, 64]. It must be picklable, and may raise Refusal."""
+"""Makes the pictures of one block, uint8 [n, C, 64, 64]. A job must be picklable, and may raise Refusal."""
 
 
 def square(image: Image) -> np.ndarray:
@@ -73,7 +73,9 @@ def square(image: Image) -> np.ndarray:
 
 
 def placed(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the positions of an image's points in the picture that `square` makes: float64 [P, 2], possibly outside.
+    """Converts positions in an image to positions in the picture that `square` makes of the image: float64 [P, 2].
+
+    A position may be outside the picture.
 
     Args:
         points: [P, 2], x and y in the image's pixels.
@@ -85,7 +87,7 @@ def placed(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _shrunk(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns width and height of the image with its short side scaled to 64, then left and top of its middle."""
+    """Returns width and height of the image scaled to a short side of 64, then left and top of the middle 64x64."""
     width, height = size
     short = min(width, height)
     width, height = SIDE * width // short, SIDE * height // short
@@ -114,7 +116,7 @@ def make(
         block: number of pictures per block; choose fewer if each picture takes long. Always pass the
             same number for the same folder.
     Raises:
-        Refusal: a job raised it, or a process was killed. Finished blocks are kept.
+        Refusal: a job raised a Refusal, or a process was killed. Finished blocks are kept.
         OSError: the disk is full or the folder is not writable.
     """
     with locked(folder):
@@ -136,10 +138,11 @@ def mapped(folder: Path, count: int, channels: int = 3) -> np.ndarray:
 
 
 def cut(partitions: np.ndarray, *columns: np.ndarray) -> Arrays:
-    """Returns the result of `Source.convert`, from values [N, ...] of each modality and the split of each picture.
+    """Cuts the values of all pictures into the splits that `Source.convert` returns.
 
     Args:
         partitions: uint8 [N], the number of each picture's split, ascending.
+        columns: for each modality, its values [N, ...].
     """
     ends = np.searchsorted(partitions, range(len(SPLITS) + 1)).tolist()
     parts = zip(SPLITS, pairwise(ends), strict=True)
@@ -162,7 +165,7 @@ def _unfinished_blocks(folder: Path, count: int, channels: int, block: int) -> l
 
 def _finished(folder: Path, jobs: dict[Block, Job], channels: int) -> Iterator[Block]:
     workers = min(cores(), len(jobs))
-    if workers <= 1 or multiprocessing.current_process().daemon:  # a daemon may not have children
+    if workers <= 1 or multiprocessing.current_process().daemon:  # a daemon cannot start processes
         for block, job in jobs.items():
             yield _fill(folder, block, job, channels)
         return

@@ -1,8 +1,8 @@
 """Defines `vision`, `vision_images`, `vision_faces` and `vision_faces_small`: six views of a face (section 10).
 
-They correspond to Figures 7 to 10:
+The views correspond to Figures 7 to 10:
 
-    image       64x64, made as CelebA's (mvae/data/faces/pictures.py)    stored
+    image       64x64, made like CelebA's (mvae/data/faces/pictures.py)  stored
     grayscale   luma of the image                                        computed per batch
     edges       Canny, sigma 2                                           stored
     mask        facial landmarks, white on black                         stored
@@ -10,7 +10,7 @@ They correspond to Figures 7 to 10:
     watermark   the image with the letters MVAE over its middle          computed per batch
 
 `vision` uses CelebA, and `vision_images` any folder of images. `vision_faces` uses the drawn faces of
-mvae/data/faces/faces.py and draws their masks too; `vision_faces_small`, for the demo, uses fewer of these.
+mvae/data/faces/faces.py and draws their masks too. `vision_faces_small`, for the demo, uses fewer drawn faces.
 
 Finding the face in a photograph takes a tenth of a second, so edges and masks are computed once, on all cores, in
 blocks. A killed conversion keeps its finished blocks. An image without a detected face has an empty mask; the number of
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VERSION = 1
-"""Version of edges, masks and views. Raise it by hand when they change."""
+"""Version of edges, masks and views. Increase this number by hand when any of them changes."""
 CHANNELS = 5
 """Number of channels stored together: red, green, blue, edges, mask."""
 BLOCK = 500
@@ -123,7 +123,7 @@ DEFAULTS = Defaults(
 
 
 def convert(folder: Path) -> Arrays:
-    """Returns the splits of the prepared folder, mapped."""
+    """Returns the splits of the prepared folder, memory-mapped. Logs the number of empty masks."""
     partitions = np.load(folder / PARTITIONS)
     stored = pictures.mapped(folder, len(partitions), CHANNELS)
     blocks = np.array_split(stored, max(1, len(stored) // BLOCK))
@@ -233,7 +233,7 @@ def _bytes(name: str) -> bytes:
 
 
 UPRIGHT = 1
-"""Version of the reading of image files. Version 1 turns them upright, and shrinks large ones before face detection."""
+"""Version of the code that reads image files. Version 1 turns images upright, and scales large images down for dlib."""
 
 
 def images_block(paths: tuple[Path, ...]) -> np.ndarray:

@@ -1,13 +1,13 @@
-"""Binarisation: draws black-and-white images from grey ones. A pixel is white with probability grey value / 255.
+"""Draws black-and-white images from grey images. A pixel is white with probability grey value / 255.
 
 A trial on black-and-white images (binary_mnist) gets its training images in one of two ways:
 
 fixed
     The default. The conversion draws the bits of all images once, and all trials use these bits. The supplement
-    aligns its numbers with its reference [5] (Larochelle and Murray, the NADE paper), whose MNIST is binarised once.
+    compares its numbers with its reference [5] (Larochelle and Murray, the NADE paper), which binarises MNIST once.
 dynamic
-    Each epoch draws new bits for the training images from their grey values. All arms trained by steps use them,
-    including RBM. Much later work does this: it keeps a model from memorising one draw.
+    Each epoch draws new bits for the training images from their grey values. All arms trained by steps, including RBM,
+    use these bits. Much later work draws new bits each epoch, so that a model cannot memorise one draw.
 
 The dynamic bits of a training image depend only on (seed, epoch, position in the training split). Resumed runs,
 data-parallel workers, every batch order and every arm with the same seed therefore get the same bits. If an epoch
@@ -34,7 +34,7 @@ BLOCK = 5000
 def binarise(images: np.ndarray, bits: np.random.Philox) -> np.ndarray:
     """Draws every pixel, 0 or 255, from Bernoulli(value / 255), with probabilities rounded to 1/65536.
 
-    Uses the bit generator's raw stream, four pixels per word, because it is the same in all numpy versions.
+    Uses the bit generator's raw stream, four pixels per word, because this stream is the same in all numpy versions.
 
     Args:
         images: uint8 [N, C, H, W].

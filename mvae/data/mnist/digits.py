@@ -1,6 +1,6 @@
 """Defines `digits`: the 1,797 handwritten 8x8 digits in scikit-learn (UCI, Alpaydin and Kaynak 1998). No download.
 
-It is the default of the demo and of most tests. It is not in the paper: we chose latents, epochs and split.
+`digits` is the default of the demo and of most tests. The paper does not use it: we chose latents, epochs and split.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from mvae.data.dataset import Arrays, Defaults, Kind, Modality, Source
 from mvae.refusal import Refusal
 
 CONTENT = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
-"""Digest of scikit-learn's values, so that the fingerprint needs no import. `convert` checks it."""
+"""Digest of scikit-learn's values. With this constant, the fingerprint needs no import. `convert` checks the digest."""
 
 SHUFFLE_SEED = 1797
 SIZES = {"train": 1297, "validation": 250, "test": 250}
@@ -24,14 +24,14 @@ def content_digest(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def convert(_root: Path) -> Arrays:
-    """Scales images from 0..16 to 0..255, shuffles with a fixed seed, and cuts into 1,297 / 250 / 250.
+    """Scales images from 0..16 to 0..255, shuffles them with a fixed seed, and cuts them into 1,297 / 250 / 250.
 
     Raises:
         Refusal: the digits of the installed scikit-learn do not match the fingerprint.
     """
     from sklearn.datasets import (
         load_digits,
-    )  # imported here because it takes a second, and a warm cache needs no conversion
+    )  # imported here because the import takes a second, and a warm cache needs no conversion
 
     digits = load_digits()
     if content_digest(digits.images, digits.target) != CONTENT:

@@ -1,7 +1,8 @@
 """Recognises the published raw files of the MNIST family by their digests.
 
-A known file in the wrong place is refused: FashionMNIST's file in MNIST's folder, or a training file under the name of
-a test file. An unknown file is used as the user's own, and its difference from the published file is reported.
+A known file in the wrong place is refused, for example FashionMNIST's file in MNIST's folder, or a training file under
+the name of a test file. An unknown file is used as the user's own, and how it differs from the published file is
+reported.
 
 Digests are hex sha256 of the uncompressed files, so compression does not matter.
 """
@@ -25,7 +26,7 @@ DIGESTS = {
         "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
 }
-"""Folder to file name to digest."""
+"""Digest of each published file, by folder and file name."""
 
 COUNTS = {
     "MNIST": (
@@ -34,10 +35,10 @@ COUNTS = {
     ),
     "FashionMNIST": ((6000,) * 10, (1000,) * 10),
 }
-"""Folder to the number of examples per class, in the training file and in the test file."""
+"""By folder: number of examples per class in the training file, and in the test file."""
 
 TOKENS = {"MNIST": "mnist", "FashionMNIST": "fashion_mnist"}
-"""Folder to the name of the data set that reads it."""
+"""By folder: name of the data set that reads the folder."""
 
 _OWNERS = {digest: (folder, name) for folder, files in DIGESTS.items() for name, digest in files.items()}
 
@@ -47,7 +48,7 @@ def refuse_misplaced(raw: Path, folder: str, digests: Mapping[str, str]) -> None
 
     Args:
         raw: the folder of the files.
-        folder: name of the data set that belongs there.
+        folder: name of the data set whose files belong there.
         digests: digest of each file, by file name.
     Raises:
         Refusal: a file is in the wrong place; the message names the file, its content, and what to do.
@@ -67,10 +68,10 @@ def refuse_misplaced(raw: Path, folder: str, digests: Mapping[str, str]) -> None
 
 
 def described(raw: Path, folder: str, others: list[str], train: tuple[int, ...], test: tuple[int, ...]) -> str:
-    """Returns one line about a folder whose files are not all published ones.
+    """Returns one line about a folder in which some files differ from the published files.
 
     Args:
-        others: names of the files that differ from the published ones.
+        others: names of the files that differ.
         train, test: number of examples per class.
     """
     published = COUNTS[folder]

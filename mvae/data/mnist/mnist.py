@@ -46,7 +46,12 @@ DOWNLOAD_TIMEOUT_S = 20.0
 
 
 def raw_folder(root: Path, folder: str) -> Path:
-    """Returns the folder in which torchvision keeps the raw files of a data set, named `folder` there."""
+    """Returns the path of a data set's raw files in torchvision's layout.
+
+    Args:
+        root: the data root.
+        folder: torchvision's name of the data set.
+    """
     return root / folder / "raw"
 
 
@@ -98,7 +103,7 @@ def read_idx(path: Path) -> np.ndarray:
     """Reads an idx file, plain or gzip, into a uint8 array of the shape in its header.
 
     Raises:
-        Refusal: it is not an idx file of bytes, or has too few or too many bytes.
+        Refusal: the file is not an idx file of bytes, or has too few or too many bytes.
     """
     with _opened(path) as file:
         shape = _read_header(file, path)
@@ -114,7 +119,7 @@ def convert(root: Path, folder: str, binary: bool) -> Arrays:
     """Reads all four files and cuts them into splits. If `binary`, draws the bits of all images once (binarisation.py).
 
     Raises:
-        Refusal: damaged file, images of the wrong size, or labels that do not match the images.
+        Refusal: a file is damaged, images have the wrong size, or labels do not match the images.
     """
     found = find(root, folder)
     train, test = (_read_pair(found[images], found[labels]) for images, labels in (FILES[:2], FILES[2:]))
@@ -127,7 +132,7 @@ def convert(root: Path, folder: str, binary: bool) -> Arrays:
 
 
 def facts(root: Path, _words: int | None, folder: str) -> tuple[str, ...]:
-    """Returns one line on how the raw files differ from the published ones; empty if they do not.
+    """Returns one line that says how the raw files differ from the published files; empty if they do not differ.
 
     Raises:
         Refusal: a file is damaged.
@@ -149,7 +154,7 @@ def download(root: Path, folder: str) -> None:
     log.info("downloading %s to %s", folder, root)
     timeout = socket.getdefaulttimeout()
     try:
-        from torchvision import datasets  # imported here because it takes three seconds
+        from torchvision import datasets  # imported here because the import takes three seconds
 
         socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
         root.mkdir(parents=True, exist_ok=True)

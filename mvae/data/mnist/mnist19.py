@@ -1,11 +1,12 @@
-"""Defines `mnist19`: MNIST as 19 modalities, the image and 18 binary attributes computed from label and pixels.
+"""Defines `mnist19`: MNIST with 19 modalities: the image, and 18 binary attributes computed from label and pixels.
 
-It uses MNIST's raw files (layout: `mvae/data/mnist/mnist.py`), images and splits. Ten attributes, `is_0` to `is_9`,
-say which digit the label is. The other eight describe the shape of the ink, that is, of all pixels of at least 128.
+The raw files (layout: `mvae/data/mnist/mnist.py`), the images and the splits are the same as MNIST's. Ten attributes,
+`is_0` to `is_9`, say which digit the label is. The other eight describe the shape of the ink. Every pixel of at least
+128 is ink.
 
 Each of the eight says whether a quantity exceeds a threshold. The formula of a quantity is in the docstring of the
 function that computes it. The threshold of `has_hole` is 0. The other thresholds are medians over the 50,000 training
-digits. So these attributes hold for half of the training digits, minus the few that equal the median:
+digits. So these attributes hold for half of the training digits, minus the few whose quantity equals the median:
 
                   quantity                                  median   share: training, validation, test
     thick         stroke width, in pixels                   2.371    0.5000   0.4569   0.5210
@@ -13,9 +14,9 @@ digits. So these attributes hold for half of the training digits, minus the few 
     wide          variance of the ink's columns             14.49    0.5000   0.4905   0.4822
     tall          variance of the ink's rows                30.55    0.5000   0.5280   0.5094
     has_hole      holes                                     -        0.4020   0.3994   0.3892
-    heavy_above   rows from the box's middle up to the ink  0.08163  0.5000   0.4908   0.4937
-    symmetric     share of ink with ink opposite            0.4368   0.4995   0.4897   0.5353
-    heavy_right   columns from the box's middle to the ink  0.02941  0.4998   0.5157   0.5043
+    heavy_above   rows from box's middle up to centroid     0.08163  0.5000   0.4908   0.4937
+    symmetric     share of ink whose mirror image is ink    0.4368   0.4995   0.4897   0.5353
+    heavy_right   columns from box's middle to centroid     0.02941  0.4998   0.5157   0.5043
 
 MNIST centres each digit by its mass and scales its longer side to 20 pixels. Therefore neither the centroid's position
 in the image nor the longer side of the bounding box is informative. Instead, "heavy" refers to the digit's own bounding
@@ -53,7 +54,7 @@ class Ink:
         area: number of ink pixels.
         row, column: sums of the rows of all ink pixels (0 is the top) and of their columns (0 is the left).
         row_row, row_column, column_column: sums of squared rows, of row times column, of squared columns.
-        top_bottom, left_right: first plus last row with ink, first plus last column with ink.
+        top_bottom, left_right: number of the first plus the last row with ink; the same for columns.
         matched: number of ink pixels whose mirror image is ink too, mirrored left to right about the middle of the
             bounding box.
         ones, threes: number of windows with one ink pixel, with three.
@@ -76,7 +77,7 @@ class Ink:
 
 
 def measure(images: np.ndarray) -> Ink:
-    """Counts the ink of each image (70,000 digits: about one second).
+    """Computes the counts of each image, in about one second for 70,000 digits.
 
     Args:
         images: uint8 [N, 1, H, W], at most 28x28.
@@ -110,74 +111,81 @@ def _counts(ink: np.ndarray) -> np.ndarray:
 
 
 def _first_plus_last(holds: np.ndarray) -> np.ndarray:
-    """Returns the first true position plus the last, [n], from bool [n, positions]; positions - 1 if none is true."""
+    """Returns the first plus the last true position of each row, from bool [n, positions].
+
+    If a row has no true value, the result is positions - 1.
+    """
     return np.asarray(holds.argmax(axis=1) + holds.shape[1] - 1 - holds[:, ::-1].argmax(axis=1))
 
 
 def stroke_width(ink: Ink) -> np.ndarray:
-    """`thick`: 2 A / P, twice the area divided by the perimeter, in pixels. It is w for a long stroke of width w.
+    """Returns 2 A / P for `thick`: twice the area divided by the perimeter, in pixels.
 
-    P = pairs + (ones + threes + 2 diagonals) / sqrt(2) is the estimate from bit quads. It is right for straight and
-    for diagonal edges (Pratt, Digital Image Processing).
+    A long stroke of width w gives w. P = pairs + (ones + threes + 2 diagonals) / sqrt(2) is estimated from bit quads.
+    This estimate is right for straight and for diagonal edges (Pratt, Digital Image Processing).
     """
     perimeter = ink.pairs + (ink.ones + ink.threes + 2 * ink.diagonals) / np.sqrt(2)
     return _ratio(2 * ink.area, perimeter)
 
 
 def slant(ink: Ink) -> np.ndarray:
-    """`slanted`: -mu11 / mu02, the shear: columns that the ink moves to the right per row upwards.
+    """Returns -mu11 / mu02 for `slanted`: the shear, in columns that the ink moves to the right per row upwards.
 
-    mu11 is the central moment of row and column, mu02 that of row and row. 0 if all ink is in one row.
+    mu11 is the central moment of rows and columns, and mu02 is the second central moment of rows. If all ink is in one
+    row, the result is 0.
     """
     return _ratio(ink.row * ink.column - ink.area * ink.row_column, ink.area * ink.row_row - ink.row**2)
 
 
 def column_spread(ink: Ink) -> np.ndarray:
-    """`wide`: the variance of the ink's columns, (A sum(c^2) - sum(c)^2) / A^2, in pixels squared."""
+    """Returns the variance of the ink's columns for `wide`: (A sum(c^2) - sum(c)^2) / A^2, in pixels squared."""
     return _ratio(ink.area * ink.column_column - ink.column**2, ink.area**2)
 
 
 def row_spread(ink: Ink) -> np.ndarray:
-    """`tall`: the variance of the ink's rows, (A sum(r^2) - sum(r)^2) / A^2, in pixels squared."""
+    """Returns the variance of the ink's rows for `tall`: (A sum(r^2) - sum(r)^2) / A^2, in pixels squared."""
     return _ratio(ink.area * ink.row_row - ink.row**2, ink.area**2)
 
 
 def euler_number(ink: Ink) -> np.ndarray:
-    """Pieces minus holes: (ones - threes - 2 diagonals) / 4, int64 [N] (Gray, Local properties of binary images, 1971).
+    """Returns the number of pieces minus the number of holes: (ones - threes - 2 diagonals) / 4, int64 [N].
 
-    Ink pixels are connected across sides and corners, empty pixels of a hole across sides only.
+    Ink pixels are connected across sides and corners, empty pixels of a hole across sides only. See Gray, Local
+    properties of binary images, 1971.
     """
     return np.asarray((ink.ones - ink.threes - 2 * ink.diagonals) // 4)
 
 
 def holes(ink: Ink) -> np.ndarray:
-    """`has_hole`: 1 - E, with E the Euler number; 0 without ink. If the ink is one piece, this is its number of holes.
+    """Returns 1 - E for `has_hole`, with E the Euler number. Without ink, returns 0.
 
-    Each additional piece cancels one hole. So 0.65 % of the training digits have a hole, but E >= 1.
+    If the ink is one piece, the result is the number of holes. Each additional piece cancels one hole. So 0.65 % of the
+    training digits have a hole, but not the attribute, because E >= 1.
     """
     return np.asarray(np.minimum(ink.area, 1) - euler_number(ink))
 
 
 def weight_above(ink: Ink) -> np.ndarray:
-    """`heavy_above`: (top + bottom) / 2 - sum(r) / A, the rows from the box's middle up to the centroid."""
+    """Returns (top + bottom) / 2 - sum(r) / A for `heavy_above`: the rows from the box's middle up to the centroid."""
     return _ratio(ink.area * ink.top_bottom - 2 * ink.row, 2 * ink.area)
 
 
 def symmetry(ink: Ink) -> np.ndarray:
-    """`symmetric`: the share of ink that is still ink after mirroring left to right about the bounding box's middle.
+    """Returns the share of ink pixels whose mirror image is ink too, for `symmetric`.
 
-    Equals 1 - D / 2A, with D the number of pixels in which the digit and its mirror image differ.
+    The image is mirrored left to right about the bounding box's middle. The share equals 1 - D / 2A, with D the number
+    of pixels in which the digit and its mirror image differ.
     """
     return _ratio(ink.matched, ink.area)
 
 
 def weight_right(ink: Ink) -> np.ndarray:
-    """`heavy_right`: sum(c) / A - (left + right) / 2, the columns from the box's middle right to the centroid."""
+    """Returns sum(c) / A - (left + right) / 2 for `heavy_right`: the columns from the box's middle to the centroid."""
     return _ratio(2 * ink.column - ink.area * ink.left_right, 2 * ink.area)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Returns float64 [N], 0 where the denominator is 0."""
+    """Returns the quotients, float64 [N]. If a denominator is 0, the quotient is 0."""
     quotient = np.zeros(len(numerator))
     np.divide(numerator, denominator, out=quotient, where=denominator != 0)
     return quotient
@@ -193,14 +201,21 @@ QUANTITIES: dict[str, Callable[[Ink], np.ndarray]] = {
     "symmetric": symmetry,
     "heavy_right": weight_right,
 }
-"""For each shape attribute, the function that returns its quantity, [N]. The attribute holds above the threshold."""
+"""For each shape attribute, the function that returns its quantity, [N].
+
+The attribute holds if the quantity exceeds the threshold.
+"""
 
 ATTRIBUTES = (*(f"is_{label}" for label in range(mnist.CLASSES)), *QUANTITIES)
 """Names of the 18 attributes, in the order of their modalities, which follow the image."""
 
 
 def thresholds(ink: Ink) -> dict[str, float]:
-    """Returns the threshold of each quantity: 0 for holes, else the median over `ink`, the training split's."""
+    """Returns the threshold of each quantity: 0 for holes, else the median over `ink`.
+
+    Args:
+        ink: counts of the training split.
+    """
     return {name: 0.0 if name == "has_hole" else float(np.median(of(ink))) for name, of in QUANTITIES.items()}
 
 
@@ -220,7 +235,7 @@ def convert(root: Path) -> Arrays:
     """Reads MNIST's raw files and computes the attributes of each split.
 
     Raises:
-        Refusal: damaged file, as for `mnist`.
+        Refusal: same as for `mnist`.
     """
     digits = mnist.MNIST.convert(root)
     inks = {split: measure(digits[split][0]) for split in SPLITS}

@@ -1,13 +1,13 @@
 """Defines `multi_mnist`: 0 to 4 MNIST digits at fixed places on a 50x50 canvas, with their classes as a text.
 
-It is made from MNIST's raw files (layout: `mvae/data/mnist/mnist.py`; supplement, section 1). Each split has as many
-canvases as MNIST's split has digits, and draws its digits with replacement from that split only. The number of digits
-is uniform on 0..4. Each digit is shrunk by 1/1.3 to 21x21 and pasted by pixelwise maximum, in this order: top left, top
-right, bottom left, bottom right. Neighbouring boxes overlap by two pixels. Canvases on which two digits overlap are
-counted and logged, but not drawn again, because an overlap only affects the looks.
+The canvases are made from MNIST's raw files (layout: `mvae/data/mnist/mnist.py`; supplement, section 1). Each split has
+as many canvases as MNIST's split has digits. A canvas draws digits from its own split only, with replacement. The
+number of digits is uniform on 0..4. Each digit is shrunk by 1/1.3 to 21x21 and pasted by pixelwise maximum, in this
+order: top left, top right, bottom left, bottom right. Neighbouring boxes overlap by two pixels. Canvases on which two
+digits overlap are counted and logged, but not drawn again, because an overlap only affects the looks.
 
-The text is the classes in the same order, then stop tokens, 5 tokens in total. The vocabulary is 10 digits,
-stop and start. All random numbers come from one seeded raw stream, so the same raw files give the same bytes.
+The text has 5 tokens: the classes of the digits in the same order, then stop tokens. The vocabulary is 10 digits, stop
+and start. All random numbers come from one seeded raw stream, so the same raw files give the same bytes.
 """
 
 import logging
@@ -32,7 +32,7 @@ SMALL = 21
 PLACES = ((4, 4), (4, 23), (23, 4), (23, 23))
 """Top and left of each digit's box, in the order of pasting and of the text."""
 VOCABULARY = 12
-"""Ten digits, stop, start."""
+"""Number of tokens: ten digits, stop and start."""
 STOP = stop_token(VOCABULARY)
 LENGTH = len(PLACES) + 1
 """Number of tokens of a stored text."""
@@ -42,7 +42,7 @@ def convert(root: Path) -> Arrays:
     """Reads MNIST's raw files and composes the canvases of each split.
 
     Raises:
-        Refusal: damaged file, as for `mnist`.
+        Refusal: same as for `mnist`.
     """
     digits = mnist.MNIST.convert(root)
     bits = np.random.Philox(key=SEED)
@@ -56,13 +56,13 @@ def convert(root: Path) -> Arrays:
 
 
 def compose(images: np.ndarray, labels: np.ndarray, bits: np.random.Philox) -> tuple[np.ndarray, np.ndarray, int]:
-    """Composes as many canvases as there are digits, from these digits.
+    """Composes n canvases from n digits. Each canvas draws from all n digits.
 
     Args:
         images: uint8 [n, 1, 28, 28].
         labels: uint8 [n].
-        bits: advances by five words per canvas: the count, then one digit per place, even if unused. Its raw stream
-            is the same in all numpy versions.
+        bits: advances by five words per canvas: the number of digits, then one digit per place, even if the place
+            stays empty. The raw stream of `bits` is the same in all numpy versions.
     Returns:
         Canvases uint8 [n, 1, 50, 50], texts uint8 [n, 5], and the number of canvases on which digits overlap.
     """

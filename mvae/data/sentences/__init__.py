@@ -1,5 +1,5 @@
 """Texts, and data sets of sentence pairs.
 
 sentences.py, text.py                sentences in storage and in batches; tokens
-translation.py, toy_translation.py   the corpus of section 11; a small grammar
+translation.py, toy_translation.py   the corpus of section 11; sentences from a small grammar
 """

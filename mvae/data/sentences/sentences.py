@@ -1,16 +1,16 @@
 """Stores and batches sentences: texts of very different lengths, stored one after the other with offsets, as in Arrow.
 
-A sentence is a list of words; a word is a number, ordered by frequency in the training split. A model knows the most
-frequent words, and `take` replaces all others by <unk>. The whole vocabulary is stored, so a sentence can be restored
-as it was written, and one file serves any number of known words.
+A sentence is a list of words. Each word is a number; more frequent words of the training split have smaller numbers. A
+model knows the most frequent words, and `take` replaces all others by <unk>. The whole vocabulary is stored, so
+sentences can be restored as they were written. The same file serves any number of known words.
 
 A model that knows K words uses token 0 for <unk>, 1 to K for the words, then stop and start: C = K + 3 tokens (see
 mvae/data/sentences/text.py).
 
-Most batches contain sentences of similar lengths (see mvae/sampling.py). Some do not, for example if a step shows a
-few pairs of all lengths. Networks then process the batch in groups of similar length.
+Most batches contain sentences of similar lengths (see mvae/sampling.py). Other batches mix all lengths, for example if
+a step shows a few pairs. Networks process such a batch in groups of similar length.
 
-Shapes: N sentences, B sentences in a batch, L tokens in the longest of these, including its stop token.
+Shapes: N sentences, B sentences in a batch, L tokens in the batch's longest sentence, including the stop token.
 """
 
 from collections.abc import Callable
@@ -23,11 +23,11 @@ from mvae.data.dataset import SPECIAL
 from mvae.data.sentences.text import UNKNOWN, characters, stop_token
 
 MOST_PADDING = 0.2
-"""Largest allowed share of padding in the tokens that a network processes per batch of sentences."""
+"""Largest allowed share of padding among the tokens that a network processes per batch of sentences."""
 
 
 class Sentences:
-    """The sentences of one language in one split, as stored; on a CPU they map the file.
+    """Holds the sentences of one language in one split as they are stored. On a CPU, the tensors map the file.
 
     Args:
         tokens: int32 [number of words in the file].
@@ -75,7 +75,7 @@ class Sentences:
         return list(self.tokens[int(self.offsets[position]) : int(self.offsets[position + 1])].tolist())
 
     def knowing(self, words: int) -> "Sentences":
-        """Returns these sentences with at most `words` known words, the most frequent ones."""
+        """Returns these sentences for a model that knows only the `words` most frequent words."""
         return Sentences(self.tokens, self.offsets, min(self.classes, words + SPECIAL))
 
     def to(self, device: torch.device | str) -> "Sentences":
@@ -83,7 +83,7 @@ class Sentences:
 
 
 def trimmed(tokens: Tensor, classes: int) -> Tensor:
-    """Returns rows [n, L] of tokens without the columns after the longest text and its first stop."""
+    """Returns rows [n, L] of tokens without the columns after the first stop of the longest text."""
     longest = int(characters(tokens, classes).sum(1).max()) if len(tokens) else 0
     return tokens[:, : longest + 1]
 
@@ -105,7 +105,7 @@ def of_like_length(lengths: np.ndarray) -> list[np.ndarray]:
     groups, start = [], 0
     while start < len(order):
         rest = lengths[order[start:]]
-        # Share of real tokens if the group ends here. It never rises, because rows are sorted by falling length.
+        # Share of real tokens if the group ends here. The share never rises, because the longest rows come first.
         real = rest.cumsum() / (rest[0] * np.arange(1, len(rest) + 1))
         end = start + int(np.count_nonzero(real >= 1 - MOST_PADDING))
         groups.append(order[start:end])
@@ -119,11 +119,12 @@ def padded(lengths: np.ndarray) -> int:
 
 
 def group_by_group(tokens: Tensor, classes: int, compute: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Applies `compute` to rows of tokens [n, L] in groups of similar length, and returns its rows in the old order.
+    """Applies `compute` to groups of rows of similar length. Returns the resulting rows in the order of `tokens`.
 
     Args:
-        compute: takes positions of rows, int64 [g], and their tokens [g, L'], with L' the longest of the group.
-            Returns one row per position.
+        tokens: int64 [n, L].
+        compute: takes the positions of a group's rows, int64 [g], and the tokens of these rows, [g, L']. L' is the
+            length of the group's longest row. Returns one row per position.
     """
     lengths = (characters(tokens, classes).sum(1).clamp(max=tokens.shape[1] - 1) + 1).cpu().numpy()
     groups = of_like_length(lengths)
@@ -136,7 +137,7 @@ def group_by_group(tokens: Tensor, classes: int, compute: Callable[[Tensor, Tens
 
 
 class Padding:
-    """Counts how many of the tokens that this worker's encoders process in an epoch are padding.
+    """Counts the padding among the tokens that this worker's encoders process in an epoch.
 
     Args:
         lengths: int64 [N, M], including stop tokens. None: there are no sentences, and nothing is counted.
@@ -146,7 +147,7 @@ class Padding:
         self._lengths, self._real, self._computed = lengths, 0, 0
 
     def add(self, modality: int, index: np.ndarray) -> None:
-        """Adds a batch, one modality of the examples at `index`, to the counts."""
+        """Adds a batch to the counts: one modality of the examples at `index`."""
         if self._lengths is not None:
             lengths = self._lengths[index, modality]
             self._real += int(lengths.sum())

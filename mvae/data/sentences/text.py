@@ -1,7 +1,7 @@
 """Represents texts as rows of tokens: characters first, then a stop token, then padding.
 
 In a vocabulary of C tokens, the last two are stop (C - 2) and start (C - 1). Start is a decoder's input before the
-first character. It is never stored and never part of a text. Tokens after the first stop have no meaning.
+first character. Start is never stored and never part of a text. Tokens after the first stop have no meaning.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ the modalities, in alphabetical order. The folder is either the data root itself
 
 Words are in Unicode's normal form C and are separated by any white space. The vocabulary holds the CLASSES - 3 most
 frequent words that occur at least FEWEST times in the training split. Models see every other word as <unk>. Pairs with
-a sentence of more than MOST_TOKENS words are left out. `facts` reports how many words and pairs this affects.
+a sentence of more than MOST_TOKENS words are left out. `facts` reports the numbers of unknown words and omitted pairs.
 """
 
 import codecs
@@ -61,7 +61,7 @@ class Corpus:
     too_long: dict[str, int]
     """Number of pairs left out of each split."""
     rewritten: bool = False
-    """Whether a file is not in normal form C or has unusual separators, so that words differ from its bytes."""
+    """Whether a file is not in normal form C or has unusual separators, so that words differ from the file's bytes."""
     fewest: int = FEWEST
 
     @functools.cached_property
@@ -95,10 +95,12 @@ class Corpus:
         return {split: tuple(map(numbered, self.modalities, self.pairs[split])) for split in SPLITS}
 
     def facts(self, known: int | None) -> tuple[str, ...]:
-        """Returns one line per split: the number of pairs, of pairs left out, and the share of <unk> per language.
+        """Returns one line per split.
+
+        A line has the number of pairs, the number of pairs left out, and the share of <unk> in each language.
 
         Args:
-            known: largest number of known words; None: the corpus's own.
+            known: largest number of known words. None: the corpus's own number.
         """
         lines = []
         for split, stem in FILES.items():
@@ -116,7 +118,7 @@ def find(root: Path) -> dict[str, tuple[Path, Path]]:
     """Returns the two files of each split.
 
     Raises:
-        MissingFiles: there is no corpus, it does not have two languages, or a file is missing.
+        MissingFiles: the corpus is missing, does not have two languages, or lacks a file.
     """
     folder = root if any(root.glob("train.*")) else root / "en-vi"
     names = sorted(path.name for path in folder.glob("train.*"))
@@ -147,7 +149,7 @@ def languages(root: Path) -> tuple[str, str]:
 def digest(root: Path) -> str:
     """Returns a hex sha256 of the six files' contents and the names of the languages.
 
-    A corpus whose words match the bytes of its files keeps the digest from before words were normalised.
+    Earlier releases did not normalise words. A corpus that normalisation does not change keeps its earlier digest.
 
     Raises:
         Refusal: same as `read`.
@@ -156,7 +158,7 @@ def digest(root: Path) -> str:
 
 
 def _digest(root: Path, *also: str) -> str:
-    """Returns the digest of the unnormalised files. Earlier releases used it because they did not normalise words."""
+    """Returns the digest of the files' bytes, as in earlier releases, which did not normalise words."""
     digests = [sha256_cached(path) for both in find(root).values() for path in both]
     return hashlib.sha256(" ".join([*languages(root), *digests, *also]).encode()).hexdigest()
 
@@ -183,7 +185,7 @@ def decoded(path: Path) -> str:
 def sentences_of(text: str, path: Path) -> list[list[str]]:
     """Returns the words of every line of a text.
 
-    Lines end in a line feed, as on Unix or Windows. In a text without line feeds they end in a carriage return, as on
+    Lines end in a line feed, as on Unix or Windows. In a text without line feeds, lines end in a carriage return, as on
     the classic Mac OS.
 
     Args:
@@ -249,8 +251,8 @@ def vocabulary(
 ) -> tuple[list[str], int]:
     """Returns all words, indexed by number, and C, the number of tokens that a model knows.
 
-    <unk> comes first. Known words follow by falling frequency, equally frequent ones alphabetically. Then come the
-    other training words in the same order, then words that occur in no training sentence.
+    The words are in this order: <unk>; known words, the most frequent first; other training words, the most frequent
+    first; words that occur in no training sentence. Words of equal frequency are in alphabetical order.
     """
     counts = Counter(word for sentence in training for word in sentence)
     counts.update(dict.fromkeys({word for sentence in others for word in sentence}, 0))
@@ -261,9 +263,10 @@ def vocabulary(
 
 
 def unknown_share(modality: Modality, sentences: list[list[str]], most: int | None) -> float:
-    """Returns the share of words that a model with at most `most` known words does not know.
+    """Returns the share of the sentences' words that a model does not know.
 
-    None: the modality's own number of known words.
+    Args:
+        most: largest number of words that the model knows. None: the modality's own number.
     """
     classes = modality.classes if most is None else modality.knowing(most).classes
     known = set(modality.words[1 : classes - SPECIAL + 1])

@@ -1,13 +1,13 @@
 """Writes views (sweeps/tracking/view.py) to MLflow. No other package imports mlflow.
 
-There is one operation: compare MLflow's run of a key with its view, and write what is missing. It serves live updates,
-the clean-up after a killed driver, a rebuilt database, and the first write to a new server. Storage holds the data;
-MLflow only shows it.
+There is one operation: compare MLflow's run of a key with its view, and write what is missing. This operation serves
+live updates, the clean-up after a killed driver, a rebuilt database, and the first write to a new server. Storage holds
+the data; MLflow only shows it.
 
-Each sweep has one parent run, and each key one child run. Both are found by their tags (namespace, and sweep or key),
-so a killed driver never leads to a second run.
+Each sweep has one parent run, and each key has one child run. Runs are found by their tags (namespace, and sweep or
+key), so a killed driver never leads to a second run.
 
-Import this package only in the tracker's thread: the import takes two seconds. It also silences MLflow.
+Import this package only in the tracker's thread, because the import takes two seconds. The import also silences MLflow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import os
 
-# MLflow reads these when it is imported.
+# MLflow reads these variables when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

@@ -35,8 +35,8 @@ from sweeps.tracking.view import RunView, SweepView, tagged
 class Mirror:
     """The runs of one namespace in one MLflow experiment.
 
-    A mirror remembers what it wrote, so live updates do not need to ask MLflow. After an error, discard the mirror; a
-    new one asks MLflow what it holds. Only one process may write to a namespace at a time, which the driver's lease
+    A mirror remembers what it wrote, so live updates do not need to ask MLflow. After an error, discard the mirror. A
+    new mirror reads MLflow's runs again. Only one process may write to a namespace at a time, which the driver's lease
     ensures.
 
     Args:
@@ -44,11 +44,11 @@ class Mirror:
         namespace: UUID of the storage name.
         experiment: name of the MLflow experiment with all sweeps of the storage name.
         artifacts: location of artifacts for a new experiment; None lets the server decide.
-        load_model: see `LoadModel`. If it fails, a line tells the user and only that model is skipped.
+        load_model: see `LoadModel`. If it raises an error, a line tells the user, and only that model is skipped.
         say: gets a line for the user.
-        clock: gives times to values that have none.
+        clock: gives a time to values without a time.
     Raises:
-        Exception: any error of MLflow about reading or writing; so do all methods.
+        Exception: MLflow cannot be read or written. All methods raise such errors too.
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class Mirror:
     def sync(self, view: RunView, sweep: str) -> None:
         """Writes a view to the run of its key.
 
-        If the run contradicts storage (final numbers of an older version of a measure), it is deleted and created
+        If the run contradicts storage (final numbers of an older version of a measure), the run is deleted and created
         again. The status is written last, so a FINISHED run is always complete.
 
         Args:
-            sweep: name of a sweep that lists the key. The parent of the run stays the sweep that created it.
+            sweep: name of a sweep that lists the key. The run's parent remains the sweep that created the run.
         """
         history = view.history
         held = self._runs.get(view.key)
@@ -146,7 +146,7 @@ class Mirror:
         self._write_status(held, view.state, view.ended or (history[-1]["time"] if history else None))
 
     def links(self) -> dict[str, str]:
-        """Returns the run of each key: the URL of its page on a server, otherwise its id."""
+        """Returns the run of each key: the URL of the run's page if MLflow is a server, otherwise the run's id."""
         page = (
             f"{without_credentials(self._uri)}/#/experiments/{self._experiment}/runs/"
             if self._uri.startswith("http")
@@ -158,8 +158,8 @@ class Mirror:
         """Marks as interrupted the runs that a dead driver left RUNNING.
 
         Args:
-            sweep: the running sweep, which is left as it is.
-            keys: keys of the running sweep, which are left as they are.
+            sweep: the running sweep, which stays RUNNING.
+            keys: keys of the running sweep, whose runs do not change.
         """
         known = set(keys)
         orphans = [held for key, held in self._runs.items() if key not in known]
@@ -230,7 +230,7 @@ class Mirror:
         history = view.history
         if held.steps is None:
             names = {metric.key for metric in metrics_of(history[0])} if history else {"epoch"}
-            asks = names <= held.metrics.keys()  # if a name is missing, all epochs are logged again; none is doubled
+            asks = names <= held.metrics.keys()  # if a name is missing, all epochs are logged again; none appears twice
             there = self._client.get_metric_history(held.run_id, "epoch") if asks else []
             held.steps = {metric.step for metric in there}
         missing = [record for record in history if record["epoch"] not in held.steps]

@@ -1,7 +1,7 @@
 """Corrects MLflow's absolute artifact locations after the storage was moved or copied.
 
-MLflow stores the location of the artifacts of each experiment, run and model, and has no function to change it. So this
-module changes MLflow's tables `experiments`, `runs` and `logged_models`.
+MLflow stores an artifact location for each experiment, run and model, and has no function that changes these locations.
+So this module changes MLflow's tables `experiments`, `runs` and `logged_models`.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def follow(uri: str, experiment: str, namespace: str, artifacts: AnyPlace) -> st
 
 
 def _moved(found: Iterable[tuple[str, str, str]], artifacts: Place) -> list[dict[str, str]]:
-    """Ids of runs or models whose location must change, with the new location.
+    """Returns the ids and new locations of the runs or models whose location must change.
 
     Args:
-        found: of each run or model, its id, its folder below the experiment's location, and the recorded location.
+        found: id, folder below the experiment's location, and recorded location of each run or model.
     """
     now = location(artifacts)
     elsewhere = [

@@ -26,7 +26,7 @@ NOTE = "mlflow.note.content"
 """Name of the tag that MLflow shows as a description, in Markdown."""
 
 MLFLOW_STATUS = {
-    TrialState.PENDING: "KILLED",  # it has a run, so it was interrupted
+    TrialState.PENDING: "KILLED",  # a pending trial with a run was interrupted
     TrialState.RUNNING: "RUNNING",
     TrialState.DONE: "FINISHED",
     TrialState.FAILED: "FAILED",
@@ -43,10 +43,10 @@ def open_database(path: Path) -> str:
     """Returns the tracking URI of the SQLite database at `path`. Makes the database if it does not exist.
 
     A new database appears complete or not at all. MLflow fills an empty database in steps, and a kill or a second
-    process would leave it broken.
+    process would leave the database broken.
 
-    MLflow keeps connections by URI until the process ends. So if the file was deleted and made again, its URI gets a
-    different spelling of the same path.
+    MLflow keeps connections by URI until the process ends. So if the file was deleted and made again, the returned URI
+    spells the same path differently.
     """
     with locked(path):
         if not path.exists():
@@ -97,7 +97,7 @@ def all_pages(search: Callable[..., Any], where: dict[str, Any]) -> Iterator[Any
 
 
 def metrics_of(record: Record) -> list[Metric]:
-    """Returns the metrics of one epoch. They have the time of the record, so logging twice does not double them."""
+    """Returns the metrics of one epoch with the record's time, so that logging them twice does not double them."""
     speed = {f"speed/{name}": value for name, value in record.get("speed", {}).items()}
     values = {**record["metrics"], **speed, "epoch": record["epoch"]}
     when = milliseconds(record["time"])
@@ -105,7 +105,7 @@ def metrics_of(record: Record) -> list[Metric]:
 
 
 def last_step(view: RunView, clock: Clock) -> tuple[int, int]:
-    """Returns step and time for the final numbers: those of the last epoch."""
+    """Returns step and time of the last epoch, which the final numbers get."""
     if not view.history:
         return 0, milliseconds(view.started or view.ended or clock.time())
     last = view.history[-1]
@@ -113,7 +113,7 @@ def last_step(view: RunView, clock: Clock) -> tuple[int, int]:
 
 
 def batches(steps: Iterable[list[Metric]]) -> Iterator[list[Metric]]:
-    """Yields batches of whole steps, as many as fit into one request."""
+    """Yields batches of whole steps. A batch has as many steps as fit into one request."""
     batch: list[Metric] = []
     for step in steps:
         if batch and len(batch) + len(step) > METRICS_A_REQUEST:
@@ -125,7 +125,7 @@ def batches(steps: Iterable[list[Metric]]) -> Iterator[list[Metric]]:
 
 
 def dataset_input(view: DatasetView) -> DatasetInput:
-    """Returns a data set as MLflow's input of a run."""
+    """Returns a data set in MLflow's format for an input of a run."""
     source = json.dumps(dict(view.source), sort_keys=True, default=str)
     shown = Dataset(name=view.name, digest=view.fingerprint[:36], source_type="code", source=source)
     return DatasetInput(shown, [InputTag("mlflow.data.context", "training")])

@@ -38,10 +38,10 @@ class Uploads:
     Args:
         experiment: id of the experiment.
         namespace: UUID of the storage name.
-        load_model: see `LoadModel`. If it fails, a line tells the user and only that model is skipped.
+        load_model: see `LoadModel`. If it raises an error, a line tells the user, and only that model is skipped.
         say: gets a line for the user.
-        models: logged models that MLflow holds, by id of their run.
-        deep: whether to look for deleted files in subfolders too. That needs a request per folder, so on a server only
+        models: logged models that MLflow holds, by the id of the run.
+        deep: whether to look for deleted files in subfolders too. Subfolders need a request each, so on a server only
             the first level is compared.
         clock: gives a time to final numbers of a trial without times.
     """
@@ -96,8 +96,8 @@ class Uploads:
     def model(self, held: Held, view: RunView) -> dict[str, str]:
         """Logs the final model, unless MLflow already holds all of it.
 
-        Does what `mlflow.pytorch.log_model` does. That function needs an active run and the process-wide tracking URI,
-        and it would end the run.
+        Replaces `mlflow.pytorch.log_model`, which needs an active run and the process-wide tracking URI, and which
+        would end the run.
 
         Returns:
             The tag with the model's URI; empty if there is no model.
@@ -118,7 +118,7 @@ class Uploads:
         """Whether files are missing in a folder of artifacts. Asks MLflow only once per owner and folder.
 
         Args:
-            ask: lists a folder of the artifacts of an owner.
+            ask: lists a folder of an owner's artifacts.
             owner: id of a run or of a model.
         """
         if (owner, folder) in self._seen:
@@ -139,7 +139,7 @@ class Uploads:
         try:
             loaded = self._load_model(view)
             signature = None if loaded is None or loaded[1] is None else _signature(loaded[0], loaded[1])
-        except Exception as error:  # not raised, or the tracker would take it for an error of MLflow and retry
+        except Exception as error:  # if raised, the tracker would take it for an error of MLflow and retry
             self._say(f"cannot log the model of {view.name} to MLflow ({type(error).__name__}: {error}); skipping it")
             loaded = None
         if loaded is None:
@@ -167,7 +167,7 @@ class Uploads:
         epoch, when = last_step(view, self._clock)
         final = [Metric(name, value, when, epoch, model_id=model.model_id) for name, value in view.final.items()]
         if final:
-            self._client.log_batch(held.run_id, metrics=final)  # links the numbers to the model; none is doubled
+            self._client.log_batch(held.run_id, metrics=final)  # links the numbers to the model; none appears twice
         self._client.log_outputs(held.run_id, [LoggedModelOutput(model.model_id, step=epoch)])
         self._client.log_model_artifacts(model.model_id, str(folder))
         model = self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

@@ -56,10 +56,10 @@ def judged(trial: Settings, modalities: tuple[Modality, ...]) -> int:
         Refusal: the data set has no such modality, or no hidden label.
     """
     names, wanted = [modality.name for modality in modalities], trial.own_value("modality")
-    if wanted not in names:
-        raise Refusal(f"modality = {wanted!r}: {trial.dataset} has {', '.join(names)}; choose one")
     if not source(trial.dataset).hidden:
         raise Refusal(f"arm judge needs a data set with a hidden label: {trial.dataset} has none, use arm nn")
+    if wanted not in names:
+        raise Refusal(f"modality = {wanted!r}: {trial.dataset} has {', '.join(names)}; choose one")
     return names.index(wanted)
 
 

@@ -161,8 +161,8 @@ class RemotePath(Keyed):
     def write_bytes(self, data: bytes | memoryview) -> int:
         """Writes `data` to the object, or leaves the old object unchanged.
 
-        An exception from a signal (Ctrl-C) would close the stream early and create a truncated object. Only the main
-        thread receives such exceptions, so another thread writes.
+        An exception from a signal (Ctrl-C) would close the stream early and create a truncated object. Python raises
+        these exceptions only in the main thread, so a second thread does the writing.
         """
 
         def write() -> None:

@@ -163,7 +163,7 @@ def sweep(options: Options) -> Sweep:
     """Returns the search that the options ask for, with all trials that are already stored.
 
     Raises:
-        Refusal: like `search`; or missing data, or a study that cannot be read.
+        Refusal: `search` refuses, data are missing, or the study cannot be read.
     """
     from sweeps.search.database import check_can_be_made, study_uri
     from sweeps.search.driver import sweep_of

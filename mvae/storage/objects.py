@@ -231,7 +231,7 @@ def place(given: str | AnyPlace) -> Place:
     """Turns a path or URI into a Place. A path becomes absolute. file:///FOLDER means a path. A Place stays unchanged.
 
     Raises:
-        Refusal: same as `RemotePath.of`; or a file: URI is relative.
+        Refusal: `RemotePath.of` refuses, or a file: URI is relative.
     """
     if isinstance(given, Place):
         return given

@@ -86,7 +86,7 @@ class Precisions:
 
 @torch.no_grad()
 def precisions(model: Multimodal, data: Dataset) -> tuple[list[float], list[float]]:
-    """Mean precisions [D] of the image's and the label's expert on the test split, sorted by the label's."""
+    """Returns the image and label experts' mean precisions [D] on the test split, sorted by the label expert's."""
     image, label = model.index(Kind.IMAGE), model.index(Kind.LABEL)
     totals = torch.zeros(2, model.latents, dtype=torch.float64)
     with evaluated(model):

@@ -147,7 +147,7 @@ class PlainTraining19:
         terms: Iterator[list[list[int]]],
         batch_size: int,
     ) -> None:
-        """Takes images uint8 [N, C, H, W], attributes [N, 18], and the terms of all steps to come."""
+        """Takes images uint8 [N, C, H, W], attributes [N, 18], and an iterator with the terms of each step."""
         self.model, self.hand, self.terms = model, hand, terms
         self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         examples = TensorDataset(images.float() / 255, attributes.long())

@@ -30,7 +30,7 @@ from mvae.training.loop import THREADS
 from sweeps.store.provenance import device_name
 
 PEAK_SIZE = 1536
-"""Rows and columns of the matrices in the product that measures the peak."""
+"""Side length of the square matrices that are multiplied to measure peak performance."""
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ In the proportional and resampled protocols, pairs are in every term for both va
 Missing modalities (supplement, section 6): with a keep probability p below 1, every value of every training example is
 kept with probability p. The kept values are drawn once, before training. `kept_steps` keeps the remaining values of an
 example together. An epoch is one pass over the examples with at least one value left. With p = 1, the steps equal the
-steps of `proportional` with all pairs. (The caption of Figure 5 says that values are dropped with probability p. But
-the text says kept. The caption also claims that p = 0.1 is close to the full data. This fits only "kept".)
+steps of `proportional` with all pairs. (The caption of Figure 5 says that values are dropped with probability p, but
+the paper's text says that they are kept. Only "kept" fits the caption's claim that p = 0.1 is close to the full data.)
 
 Bucketing, for sentences: each order is stably sorted by length before it is cut into batches, and then the steps are
 shuffled ("buckets"). So the sentences of a step have similar lengths, and little computation is spent on padding. With

@@ -48,7 +48,7 @@ class Settings(BaseModel):
     keep_probability: float = Field(1.0, gt=0, le=1)
     """Probability of keeping each value of each training example, drawn once before training (Figure 5)."""
     k: int = Field(ge=0)
-    """Random subsets of modalities per step, besides the joint and unimodal ELBO terms (main paper, section 3.2)."""
+    """Number of random modality subsets per step, besides joint and unimodal ELBO terms (main paper, section 3.2)."""
     fixed_noise: bool = False
     """Share one noise draw between all ELBO terms of a step, instead of one draw per term (Figure 6 c)."""
     epochs: int = Field(ge=1)

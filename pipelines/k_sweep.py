@@ -50,8 +50,8 @@ class Options(CommonOptions):
     """Data set: {names}. mnist19 is computed from MNIST's raw files; faces19 needs no files. With --ks 0, any data set
     works."""
     ks: Counts | None = None
-    """Random subsets of modalities per step, one column per number. Each subset adds an ELBO term to the joint term and
-    the terms of single modalities (default: the preset's)."""
+    """Numbers k of random modality subsets per step, one column per k. Each subset adds an ELBO term to the joint term
+    and the terms of single modalities (default: the preset's)."""
     noise: Annotated[tuple[Noise, ...], BeforeValidator(names), Written("NAME,...")] = ("free", "fixed")
     """Noise of the ELBO terms, one row per value: free (each term draws its own) or fixed (all terms of a step share
     one draw, as in Figure 6 c)."""

@@ -126,7 +126,7 @@ def measured(token: str, options: Options) -> Measure:
 
 
 def command(trial: Trial, options: Options) -> str:
-    """Returns the command that trains a trial's settings with three seeds. The search has trained the first seed."""
+    """Returns the command that trains a trial's settings with three seeds, the first of which is already trained."""
     labelled = Kind.LABEL in {modality.kind for modality in source(trial.dataset).modalities}
     of_table = labelled and (measured(trial.model, options) == ACCURACY or "readout" in arm(trial.model).measures)
     pipeline = "weak_supervision" if of_table else "train"
@@ -165,7 +165,7 @@ def sweep(options: Options) -> Sweep:
     """Returns the search that the options ask for, with all trials that are already stored.
 
     Raises:
-        Refusal: like `search`; or missing data, or a study that cannot be read.
+        Refusal: `search` refuses, data are missing, or the study cannot be read.
     """
     from sweeps.search.database import check_can_be_made, study_uri
     from sweeps.search.driver import sweep_of

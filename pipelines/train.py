@@ -102,7 +102,7 @@ def sweep(options: Options) -> Sweep:
     """Returns the models that the options ask for.
 
     Raises:
-        Refusal: like `cells`; or missing data.
+        Refusal: `cells` refuses, or data are missing.
     """
     grid = tuple(cells(options))
     check_pairs(options, options.paired_fraction)

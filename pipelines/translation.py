@@ -194,7 +194,7 @@ def sweep(options: Options) -> Sweep:
     """Returns the table that the options ask for.
 
     Raises:
-        Refusal: like `trained`; or the corpus is missing or damaged.
+        Refusal: `trained` refuses, or the corpus is missing or damaged.
     """
     check_measurable(TRANSLATION, "mvae", source(options.dataset))
     modalities = modalities_of(options.dataset, options.data_root)

@@ -124,7 +124,7 @@ def cells(options: Options) -> tuple[Cell, ...]:
     All cells of an arm and seed share a trial.
 
     Raises:
-        Refusal: like `trials`.
+        Refusal: same as `trials`.
     """
     every_trial = tuple(trials(options))
     several = len({trial.model for trial in every_trial}) > 1

@@ -1,8 +1,8 @@
 """The sub-sampled ELBO as a plain loop: for each term, encode again, multiply experts row by row, decode again, add up.
 
 It shares only the networks with `mvae.models.elbo`. Batch normalisation is torch's own, applied to the rows of one term
-at a time; the running statistics are updated at the end. Single attributes have one encoder and one decoder each, made
-of torch's layers with copies of their part of the stacked parameters. Slow, but easy to verify by reading.
+at a time; the running statistics are updated at the end. Each single attribute has its own encoder and decoder,
+made of torch's layers with copies of its slice of the stacked parameters. Slow, but easy to verify by reading.
 """
 
 from __future__ import annotations

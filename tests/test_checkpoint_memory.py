@@ -51,7 +51,7 @@ def saved(checkpoints: Checkpoints, *epochs: int) -> Checkpoint:
 
 
 def killed_before_any_change(folder: Callable[[], Memory], action: Callable[[Memory], object]) -> list[Memory]:
-    """Yields the folder after `action` was killed before its first change, its second, and so on; finally unkilled."""
+    """Returns the folders that `action` leaves if it is killed before change 1, 2, and so on. The last run is whole."""
     outcomes: list[Memory] = []
     died = True
     while died:

@@ -1,6 +1,6 @@
 """Checks cluster/gpu.yaml with Ray's own AWS code against moto's EC2 and IAM, without network traffic.
 
-The file's opening comment has commands to type once per account. They run first, so they are tested too.
+The file's opening comment lists commands to type once per account. The tests run these commands first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/results/: committed numbers, numbers taken from a storage, and numbers noted by hand."""
+"""Numbers in docs/results/: committed, taken from a storage, or noted by hand."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_changing_a_committed_number_changes_tables_text_and_pictures(checkout: 
 def test_a_sentence_that_the_numbers_contradict_is_refused(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _change(checkout, "nn", 0.1, 100, to=0.5)
     assert main([], Sources(checkout)) == 2
-    assert "near the paper at 1 % and 10 %, but the numbers do not" in capsys.readouterr().err
+    assert "near the paper at 1 % and 10 %, but the numbers contradict it" in capsys.readouterr().err
 
 
 def test_a_claim_that_holds_is_accepted() -> None:

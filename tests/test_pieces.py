@@ -272,7 +272,7 @@ def test_each_further_term_costs_only_a_few_latent_vectors_of_memory_per_row_and
     model = many_model((Modality("image", Kind.IMAGE, (1, 28, 28)), *single(18)), rule, image_network="mlp").float()
     cut(model, monkeypatch, rows)
     slope = per_term_and_row(model, rows, 8, 20)
-    assert 0 < slope < 12 * LATENTS + 100  # a z for the 10 attributes of a subset, its posterior, and their indices
+    assert 0 < slope < 12 * LATENTS + 100  # per subset: z for its 10 attributes, one posterior, and indices
     assert slope == pytest.approx(per_term_and_row(model, rows, 20, 32), rel=0.05), "memory is not linear in k"
     cut(model, monkeypatch, 10**9)
     assert per_term_and_row(model, rows, 8, 20) > 30 * slope, "all terms at once should need far more memory"

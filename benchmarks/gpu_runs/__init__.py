@@ -7,7 +7,7 @@ Again   benchmarks/gpu --out OUT --continue-from gpu-results.json
 Here    benchmarks/gpu --take gpu-results.json --storage runs --name main
                                                       turns the cells into result files for every report
 
-(`python -m benchmarks.gpu_runs` is the same command.) The GPU's machine needs Python, torch, numpy, pyarrow and Pillow,
+(`python -m benchmarks.gpu_runs` is the same command.) The GPU machine needs Python, torch, numpy, pyarrow and Pillow,
 but not Ray, MLflow or pydantic. The pack contains the trials with the same keys as in every sweep. Without a GPU the
 same command runs on the CPU and says what it skips.
 

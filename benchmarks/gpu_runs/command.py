@@ -183,7 +183,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    # argparse instead of the pipelines' typed options, which need pydantic; a GPU's machine may not have it.
+    # argparse instead of the pipelines' typed options, which need pydantic; the GPU machine may not have it.
     parser = argparse.ArgumentParser(
         prog="benchmarks/gpu", description=gpu_runs.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

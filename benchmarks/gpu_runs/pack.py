@@ -1,4 +1,4 @@
-"""The packed folder: data sets and trials, so that a GPU's machine needs neither raw files nor pydantic.
+"""The packed folder: data sets and trials, so that the GPU machine needs neither raw files nor pydantic.
 
     DIR/<data set>.npz      train_0, train_1, validation_0, ...: uint8, one array per split and modality, compressed
     DIR/pack.json           fingerprints, versions, the trials to train with their keys, and the trials to time
@@ -57,7 +57,7 @@ class Pack:
     fingerprints: dict[str, str]
     training_version: int
     git: str
-    """Commit of the code that made the pack; the same code runs on the GPU's machine."""
+    """Commit of the code that made the pack; the same code runs on the GPU machine."""
     timed: dict[str, PackedTrial]
     """Trials whose steps are timed, by label."""
     cells: tuple[PackedTrial, ...]

@@ -235,7 +235,7 @@ def hours(results: Iterable[Result]) -> tuple[float, float]:
 
 
 def _ours(line: Line) -> str:
-    """Our data, epochs and seeds."""
+    """Returns the text that names our data, epochs and seeds."""
     if line.filled:
         return f"{line.item.data}; {_set_ups(line.cells.values())}"
     trials = line.ours.trials.values()
@@ -246,7 +246,7 @@ def _ours(line: Line) -> str:
 
 
 def _set_ups(filled: Iterable[Filled]) -> str:
-    """Networks, epochs and seeds of each set-up, and its differences from our defaults."""
+    """Returns each set-up's networks, epochs and seeds, and its differences from our defaults."""
     seeds: dict[str, list[int]] = {}
     for one in filled:
         options = dict(zip(one.run.split(), one.run.split()[1:], strict=False))

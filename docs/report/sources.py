@@ -108,7 +108,7 @@ def holds(condition: bool, claim: str) -> None:
         Refusal: the sentence is not true.
     """
     if not condition:
-        raise Refusal(f"the text says that {claim}, but the numbers do not: correct the text, then docs/report/")
+        raise Refusal(f"the text says that {claim}, but the numbers contradict it: correct the text, then docs/report/")
 
 
 def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:

@@ -179,6 +179,6 @@ def grid(made: Report, page: Mapping[str, str]) -> str:
 
 
 def _address(*headings: float | str) -> str:
-    """Makes a span name: from ours, fashion, MVAE (own), 0.01 it makes ours.fashion.mvae.own.1."""
+    """Returns a span name. Example: ours, fashion, MVAE (own), 0.01 become ours.fashion.mvae.own.1."""
     words = (column_label(heading).removesuffix("%").replace("|", " given ").lower() for heading in headings)
     return ".".join(re.sub(r"[^\w.]+", ".", word).strip(".") for word in words)

@@ -39,7 +39,7 @@ SHAPES = {
 
 
 def check_source(found: Source) -> None:
-    """Checks that the rest of the code can work with a description.
+    """Checks that a data set's description is valid.
 
     Raises:
         Refusal: the description is invalid. The message names the data set, and the wrong modality, if any.

@@ -253,8 +253,8 @@ class Source:
     grey: str = ""
     """For black-and-white images: name of the data set that holds the same examples, in the same order, in grey.
 
-    The grey images must be the first modality of that data set. With this name, trials can draw new bits every epoch.
-    If it is empty, they cannot. The name is not part of the fingerprint.
+    The grey images must be the first modality of that data set. If the name is set, trials can draw new bits
+    every epoch. If it is empty, they cannot. The name is not part of the fingerprint.
     """
     remembered_digest: Callable[[Path, Path], str] | None = None
     """Like `digest`, for data sets of many files. Takes the data root and the cache.

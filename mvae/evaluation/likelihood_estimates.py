@@ -51,10 +51,10 @@ class Parts(Protocol):
     """Stores the estimates of blocks of examples, so that a later process can reuse them."""
 
     def read(self, name: str) -> dict[str, Tensor] | None:
-        """Returns the block stored under this name; None if no block is."""
+        """Returns the block stored under this name; None if there is none."""
 
     def write(self, name: str, found: dict[str, Tensor]) -> None:
-        """Stores a block. May fail silently, because a missing block is computed again."""
+        """Stores a block. Implementations may ignore errors, because a missing block is computed again."""
 
 
 def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:

@@ -53,7 +53,7 @@ class Layout:
     decoded: tuple[Tensor | None, ...]
     """For each modality that is not stacked, the indices of the pairs that reconstruct it; None if all P pairs do."""
     targets: tuple[Tensor, ...]
-    """For each modality that is not stacked and each of its pairs, the index of the target among the n_m values."""
+    """For each modality that is not stacked: the index, among the n_m values, of the target of each pair."""
     groups: tuple[tuple[int, ...], ...]
     """For each modality that is not stacked, this worker's number of pairs in each term.
 

@@ -1,8 +1,8 @@
 """Batch normalisation with separate statistics for each ELBO term, for passes that decode all terms together.
 
-Outside `term_statistics`, `TermBatchNorm` is ordinary batch normalisation. Inside, the rows of a pass form groups: a
-group holds the rows of one term. Each group is normalised by its own statistics. The running statistics are updated
-once, by the mean over groups.
+Outside the context `term_statistics`, `TermBatchNorm` is ordinary batch normalisation. Inside the context, each group
+is normalised by its own statistics; a group holds the rows of one term. The running statistics are updated once, by
+the mean over groups.
 
 If several workers share a step, each worker normalises by the statistics of its own rows. After `share_statistics`, a
 group's statistics are over the group's rows at all workers. Every worker must then make the same passes, in the same

@@ -161,8 +161,8 @@ class RemotePath(Keyed):
     def write_bytes(self, data: bytes | memoryview) -> int:
         """Writes `data` to the object, or leaves the old object unchanged.
 
-        An exception from a signal (Ctrl-C) would close the stream early and create a truncated object. Only the main
-        thread receives such exceptions, so another thread writes.
+        An exception from a signal (Ctrl-C) would close the stream early and create a truncated object. Python raises
+        these exceptions only in the main thread, so a second thread does the writing.
         """
 
         def write() -> None:
@@ -231,7 +231,7 @@ def place(given: str | AnyPlace) -> Place:
     """Turns a path or URI into a Place. A path becomes absolute. file:///FOLDER means a path. A Place stays unchanged.
 
     Raises:
-        Refusal: same as `RemotePath.of`; or a file: URI is relative.
+        Refusal: `RemotePath.of` refuses, or a file: URI is relative.
     """
     if isinstance(given, Place):
         return given

@@ -123,7 +123,7 @@ class Place(ABC):
     def nearest(self) -> Self:
         """Returns this folder, if it exists, or its nearest parent that exists.
 
-        In object storage, returns the parent. A probe file in this folder would leave the folder behind.
+        In object storage, always returns the parent, so that a write test does not create this folder.
         """
         return self.parent
 

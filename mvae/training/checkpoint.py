@@ -209,10 +209,11 @@ class Checkpoints:
         return None
 
     def _newest_first(self, found: Mapping[str, Version]) -> list[Place]:
-        """Returns the folders with a manifest, valid or not, in descending order of epoch, weights' time, and name.
+        """Returns the folders that have a manifest, newest first. Their contents are not checked.
 
-        The order uses the weights' time because `keep_final_weights` rewrites the manifest. The name breaks ties
-        because object storage has coarse times. So every attempt sees the same order.
+        The folders are sorted by epoch, then by the time of the weights file, then by name. The time is the weights'
+        because `keep_final_weights` rewrites the manifest. The name breaks ties because object storage has coarse
+        times. So every attempt sees the same order.
         """
         names = [path.removesuffix(f"/{MANIFEST}") for path in found if path.endswith(f"/{MANIFEST}")]
         weights = {name: found.get(f"{name}/{MODEL}", Version(0, 0)) for name in names if _FOLDER.fullmatch(name)}

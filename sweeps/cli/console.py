@@ -142,7 +142,7 @@ class Progress:
             self._redrawn.stop()
 
     def expect(self, seconds: float | None) -> None:
-        """Sets the expected seconds to the end of the sweep, to be shown until this run's speed is known."""
+        """Sets the estimated seconds until the sweep ends. They are shown until this run's own speed is known."""
         with self._lock:
             self._left, self._estimated_at = seconds, self._clock()
         if self._redrawn:

@@ -43,7 +43,7 @@ TargetRows = Annotated[
 
 
 def arms_for(*measures: Measure, reads: str = "model") -> list[str]:
-    """Returns the arms that `--help` lists. These arms have one of the measures and read the given field of a trial."""
+    """Returns the arms that `--help` lists: all arms that have one of the measures and read the field `reads`."""
     names = {measure.name for measure in measures}
     return [token for token, arm in ARMS.items() if reads in arm.reads and names & arm.measures]
 

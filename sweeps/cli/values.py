@@ -46,7 +46,7 @@ def check_names(typed: Sequence[str]) -> None:
     Args:
         typed: arguments of the command.
     Raises:
-        Refusal: one line with the name.
+        Refusal: a name cannot be read.
     """
     encoding = sys.getfilesystemencoding()
     for name in (*typed, *(os.environ.get(variable, "") for variable in NAMED_BY), str(Path.cwd())):

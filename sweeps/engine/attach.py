@@ -96,7 +96,7 @@ def check_joinable(at: str, machines: Sequence[dict[str, Any]]) -> None:
         at: RAY_ADDRESS.
         machines: Ray's description of each machine of the cluster.
     Raises:
-        Refusal: one line.
+        Refusal: the cluster is private.
     """
     if any(PRIVATE.items() <= (machine.get("Labels") or {}).items() for machine in machines):
         raise Refusal(
@@ -196,8 +196,8 @@ def check(
         wait_minutes: longest time to wait for machines that do not exist yet.
         say: gets a line when waiting begins, a line about the cluster, and a line per machine whose package differs.
     Raises:
-        Refusal: one line. A trial wants too many workers or GPUs, the cluster cannot be reached, or its machines do not
-            share the storage.
+        Refusal: a trial wants too many workers or GPUs, the cluster cannot be reached, or its machines do not share
+            the storage.
     """
     shapes = list(dict.fromkeys(trials))
     at = address()

@@ -73,7 +73,7 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
     Args:
         say: gets one line per machine that does not answer or runs other software than the driver.
     Raises:
-        Refusal: one line. A machine does not see the storage, or cannot run the package.
+        Refusal: a machine does not see the storage, or cannot run the package.
     """
     import ray
     from ray.exceptions import GetTimeoutError, RayError, RayTaskError, RuntimeEnvSetupError

@@ -112,7 +112,7 @@ def fit(
     stop: tune.Stopper | None = None,
     **choice: Any,
 ) -> None:
-    """Runs trials with Tune, in processes that run one trial after another. A trial's configuration has its key.
+    """Runs trials with Tune, in processes that run one trial after another. Tune's configuration holds the trial's key.
 
     Args:
         holds: resources of each trial's process.

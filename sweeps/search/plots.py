@@ -1,6 +1,6 @@
 """Draws the plots of a search with Optuna: history, parallel coordinates, and importance of the settings.
 
-We add what Optuna does not show: pruned trials and the default in the history, and the best trial's line.
+We add pruned trials and the default to Optuna's history, and highlight the best trial in the parallel coordinates.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Outcome:
         return f"{ended} of {self.search.total} trials: {counts(self.known) or 'none begun'}"
 
     def statements(self) -> list[str]:
-        """Returns lines with the counts of trials, the best and the default metric, the best settings, a command."""
+        """Returns the summary: trial counts, metric of the best and default trials, best settings, next command."""
         best, default = self.best, self.default
         if best is None:
             return [self.counts()]

@@ -193,7 +193,7 @@ class Lease:
                 failed = True
 
     def renew(self) -> bool:
-        """Increments the counter. Returns False if another driver has taken over the lease, even for a short time."""
+        """Increments the counter. Returns False if another driver has taken over the lease since the last call."""
         assert self._mine is not None
         with self.path.lock():
             if self._stop.is_set():

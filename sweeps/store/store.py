@@ -69,8 +69,8 @@ class Store:
             name: letters, digits, '.', '_' and '-'.
             create: whether to make the folder and check that it can be written. If false, nothing is written.
         Raises:
-            Refusal: one line. The name is invalid, the root is not a folder or cannot be written, or the object storage
-                cannot be reached.
+            Refusal: the name is invalid, the root is not a folder or cannot be written, or the object storage cannot
+                be reached.
         """
         if not _NAME.fullmatch(name) or name in _TAKEN:
             raise Refusal(
@@ -91,10 +91,10 @@ class Store:
         return store
 
     def check_writable(self) -> None:
-        """Refuses a storage that cannot be made or written. Leaves nothing behind.
+        """Checks that the storage can be made and written. Leaves nothing behind.
 
         Raises:
-            Refusal: one line.
+            Refusal: it cannot.
         """
         try:
             self.folder.nearest().prove_writable()
@@ -174,7 +174,7 @@ class Store:
         Args:
             namespace: the UUID that the driver reads; empty to skip the check.
         Raises:
-            Refusal: one line.
+            Refusal: the path leads to another folder.
         """
         if not namespace:
             return

@@ -65,7 +65,7 @@ def findings(report: Report) -> list[str]:
 def entry_lines(
     report: Report, row: str, first: list[Line[Entry]], difference: str, seeds: Callable[[Entry], str], mark: str = "±"
 ) -> list[Line[Entry]]:
-    """Returns the lines to print for a row, without lines that are empty in every cell.
+    """Returns the lines to print for a row. Lines that are empty in every cell are left out.
 
     Args:
         first: the lines with our numbers.
@@ -90,7 +90,7 @@ def entry_lines(
 
 
 def contrast_lines(contrasts: Collection[Contrast], mark: str = "±") -> list[Line[Contrast]]:
-    """Returns the lines to print for differences between arms, without lines that are empty in every difference.
+    """Returns the lines to print for differences between arms. Lines that are empty everywhere are left out.
 
     Args:
         mark: printed before a spread or a half-width.

@@ -3,7 +3,7 @@
 All functions are pure functions of numbers. Importing scipy takes a second, so only functions that need scipy import
 it.
 
-    s      standard deviation of one run, pooled over a row's columns in one range; never below the binomial value
+    s      standard deviation of one run, pooled over the row's columns in a range; never below the binomial value
     nu     degrees of freedom of s
     n      number of seeds in the cell
     h      t(.975, nu) * s * sqrt(1 + 1/n): half-width of the interval that contains another run with probability .95

@@ -52,7 +52,7 @@ class Table:
     tolerance: float = 0.03
     """Largest difference that counts as agreement (delta in sweeps/table/judgement.py)."""
     ranges: tuple[float, ...] = ()
-    """First column of each range of columns. A row's spread is pooled over the columns of one range."""
+    """First column of each range of columns. In each row, the spread is pooled over the columns of a range."""
     test_examples: int | None = None
     """Size of the test split if the values are accuracies. The spread of accuracies is never below the binomial
     spread."""

@@ -74,8 +74,8 @@ class Tracker:
     """Keeps MLflow up to date with the newest views, from `start` to `close`.
 
     `update` and `update_sweep` may be called from any thread, also before `start`. These methods never wait for MLflow.
-    Before `start`, pass a view of every key of the sweep, including finished keys. With these views, the tracker
-    corrects what a dead driver left in MLflow, and rebuilds a deleted database.
+    Before `start`, pass a view of every key of the sweep, including finished keys. The tracker uses
+    these views to correct what a dead driver left in MLflow, and to rebuild a deleted database.
 
     Args:
         uri: tracking URI from `tracking_uri`.

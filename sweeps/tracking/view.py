@@ -19,7 +19,7 @@ from sweeps.store.results import Result
 
 @dataclass(frozen=True)
 class DatasetView:
-    """The data set of a run, for MLflow's entry about data sets."""
+    """The data set that MLflow shows for a run."""
 
     name: str
     fingerprint: str

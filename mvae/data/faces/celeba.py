@@ -5,7 +5,7 @@ pixels in the middle are kept. `celeba` has two modalities: the image, and all a
 modalities: the image, and one per attribute.
 
 Images are decoded once for both data sets, into `<cache>/celeba-<digits>-pictures` (mvae/data/faces/pictures.py; 2.5 GB
-for all of CelebA). The folder is kept, so converting the second data set only copies. Images are never all in memory.
+for all of CelebA). This folder is kept, so the second data set decodes nothing. Images are never all in memory.
 """
 
 import functools

@@ -93,7 +93,7 @@ def draw(has: Set[str], numbers: Sequence[float]) -> Image.Image:
 
 
 def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
-    """Draws the mask of the face that `draw` draws from the same arguments.
+    """Draws the mask that matches the face from `draw` with the same arguments.
 
     The mask is white on black. Mouth, brows, eyes and nose are filled; the jaw is a line.
 

@@ -12,7 +12,7 @@ from mvae.data.dataset import Arrays, Defaults, Kind, Modality, Source
 from mvae.refusal import Refusal
 
 CONTENT = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
-"""Digest of scikit-learn's values. With this constant, the fingerprint needs no import. `convert` checks the digest."""
+"""Digest of scikit-learn's values, so that fingerprints need no import of scikit-learn. `convert` checks the digest."""
 
 SHUFFLE_SEED = 1797
 SIZES = {"train": 1297, "validation": 250, "test": 250}

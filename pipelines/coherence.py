@@ -14,16 +14,17 @@ Runs    A classifier per modality comes first: trials that all arms and sweeps s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
 from mvae.data import source
+from mvae.data.registry import names_of
 from mvae.evaluation.measurable import check_measurable, judge_trials
 from mvae.measure import COHERENCE, REAL
 from mvae.models import arm
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.shared import Preset
+from sweeps.cli.shared import Preset, arms_for
 from sweeps.cli.values import Token, Written, names
 from sweeps.start import start
 from sweeps.sweep import Cell, Sweep
@@ -48,8 +49,10 @@ QUANTITIES = {
 class Options(CommonOptions):
     """Coherence"""
 
+    offers: ClassVar = {"dataset": names_of("image"), "arms": arms_for(COHERENCE)}
+
     dataset: Token = "polymnist_digits"
-    """Data set: polymnist (your five background pictures), polymnist_free or polymnist_digits (need no pictures)."""
+    """Data set: {names}. polymnist needs five background pictures of yours."""
     study: Literal["mvtcae", "multivae"] = "mvtcae"
     """Published study next to our numbers on polymnist."""
     missing: Annotated[tuple[float, ...], BeforeValidator(names), Written("0.2,0.5")] = (0.0,)

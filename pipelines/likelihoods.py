@@ -90,7 +90,10 @@ def separated(dataset: str) -> str | None:
 def _default_arms(dataset: str) -> tuple[str, ...]:
     if separated(dataset):
         return ("jmvae", "mvae", SEPARATE, "vae", "cvae")
-    return tuple(token for token in ARMS if features(source(dataset).modalities) <= arm(token).handles)
+    modalities = source(dataset).modalities
+    apart = any(modality.kind is Kind.ATTRIBUTE for modality in modalities)
+    able = (token for token in ARMS if arm(token).single_attributes or not apart)
+    return tuple(token for token in able if features(modalities) <= arm(token).handles)
 
 
 def trained_as(token: str, dataset: str) -> tuple[str, str, str]:

@@ -142,11 +142,11 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
     ("fields", "line"),
     [
         ({"name": "my images"}, "invalid data set name 'my images': use letters, digits, '_', '.' and '-'"),
-        ({"modalities": ()}, "digits has the modalities none: give an image first, then at least one more"),
-        ({"modalities": (IMAGE,)}, "has the modalities image: give an image first, then at least one more"),
+        ({"modalities": ()}, "digits has the modalities none: give an image or a vector first, then at least one more"),
+        ({"modalities": (IMAGE,)}, "has the modalities image: give an image or a vector first, then at least one more"),
         (
             {"modalities": (LABEL, IMAGE)},
-            "has the modalities label, image: give an image first, then at least one more",
+            "has the modalities label, image: give an image or a vector first, then at least one more",
         ),
         ({"modalities": (IMAGE, LABEL, LABEL)}, "two modalities have the same name; rename one"),
         ({"modalities": (IMAGE, SINGLE, LABEL)}, "put modalities of kind attribute after all others"),
@@ -210,7 +210,10 @@ def test_an_invalid_data_set_is_refused(fields: dict[str, Any], line: str) -> No
             {"reads": IDENTITY},
             "arm nn must read batch_size: start its `reads` with IDENTITY | OPTIMISED, like every",
         ),
-        ({"measures": frozenset({"beauty"})}, "measure beauty: choose from accuracy, attributes, likelihood, readout"),
+        (
+            {"measures": frozenset({"beauty"})},
+            "measure beauty: choose from accuracy, attributes, coherence, likelihood",
+        ),
         ({"version": 0}, "arm nn has version 0: set it to 1 or more"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",

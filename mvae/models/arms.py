@@ -173,8 +173,11 @@ MMVAE_ARM = replace(
     ),
 )
 
+JUDGE = "judge"
+"""Token of the classifiers that judge generated images. It is no row of a table."""
+
 JUDGE_ARM = Arm(
-    "judge",
+    JUDGE,
     "Classifier",
     IDENTITY | OPTIMISED,
     Later("judge", "build_judge"),
@@ -186,8 +189,6 @@ JUDGE_ARM = Arm(
     handles=frozenset({Feature.MANY}),
     hyperparameters=(Hyperparameter("modality", "m0", "Modality whose images are classified."),),
 )
-"""Judges what models of PolyMNIST generate; no row of a table."""
-
 MMVAE_PLUS_ARM = replace(
     MVAE_ARM,
     token="mmvae_plus",  # noqa: S106

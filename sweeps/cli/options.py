@@ -72,7 +72,7 @@ class CommonOptions(TrialOptions):
     """The options that every pipeline has."""
 
     dataset: Token = "digits"
-    """Data set: {names} (default: digits, which needs no download)."""
+    """Data set: {names} (default: digits, built in)."""
     arms: Names | None = None
     """Models to compare: {names} (default: the preset's)."""
     seeds: Seeds | None = None

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from mvae.data import source
@@ -56,9 +56,12 @@ class Span:
 Choice = tuple[Any, ...]
 Range = Span | Choice
 
+LATENTS = Span(8, 256, log=True, whole=True)
+"""Range of the latents. A data set's default that is larger extends the range."""
+
 RANGES: dict[str, Range] = {
     "learning_rate": Span(1e-4, 1e-2, log=True),
-    "latents": Span(8, 256, log=True, whole=True),
+    "latents": LATENTS,
     "label_weight": Span(0.1, 100.0, log=True),
     "text_weight": Span(0.1, 100.0, log=True),
     "attribute_weight": Span(0.1, 100.0, log=True),
@@ -88,6 +91,8 @@ def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -
     fixed = {*given, *(("annealing_share",) if default.annealing_epochs is not None else ())}
     networks = source(default.dataset).defaults.image_networks
     own = {name: networks if name == "image_network" else span for name, span in RANGES.items() if name in read}
+    if "latents" in own:
+        own["latents"] = replace(LATENTS, high=max(LATENTS.high, source(default.dataset).defaults.latents))
     own |= {each.name: span for each in arm(default.model).hyperparameters if (span := range_of(each))}
     able = {name: span for name, span in own.items() if isinstance(span, Span) or len(span) > 1}
     what = f"arm {default.model} on {default.dataset}"

@@ -124,8 +124,8 @@ def test_coherence_and_its_classifiers_are_refused_without_a_hidden_label() -> N
 
 
 def job(trial: Trial, measure: Any) -> Job:
-    empty: Any = None
-    return Job(trial.key("f" * 64), trial, (measure,), empty, None, None, 0.0, 60.0, "", "")
+    store: Any = None
+    return Job(trial.key("f" * 64), trial, (measure,), store=store, data_root=None, cache=None)
 
 
 def test_classifiers_run_before_the_models_that_they_judge() -> None:

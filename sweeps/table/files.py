@@ -4,8 +4,6 @@ sweeps/table/comparison.py defines `tabulate`, and sweeps/table/terminal.py defi
 come from sweeps/table/markdown.py, latex.py, arrow_tables.py and plot.py.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

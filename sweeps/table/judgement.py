@@ -11,8 +11,6 @@ it.
     delta  largest difference that counts as agreement, set in the table's definition
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Hashable, Iterable, Sequence

@@ -3,8 +3,6 @@
 A report's record (sweeps/table/files.py) keeps the statistics. The next command on the same report recalls them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast

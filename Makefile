@@ -22,6 +22,9 @@ ARGS ?=
 PYTEST_ARGS ?=
 SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
 STORAGE ?=
+ifdef STORE
+$(error STORE is no longer used: give STORAGE, the folder of a storage, for example STORAGE=runs)
+endif
 SWEEPS ?=
 
 VENV := .venv

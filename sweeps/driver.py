@@ -30,7 +30,7 @@ from sweeps.store.provenance import git_sha
 from sweeps.store.scratch import remove_folders_of_the_dead
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
-from sweeps.table.files import known_links, show, tabulate, write
+from sweeps.table.files import known_links, recall_statistics, show, tabulate, write
 from sweeps.table.rounding import shown_value
 from sweeps.tracking.tracker import Tracker
 from sweeps.tracking.view import RunView, SweepView
@@ -305,6 +305,7 @@ def report_on(
     """
     folder = store.reports / sweep.name
     links = known_links(folder) | links
+    recall_statistics(folder)
     build = partial(tabulate, table=sweep.table, failures=failures, links=links, axis=sweep.axis, heading=sweep.heading)
     report = build(planned, store.results)
     report = replace(report, statements=(*sweep.facts, *sweep.statements(report)))

@@ -51,7 +51,7 @@ def test_help_and_refusals_import_nothing_heavy(pipeline: str) -> None:
 
 @pytest.mark.slow
 def test_repeating_planning_or_reporting_a_finished_sweep_imports_nothing_heavy(tmp_path: Path) -> None:
-    sweep = ("--arms", "nn", "--fractions", "1", "--seeds", "0-1", "--epochs", "1", "--storage", str(tmp_path))
+    sweep = ("--arms", "nn", "--fractions", "1", "--seeds", "0-2", "--epochs", "1", "--storage", str(tmp_path))
     assert "torch" in imported("weak_supervision", *sweep)
     for more in ((), ("--plan",), ("--report",)):
         assert imported("weak_supervision", *sweep, *more) == set()

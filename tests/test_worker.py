@@ -184,7 +184,7 @@ def test_a_result_that_differs_from_the_one_in_storage_is_an_error(store: Store,
     store.results.write(replace(result, metrics={**result.metrics, "test/accuracy": 0.5}))
     words: list[Message] = []
     run(job, words.append)
-    assert "the new numbers differ: test/accuracy is 0.5 there" in words[-1].failed
+    assert "the new numbers differ: test/accuracy is 0.5 in storage" in words[-1].failed
 
 
 def test_a_trial_that_needs_a_gpu_says_if_there_is_none(

@@ -3,8 +3,6 @@
 If the database is locked or its server restarts, requests are retried for PATIENCE_SECONDS while trials keep training.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

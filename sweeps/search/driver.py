@@ -5,8 +5,6 @@ study still has the driver's running trials. These trials resume under the same 
 all commands.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

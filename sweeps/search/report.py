@@ -4,8 +4,6 @@ The files are table.md, trials.csv and runs.csv (the MLflow run of each key). Th
 importances are saved as PNG, PDF and SVG. The search's run in MLflow also has all files.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping

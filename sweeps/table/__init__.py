@@ -3,7 +3,7 @@
 published.py, published_likelihoods.py   the paper's tables, with their tolerances
 comparison.py    builds a report from stored results: our numbers and the published ones
 entries.py       a cell with its seeds and verdict, the difference between two cells, the order of the arms
-judgement.py     statistics: intervals, verdicts, tests
+judgement.py     statistics: intervals, verdicts, tests; remembered.py: keeps them, so that scipy is not needed again
 findings.py      verdicts and differences in words
 protocol.py      differences between our settings and the paper's; decides "agrees" or "reproduced"
 quantities.py    tables whose rows are quantities

@@ -1,7 +1,5 @@
 """Converts a report to Arrow tables, and Arrow tables to CSV and Parquet."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet

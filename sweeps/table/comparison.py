@@ -4,8 +4,6 @@ Each cell keeps its runs, so every number can be traced to keys and MLflow runs.
 and sweeps/table/judgement.py defines the rules for verdicts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property

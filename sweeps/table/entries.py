@@ -3,8 +3,6 @@
 The statistical formulas are in sweeps/table/judgement.py.
 """
 
-from __future__ import annotations
-
 import statistics
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence

@@ -4,8 +4,6 @@ sweeps/table/comparison.py defines `tabulate`, and sweeps/table/terminal.py defi
 come from sweeps/table/markdown.py, latex.py, arrow_tables.py and plot.py.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io
@@ -20,6 +18,7 @@ from sweeps.table.comparison import Report, tabulate
 from sweeps.table.latex import latex, latex_differences
 from sweeps.table.markdown import markdown
 from sweeps.table.plot import forms, picture
+from sweeps.table.remembered import KNOWN
 from sweeps.table.terminal import show
 
 __all__ = [
@@ -28,6 +27,7 @@ __all__ = [
     "known_links",
     "markdown",
     "own_name",
+    "recall_statistics",
     "show",
     "tabulate",
     "write",
@@ -40,8 +40,8 @@ LONGEST = 80
 """Maximum number of characters of the options in a folder's name; longer options are cut and get a digest."""
 
 RECORDS = ".made_of"
-"""Folder with one record per report: digests of the report's inputs and files. If inputs and files are unchanged,
-nothing is drawn or written."""
+"""Folder with one record per report: its statistics, and digests of its inputs and files. If the digests match, nothing
+is drawn or written."""
 
 Pictures = Mapping[str, Callable[[], bytes]]
 """File names, each with a function that returns the file's content; `sweeps.table.plot.forms` makes them."""
@@ -67,15 +67,29 @@ def write(
         The paths of all files.
     """
     folder = place(folder)
-    record = folder.parent / RECORDS / f"{folder.name}.json"
-    inputs = repr((source_digest(), (report, details, sorted(pictures or ()))))
+    record = _record(folder)
+    code = source_digest()
+    inputs = repr((code, (report, details, sorted(pictures or ()))))
     digest = hashlib.sha256(inputs.encode(errors="surrogatepass")).hexdigest()
     files = _files_up_to_date(folder, record, digest)
     if not files:
         files = _write_files(folder, report, details, pictures)
         with suppress(OSError):  # on read-only storage, the next command compares the files again
-            record.write_bytes(json.dumps({"made_of": digest, "files": files}, indent=1).encode())
+            content = {"made_of": digest, "files": files, "code": code, "statistics": KNOWN}
+            record.write_bytes(json.dumps(content, indent=1).encode())
     return [folder / name for name in files]
+
+
+def recall_statistics(folder: Place) -> None:
+    """Recalls the statistics of the report in a folder, if the same code computed them."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        recorded = json.loads(_record(folder).read_bytes())
+        if recorded["code"] == source_digest():
+            KNOWN.update(recorded["statistics"])
+
+
+def _record(folder: Place) -> Place:
+    return folder.parent / RECORDS / f"{folder.name}.json"
 
 
 def _write_files(folder: Place, report: Report, details: Report | None, pictures: Pictures | None) -> dict[str, str]:

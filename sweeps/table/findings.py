@@ -3,8 +3,6 @@
 The terminal and Markdown print these lines unchanged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 

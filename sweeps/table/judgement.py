@@ -11,14 +11,14 @@ it.
     delta  largest difference that counts as agreement, set in the table's definition
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from typing import Any
+
+from sweeps.table.remembered import remembered
 
 CONFIDENCE = 0.95
 """Coverage probability of intervals; 1 - CONFIDENCE is the rate of errors by chance."""
@@ -193,9 +193,17 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
     mean = statistics.fmean(differences)
     if max(abs(difference - mean) for difference in differences) <= SLACK * max(1.0, abs(mean)):
         return Paired((mean, mean), None)
+    interval, p, permutation_p, bootstrap = _paired_tests(tuple(map(float, ours)), tuple(map(float, theirs)))
+    return Paired(tuple(interval), p, permutation_p, bootstrap and tuple(bootstrap))
 
+
+@remembered
+def _paired_tests(ours: tuple[float, ...], theirs: tuple[float, ...]) -> Any:
+    """Returns the fields of `Paired`, with lists for intervals."""
     import numpy as np
     from scipy import stats
+
+    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
 
     test = stats.ttest_rel(ours, theirs)
     low, high = test.confidence_interval(CONFIDENCE)
@@ -210,8 +218,8 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
         found = stats.bootstrap(
             sample, np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, rng=np.random.default_rng(0)
         ).confidence_interval
-        bootstrap = (float(found.low), float(found.high))
-    return Paired((float(low), float(high)), float(test.pvalue), permutation_p, bootstrap)
+        bootstrap = [float(found.low), float(found.high)]
+    return [float(low), float(high)], float(test.pvalue), permutation_p, bootstrap
 
 
 def seeds_to_resolve(mean: float, spread: float, n: int) -> int | None:
@@ -244,13 +252,18 @@ def tau_b(published: Sequence[float], ours: Sequence[float]) -> float | None:
     """Returns Kendall's tau-b of two orders; None for fewer than 3 arms, or if all values on one side are equal."""
     if len(published) < 3:
         return None
-    from scipy import stats
-
-    tau = float(stats.kendalltau(published, ours).statistic)
+    tau = _kendall(tuple(map(float, published)), tuple(map(float, ours)))
     return tau if math.isfinite(tau) else None
 
 
-@lru_cache
+@remembered
+def _kendall(published: tuple[float, ...], ours: tuple[float, ...]) -> float:
+    from scipy import stats
+
+    return float(stats.kendalltau(published, ours).statistic)
+
+
+@remembered
 def student(freedom: int) -> float:
     """Returns the quantile of Student's t distribution for a two-sided 95 % interval."""
     from scipy import stats

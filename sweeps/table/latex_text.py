@@ -1,7 +1,5 @@
 """Escapes, typesets, wraps and measures text for LaTeX."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -4,8 +4,6 @@
 has more or fewer cells than there are columns.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 

@@ -4,8 +4,6 @@ Plots, LaTeX tables and headings use these names. In names that are not listed, 
 underscores are replaced by spaces.
 """
 
-from __future__ import annotations
-
 import re
 
 SPLITS = ("test", "validation", "train", "best")

@@ -1,7 +1,5 @@
 """Compares our trials' settings with the settings that the paper states, and describes the differences in words."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any

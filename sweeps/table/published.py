@@ -5,8 +5,6 @@ to "Multimodal Generative Models for Scalable Weakly-Supervised Learning" (Wu an
 compares them with the supplement's lines.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping

@@ -5,8 +5,6 @@ values, because we do not have the text of the main paper. A `Table` here holds 
 are arms, and the columns are quantities.
 """
 
-from __future__ import annotations
-
 from sweeps.table.published import Quantity, Table
 from sweeps.table.rounding import printed
 

@@ -1,7 +1,5 @@
 """Builds tables whose rows are quantities; the columns are often a setting of the trials."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

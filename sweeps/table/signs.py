@@ -1,7 +1,5 @@
 """Symbols and colours for verdicts and states in the terminal."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from rich.console import Console

@@ -5,8 +5,6 @@ form, nine fractions fit in 100 characters. In a narrower terminal, the remainin
 ones.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar

@@ -3,8 +3,6 @@
 For example, seventeen quantities of seven models fit in one block instead of five bands of columns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 

@@ -20,7 +20,8 @@ from pydantic import BeforeValidator
 
 from mvae.data import source
 from mvae.data.registry import names_of
-from mvae.evaluation.measurable import check_measurable, judge_trials
+from mvae.evaluation.judges import judge_trials
+from mvae.evaluation.measurable import check_measurable
 from mvae.measure import COHERENCE, REAL
 from mvae.models import arm
 from sweeps.cli.options import CommonOptions

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mvae import plugins
-from mvae.evaluation.measurable import needed as needed_by
+from mvae.evaluation.judges import needed as needed_by
 from mvae.storage.place import Place, each
 from sweeps import engine
 from sweeps.cli.console import Console, Progress

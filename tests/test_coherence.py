@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from mvae.data.dataset import Kind, Modality
 from mvae.data.examples import Dataset, Split
 from mvae.evaluation.coherence import coherence_metrics, drawn, frechet_distance, subsets_of
-from mvae.evaluation.measurable import check_measurable, judge_trials, needed
+from mvae.evaluation.judges import judge_trials, needed
+from mvae.evaluation.measurable import check_measurable
 from mvae.measure import ACCURACY, COHERENCE, REAL
 from mvae.models import arm
 from mvae.models.gaussian import Gaussian

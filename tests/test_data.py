@@ -329,6 +329,11 @@ def test_every_data_set_declaration_is_consistent() -> None:
             assert {modality.kind for modality in source.modalities} == {Kind.TEXT} and len(source.modalities) == 2
             assert source.defaults.image_networks == (NO_IMAGES,) and source.made_of is not None
             continue
+        if source.hidden:
+            assert {(one.kind, one.shape, one.likelihood) for one in source.modalities} == {
+                (Kind.IMAGE, (3, 28, 28), "laplace")
+            }
+            continue
         image, *others = source.modalities
         assert (image.name, image.kind) == ("image", Kind.IMAGE) and image.view is None
         if source.name.startswith("vision"):

@@ -17,7 +17,6 @@ from mvae.data import DATASETS
 from mvae.evaluation.measurable import check_measurable
 from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, likelihood, readout
 from mvae.models import ARMS
-from mvae.models.arms import JUDGE
 from mvae.refusal import Refusal
 from sweeps.cli.help import explanation
 from sweeps.cli.options import CommonOptions, parse, read
@@ -291,7 +290,7 @@ def test_help_names_only_arms_and_data_sets_that_the_pipeline_takes(name: str) -
         "translation": (TRANSLATION,),
         "vision": (VISION,),
     }.get(name, ())
-    offers = {"dataset": DATASETS, "arms": [token for token in ARMS if token != JUDGE], **module.Options.offers}
+    offers = {"dataset": DATASETS, "arms": ARMS, **module.Options.offers}
     for option, offered in offers.items():
         assert f": {', '.join(offered)}" in explanation(module.Options, option)
     assert module.Options.model_fields["dataset"].default in offers["dataset"]

@@ -80,12 +80,17 @@ def test_a_read_out_of_one_class_predicts_that_class(digits: Dataset) -> None:
 
 def test_an_arm_gets_only_the_measures_it_declares(digits: Dataset) -> None:
     module, trial = untrained("vae", digits)
-    with pytest.raises(Refusal, match=r"^arm vae has no accuracy: choose among nn, logreg, jmvae, mvae, mvae_q$"):
+    with pytest.raises(
+        Refusal, match=r"^arm vae has no accuracy: choose among nn, logreg, jmvae, mvae, mvae_q, mopoe, "
+    ):
         compute(ACCURACY, module, trial, digits)
     module, trial = untrained("nn", digits)
     with pytest.raises(Refusal, match=r"^arm nn has no readout: choose among rbm, vae$"):
         compute(readout(0.5), module, trial, digits)
-    assert {token for token, known in ARMS.items() if known.predicts} == {"nn", "logreg", "jmvae", "mvae", "mvae_q"}
+    assert {token for token, known in ARMS.items() if known.predicts} == {
+        *("nn", "logreg", "jmvae", "mvae", "mvae_q"),
+        *("mopoe", "mvtcae", "mmvae", "mmvae_plus"),
+    }
 
 
 def test_fewer_than_two_pairs_are_refused(digits: Dataset) -> None:

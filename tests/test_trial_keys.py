@@ -356,7 +356,7 @@ def test_fixed_binarisation_changes_no_key_and_dynamic_changes_those_of_arms_tra
         assert "binarisation" not in fixed.hashed_fields() and key(fixed) == key(silent)
         assert dynamic.needs_grey == (key(dynamic) != key(silent)) and not fixed.needs_grey
         changed |= {model} if dynamic.needs_grey else set()
-    assert changed == set(ARMS) - {"logreg", "judge"}
+    assert changed == set(ARMS) - {"logreg"}
 
 
 def test_added_as_distinguishes_false_zero_and_none() -> None:
@@ -378,4 +378,4 @@ def test_canonical_json_does_not_depend_on_the_order_of_fields() -> None:
 
 def test_only_arms_without_labels_share_one_trial_for_all_fractions() -> None:
     one_for_all = {model for model in ARMS if key(fashion(model, paired_fraction=0.01)) == key(fashion(model))}
-    assert one_for_all == {"rbm", "vae", "judge"}
+    assert one_for_all == {"rbm", "vae"}

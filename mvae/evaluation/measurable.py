@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mvae.data import DATASETS, source
 from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, Source, all_sentences, directions, has_views
-from mvae.measure import COHERENCE, OWN, Measure
+from mvae.measure import OWN, Measure
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
-from mvae.trial import Trial
 
 if TYPE_CHECKING:
     from mvae.data.examples import Dataset
-
-JUDGE_EPOCHS = 20
-"""Epochs of the classifiers that judge generated images."""
 
 PREDICTED = {
     "accuracy": frozenset({Kind.LABEL, Kind.TEXT}),
@@ -71,22 +66,6 @@ def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
 
 def _has_image(data: Source | Dataset) -> bool:
     return any(modality.kind is Kind.IMAGE for modality in data.modalities)
-
-
-def judge_trials(dataset: str) -> tuple[Trial, ...]:
-    """Returns the trials of the classifiers that judge a data set's models, one per modality.
-
-    Raises:
-        Refusal: the data set has no hidden label.
-    """
-    names = [modality.name for modality in source(dataset).modalities]
-    fields: dict[str, Any] = {"epochs": JUDGE_EPOCHS, "batch_size": 128, "learning_rate": 1e-3}
-    return tuple(Trial.create(dataset=dataset, model="judge", own={"modality": name}, **fields) for name in names)
-
-
-def needed(measures: Iterable[Measure], dataset: str) -> tuple[Trial, ...]:
-    """Returns the trials whose models must be trained before these measures can be computed on a data set."""
-    return judge_trials(dataset) if COHERENCE in measures else ()
 
 
 def has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:

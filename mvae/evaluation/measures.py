@@ -13,8 +13,9 @@ from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.coherence import coherence_metrics
 from mvae.evaluation.estimator import SUFFIX
+from mvae.evaluation.judges import judge_trials
 from mvae.evaluation.likelihood_estimates import Parts, estimates_of, likelihood_metrics
-from mvae.evaluation.measurable import check_measurable, judge_trials
+from mvae.evaluation.measurable import check_measurable
 from mvae.evaluation.readout import readout_accuracy
 from mvae.evaluation.translation import translation_metrics, unknown_metrics
 from mvae.evaluation.vision import OnProgress, vision_metrics

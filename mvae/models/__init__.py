@@ -41,9 +41,10 @@ ARMS: dict[str, Arm] = {
     known.token: known
     for known in (
         *(NN_ARM, LOGREG_ARM, RBM_ARM, VAE_ARM, JMVAE_ARM, MVAE_ARM, MVAE_Q_ARM, CVAE_ARM),
-        *(MOPOE_ARM, MVTCAE_ARM, MMVAE_ARM, MMVAE_PLUS_ARM, JUDGE_ARM),
+        *(MOPOE_ARM, MVTCAE_ARM, MMVAE_ARM, MMVAE_PLUS_ARM),
     )
 }
+"""The arms by token. `JUDGE_ARM`, which is no row of a table, is only known to `arm`."""
 
 
 def arm(token: str) -> Arm:
@@ -52,6 +53,8 @@ def arm(token: str) -> Arm:
     Raises:
         Refusal: unknown token; the message lists the known ones.
     """
+    if token == JUDGE_ARM.token:
+        return JUDGE_ARM
     if token not in ARMS:
         raise Refusal(f"unknown arm {token!r}: choose one of {', '.join(ARMS)}")
     return ARMS[token]
@@ -65,6 +68,6 @@ def add(new: Arm) -> None:
     """
     if not isinstance(new, Arm):
         raise Refusal(f"mvae.models.add takes an Arm, not {type(new).__name__}")
-    if new.token in ARMS:
+    if new.token in (*ARMS, JUDGE_ARM.token):
         raise Refusal(f"arm {new.token!r} already exists: choose another token")
     ARMS[new.token] = new

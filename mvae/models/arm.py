@@ -151,6 +151,8 @@ class Arm:
     """Features of data sets that the arm supports, besides an image and a label."""
     hyperparameters: tuple[Hyperparameter, ...] = ()
     """The arm's own settings, in addition to those of every trial, read with `trial.own_value`. Part of the key."""
+    needs_labels: bool = False
+    """Whether the arm can only be trained on data sets with a label or a text."""
     single_attributes: bool = True
     """Whether the arm can be trained on attributes that are modalities of their own, if it supports attributes."""
     most_modalities: int | None = None

@@ -19,6 +19,7 @@ NN_ARM = Arm(
     learner=Later("classifiers", "NeuralNetworkLearner"),
     cuda_graphs=True,
     handles=frozenset({Feature.TEXTS, Feature.MANY, Feature.VECTORS}),
+    needs_labels=True,
 )
 
 LOGREG_ARM = Arm(
@@ -29,6 +30,7 @@ LOGREG_ARM = Arm(
     frozenset({"accuracy"}),
     fit=Later("classifiers", "fit_logistic_regression"),
     handles=frozenset({Feature.MANY, Feature.VECTORS}),
+    needs_labels=True,
 )
 
 RBM_ARM = Arm(
@@ -131,6 +133,7 @@ MOPOE_ARM = replace(
     title="MoPoE",
     reads=_ROWS | ANNEALED,
     measures=frozenset({"accuracy", "likelihood", "coherence"}),
+    handles=frozenset(Feature) - {Feature.IMAGELESS},
     cuda_graphs=False,
     build=Later("mopoe", "build_mopoe"),
     learner=Later("mopoe", "MoPoELearner"),
@@ -147,6 +150,7 @@ MVTCAE_ARM = replace(
     title="MVTCAE",
     reads=_ROWS | ANNEALED,
     measures=frozenset({"accuracy", "likelihood", "coherence"}),
+    handles=frozenset(Feature) - {Feature.IMAGELESS},
     cuda_graphs=False,
     build=Later("mvtcae", "build_mvtcae"),
     learner=Later("mvtcae", "MvtcaeLearner"),
@@ -162,6 +166,7 @@ MMVAE_ARM = replace(
     title="MMVAE",
     reads=_ROWS,
     measures=frozenset({"accuracy", "likelihood", "coherence"}),
+    handles=frozenset(Feature) - {Feature.IMAGELESS},
     cuda_graphs=False,
     build=Later("mmvae", "build_mmvae"),
     learner=Later("mmvae", "MmvaeLearner"),
@@ -173,11 +178,8 @@ MMVAE_ARM = replace(
     ),
 )
 
-JUDGE = "judge"
-"""Token of the classifiers that judge generated images. It is no row of a table."""
-
 JUDGE_ARM = Arm(
-    JUDGE,
+    "judge",
     "Classifier",
     IDENTITY | OPTIMISED,
     Later("judge", "build_judge"),
@@ -195,6 +197,7 @@ MMVAE_PLUS_ARM = replace(
     title="MMVAE+",
     reads=_ROWS,
     measures=frozenset({"accuracy", "likelihood", "coherence"}),
+    handles=frozenset(Feature) - {Feature.IMAGELESS},
     cuda_graphs=False,
     build=Later("mmvae_plus", "build_mmvae_plus"),
     learner=Later("mmvae_plus", "MmvaePlusLearner"),

@@ -52,13 +52,8 @@ def explanation(options: type[TrialOptions], name: str) -> str:
     if "{names}" in summary:
         from mvae.data import DATASETS
         from mvae.models import ARMS
-        from mvae.models.arms import JUDGE
 
-        names: dict[str, Iterable[str]] = {
-            "dataset": DATASETS,
-            "arms": [token for token in ARMS if token != JUDGE],
-            **options.offers,
-        }
+        names: dict[str, Iterable[str]] = {"dataset": DATASETS, "arms": ARMS, **options.offers}
         summary = summary.replace("{names}", ", ".join(names[name]))
     return "\n\n".join([summary, *details])
 

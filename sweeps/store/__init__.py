@@ -3,6 +3,7 @@
 store.py       the folder of one storage name, and its files
 results.py     one JSON file per key and measure; tables are made only from these files
 pruned.py      trials that a search stopped early
+trained.py     loads the model of a finished trial
 lease.py       ensures that only one driver works on a name
 processes.py   identifies a process, and tells whether it is still running
 scratch.py     makes temporary folders, and deletes the folders of dead processes

@@ -1,6 +1,7 @@
 """Compares our results with the published numbers, and writes the comparison in all output formats.
 
 published.py, published_likelihoods.py   the paper's tables, with their tolerances
+published_polymnist.py   coherence from two studies of the MVAE's successors
 comparison.py    builds a report from stored results: our numbers and the published ones
 entries.py       a cell with its seeds and verdict, the difference between two cells, the order of the arms
 judgement.py     statistics: intervals, verdicts, tests; remembered.py: keeps them, so that scipy is not needed again

@@ -15,7 +15,7 @@ checks.py      checks of a plug-in's data set
 contents.py    digests of many files; progress.py: progress of a long conversion
 registry.py    the data sets by name
 
-mnist/, faces/ and sentences/ define the data sets.
+mnist/, polymnist/, faces/ and sentences/ define the data sets.
 """
 
 import hashlib

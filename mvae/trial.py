@@ -142,10 +142,6 @@ class Trial(Settings, use_attribute_docstrings=False):
         if Feature.IMAGELESS in unsupported:
             able = ", ".join(token for token, known in ARMS.items() if Feature.IMAGELESS in known.handles)
             raise Refusal(f"arm {self.model!r} needs images, which {self.dataset} does not have: choose one of {able}")
-        if arm(self.model).needs_labels and not {Kind.LABEL, Kind.TEXT} & {one.kind for one in modalities}:
-            raise Refusal(
-                f"arm {self.model!r} needs a label or a text, which {self.dataset} does not have: choose another arm"
-            )
         if not arm(self.model).single_attributes and any(one.kind is Kind.ATTRIBUTE for one in modalities):
             raise Refusal(
                 f"arm {self.model!r} does not support attributes as modalities of their own, as in {self.dataset}:"
@@ -160,6 +156,10 @@ class Trial(Settings, use_attribute_docstrings=False):
             raise Refusal(
                 f"arm {self.model!r} supports only two modalities, and {self.dataset} has {len(modalities)}:"
                 " choose another arm"
+            )
+        if arm(self.model).needs_labels and not {Kind.LABEL, Kind.TEXT} & {one.kind for one in modalities}:
+            raise Refusal(
+                f"arm {self.model!r} needs a label or a text, which {self.dataset} does not have: choose another arm"
             )
 
     def _check_workers(self) -> None:

@@ -30,7 +30,7 @@ class MixturePosterior(LinearGaussian):
 
 
 class LaplacePosterior(LinearGaussian):
-    """The same with Laplace posteriors of about the right width."""
+    """The linear-Gaussian model with Laplace posteriors of about the right width."""
 
     def infer_at(self, values: dict[int, Tensor]) -> Posterior:  # type: ignore[override]
         parts = [super(LaplacePosterior, self).infer_at({m: value}) for m, value in sorted(values.items())]

@@ -158,7 +158,7 @@ def timed_trials() -> dict[str, Trial]:
 
 
 def table_4() -> list[Trial]:
-    """The same trials of Table 4 as in a sweep, the most informative first.
+    """Trials of Table 4 with the keys of a sweep, the most informative first.
 
     First the open question of docs/table4.md: `resampled` at 1 and 2 % with the published annealing. Then follow NN and
     MVAE by column, the variants at 1 %, further seeds, and MVAE-Q.

@@ -76,7 +76,7 @@ class MMVAEPlus(MMVAE):
         return slice(start, start + self.private)
 
     def of_modality(self, m: int, z: Tensor) -> Tensor:
-        """What modality m's decoder sees, [..., D + U], of latents [..., D + M U]; of [..., D + U] all of it."""
+        """Returns the input [..., D + U] of modality m's decoder: z and u_m, from all latents [..., D + M U]."""
         if z.shape[-1] == self.shared + self.private:
             return z
         return torch.cat([z[..., : self.shared], z[..., self.private_of(m)]], dim=-1)

@@ -92,7 +92,7 @@ class Presence:
 
 @dataclass(frozen=True)
 class RowBatch:
-    """What one step sees, or a worker's share of it."""
+    """The rows of one step, or a worker's share of them."""
 
     presence: Presence
     values: tuple[Tensor, ...]

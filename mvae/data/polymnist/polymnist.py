@@ -1,8 +1,8 @@
 """`polymnist`, `polymnist_free` and `polymnist_digits`: five pictures of one digit, whose class stays hidden.
 
 polymnist          MNIST's digits on the five pictures in <data root>/polymnist_backgrounds/, in order of their names
-polymnist_free     MNIST's digits on five pictures that ship with scikit-image and scikit-learn. Published numbers do
-                   not stand beside this data set, because its backgrounds are others.
+polymnist_free     MNIST's digits on five pictures that ship with scikit-image and scikit-learn. Its backgrounds differ
+                   from the published ones, so no published numbers are shown for it.
 polymnist_digits   scikit-learn's 8x8 digits, three times enlarged, on the same five pictures: for tests and the demo
 
 MNIST's training file gives 60,000 tuples, the last tenth of which validates (54,000 and 6,000, as in MultiVae's study);

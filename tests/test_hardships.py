@@ -86,11 +86,12 @@ def blocks_hangups(pid: int) -> bool:
 
 
 IN_A_TERMINAL = """
-import os, pty, sys, time
+import os, pty, signal, sys, time
 from pathlib import Path
 
 child, terminal = pty.fork()
 if child == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a test run under nohup ignores it, and children inherit that
     os.execv(sys.argv[2], sys.argv[2:])
 os.set_blocking(terminal, False)
 while not Path(sys.argv[1]).exists():

@@ -173,11 +173,12 @@ class Driver:
             engine.cluster(self._head_lost, self.console.say) as capacity,
         ):
             jobs = [self._job(planned, capacity) for planned in todo]
-            most, groups = self.options.max_concurrent, list(engine.alike(jobs))
+            most = self.options.max_concurrent
+            groups = [group for wave in waves(jobs) for group in engine.alike(wave)]
             expected = max(engine.trials_at_once(capacity, needs, most) for needs, _ in groups)
             estimate = self.planned.estimate
             progress.expect(None if estimate.unknown else estimate.lasting(expected))
-            for needs, alike in [group for wave in waves(jobs) for group in engine.alike(wave)]:
+            for needs, alike in groups:
                 at_once = engine.trials_at_once(capacity, needs, most, len(alike))
                 if memory_limit := engine.memory_bound(capacity, needs, most, len(alike)):
                     self.console.say(memory_limit)

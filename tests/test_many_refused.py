@@ -44,7 +44,10 @@ def tiny19(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"model": "nn"}, r"^arm 'nn' does not support attributes, which tiny19 has: choose another arm$"),
         ({"model": "logreg"}, r"^arm 'logreg' does not support attributes, which tiny19 has: choose another arm$"),
         ({"model": "rbm"}, r"^arm 'rbm' does not support attributes, which tiny19 has: choose another arm$"),
-        ({"model": "jmvae"}, r"^arm 'jmvae' does not support attributes as modalities of their own, as in tiny19:"),
+        (
+            {"model": "jmvae"},
+            r"^arm 'jmvae' does not support attributes as modalities of their own, as in tiny19: choose another arm$",
+        ),
         ({"model": "cvae"}, r"^arm 'cvae' supports only two modalities, and tiny19 has 19: choose another arm$"),
     ],
 )

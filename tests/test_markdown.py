@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import sweeps
-from docs.report.sources import OPTION_ROWS, Sources, figures
+from docs.report.sources import OPTION_ROWS, Sources, figures, option_classes
 from mvae.evaluation.words import WordTable
+from sweeps.cli.help import explanation
 from sweeps.table.markdown import markdown_table, word_tables
 
 REPOSITORY = Path(sweeps.__file__).parents[1]
@@ -64,6 +65,8 @@ def test_only_one_module_writes_markdown_tables() -> None:
 def test_every_option_has_one_row_in_the_glossary_with_its_full_help() -> None:
     shown = str(figures(Sources())["options.table"]).splitlines()
     expected = OPTION_ROWS
+    helps = [explanation(options, name) for options in option_classes().values() for name in options.model_fields]
+    assert any("\n" in text for text in helps), "this needs help texts of several lines"
     assert len(shown) == 2 + len(expected)
     for line, (option, meaning, where) in zip(shown[2:], expected, strict=True):
         assert cells(line) == [f"`{option}`", meaning, where]

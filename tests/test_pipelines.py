@@ -90,7 +90,10 @@ BAD = {
         ("--samples 1", "--samples 1: input should be greater than or equal to 2"),
     ],
     "likelihoods": [
-        ("--arms nn", "arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae, mopoe, mvtcae"),
+        (
+            "--arms nn",
+            "arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae, mopoe, mvtcae, mmvae, mmvae_plus\n",
+        ),
         ("--arms rbm", "arm rbm has no likelihood"),
         ("--preset paper", "--preset paper: Tables 1 and 2 have no column for digits\n"),
         ("--dataset nothing", "unknown data set 'nothing'"),

@@ -121,7 +121,7 @@ def test_20_trials_find_a_setting_better_than_the_default_on_validation(story: S
     default = next(one for one in story.known[-1] if one.trial == story.wanted.default)
     best = max(one.value or 0.0 for one in story.known[-1] if one.state is TrialState.DONE)
     assert default.value is not None
-    assert best > default.value
+    assert best > default.value + 0.05
 
 
 def test_a_trial_that_passed_its_rungs_equals_the_same_trial_run_alone(story: Story) -> None:

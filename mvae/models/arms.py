@@ -111,30 +111,26 @@ CVAE_ARM = Arm(
     handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES}),
 )
 
-_ROWS = (
-    IDENTITY
-    | PAIRED
-    | OPTIMISED
-    | NETWORKS
-    | BINARISED
-    | {"pairing", "keep_probability"}
-    | {"image_weight", "label_weight", "text_weight", "attribute_weight", "vector_weight"}
+_SUCCESSOR = replace(
+    MVAE_ARM,
+    reads=MVAE_ARM.reads - ANNEALED - {"targets", "k", "fixed_noise"},
+    measures=frozenset({"accuracy", "likelihood", "coherence"}),
+    handles=frozenset(Feature) - {Feature.IMAGELESS},
+    cuda_graphs=False,
 )
-"""Fields read by the arms that see each example once, with what it has (mvae/models/rows.py)."""
+"""The arms that see each example once, with what it has (mvae/models/rows.py), before their own declarations."""
 
 _BETA = Hyperparameter(
     "beta", 1.0, "Weight of the KL, reached after annealing.", least=0.0, searched=(0.1, 10.0), log=True
 )
+_SAMPLES = Hyperparameter("samples", 1, "Samples K of each unimodal posterior per step.", least=1, most=1000)
 _POSTERIOR = Hyperparameter("posterior", "laplace", "Family of posteriors and prior.", choices=("laplace", "normal"))
 
 MOPOE_ARM = replace(
-    MVAE_ARM,
+    _SUCCESSOR,
     token="mopoe",  # noqa: S106
     title="MoPoE",
-    reads=_ROWS | ANNEALED,
-    measures=frozenset({"accuracy", "likelihood", "coherence"}),
-    handles=frozenset(Feature) - {Feature.IMAGELESS},
-    cuda_graphs=False,
+    reads=_SUCCESSOR.reads | ANNEALED,
     build=Later("mopoe", "build_mopoe"),
     learner=Later("mopoe", "MoPoELearner"),
     hyperparameters=(
@@ -145,13 +141,10 @@ MOPOE_ARM = replace(
 )
 
 MVTCAE_ARM = replace(
-    MVAE_ARM,
+    _SUCCESSOR,
     token="mvtcae",  # noqa: S106
     title="MVTCAE",
-    reads=_ROWS | ANNEALED,
-    measures=frozenset({"accuracy", "likelihood", "coherence"}),
-    handles=frozenset(Feature) - {Feature.IMAGELESS},
-    cuda_graphs=False,
+    reads=_SUCCESSOR.reads | ANNEALED,
     build=Later("mvtcae", "build_mvtcae"),
     learner=Later("mvtcae", "MvtcaeLearner"),
     hyperparameters=(
@@ -161,20 +154,30 @@ MVTCAE_ARM = replace(
 )
 
 MMVAE_ARM = replace(
-    MVAE_ARM,
+    _SUCCESSOR,
     token="mmvae",  # noqa: S106
     title="MMVAE",
-    reads=_ROWS,
-    measures=frozenset({"accuracy", "likelihood", "coherence"}),
-    handles=frozenset(Feature) - {Feature.IMAGELESS},
-    cuda_graphs=False,
     build=Later("mmvae", "build_mmvae"),
     learner=Later("mmvae", "MmvaeLearner"),
     hyperparameters=(
-        Hyperparameter("samples", 1, "Samples K of each unimodal posterior per step.", least=1, most=1000),
+        _SAMPLES,
         _POSTERIOR,
         Hyperparameter("learn_prior", True, "Learn the scales of the prior."),
         Hyperparameter("gradient", "dreg", "Gradient estimator for K > 1.", choices=("dreg", "exact")),
+    ),
+)
+
+MMVAE_PLUS_ARM = replace(
+    _SUCCESSOR,
+    token="mmvae_plus",  # noqa: S106
+    title="MMVAE+",
+    build=Later("mmvae_plus", "build_mmvae_plus"),
+    learner=Later("mmvae_plus", "MmvaePlusLearner"),
+    hyperparameters=(
+        replace(_BETA, about="Weight of the log-ratios of the latents."),
+        _SAMPLES,
+        Hyperparameter("private_latents", 32, "Private latents of each modality.", least=1, most=10_000),
+        _POSTERIOR,
     ),
 )
 
@@ -191,20 +194,4 @@ JUDGE_ARM = Arm(
     handles=frozenset({Feature.MANY}),
     hyperparameters=(Hyperparameter("modality", "m0", "Modality whose images are classified."),),
 )
-MMVAE_PLUS_ARM = replace(
-    MVAE_ARM,
-    token="mmvae_plus",  # noqa: S106
-    title="MMVAE+",
-    reads=_ROWS,
-    measures=frozenset({"accuracy", "likelihood", "coherence"}),
-    handles=frozenset(Feature) - {Feature.IMAGELESS},
-    cuda_graphs=False,
-    build=Later("mmvae_plus", "build_mmvae_plus"),
-    learner=Later("mmvae_plus", "MmvaePlusLearner"),
-    hyperparameters=(
-        replace(_BETA, about="Weight of the log-ratios of the latents."),
-        Hyperparameter("samples", 1, "Samples K of each unimodal posterior per step.", least=1, most=1000),
-        Hyperparameter("private_latents", 32, "Private latents of each modality.", least=1, most=10_000),
-        _POSTERIOR,
-    ),
-)
+"""Classifies images, to judge what models generate. It is no row of a table."""

@@ -143,8 +143,8 @@ def _broken_experts(mean: Tensor, spread: Tensor, chosen: Tensor) -> tuple[Tenso
     """Finds nan and infinite experts [..., M, D], and the products [..., T, D] that contain them; None for no masks.
 
     A nan expert with weight 0 would make every product nan. So broken values are left out of the sums, and the products
-    that contain them are set to nan afterwards. On a CPU, a quick test finds that nothing is broken: a finite sum has
-    no broken addends. On a GPU, this test would wait for the device, so the masks are always computed.
+    that contain them are set to nan afterwards. On a CPU, a quick test comes first: if the sum of all values
+    is finite, no value is broken. On a GPU, the test would wait for the device, so the masks are always computed.
     """
     if mean.device.type == "cpu" and math.isfinite((mean.detach().sum() + spread.detach().sum()).item()):
         return None, None

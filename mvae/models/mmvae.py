@@ -14,6 +14,7 @@ Shapes: n rows, R rows of a step, M modalities, P pairs of a row and one of its 
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -150,20 +151,13 @@ class MmvaeLearner(RowLearner):
     """Trains an MMVAE on rows with what they have."""
 
     model: MMVAE
+    objective = mmvae_loss
 
     def noise_shape(self) -> tuple[int, ...]:
         return (self.trial.own_value("samples"), len(self.model.modalities), self.model.latents)
 
-    def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
-        return mmvae_loss(
-            self.model,
-            batch.presence,
-            batch.values,
-            batch.noise,
-            weights=self.weights,
-            batch_size=self.trial.batch_size,
-            gradient=self.trial.own_value("gradient"),
-        )
+    def arguments(self, batch: RowBatch, step: int | Tensor) -> dict[str, Any]:
+        return {"gradient": self.trial.own_value("gradient")}
 
 
 def build_mmvae(trial: Settings, modalities: tuple[Modality, ...]) -> MMVAE:

@@ -17,6 +17,7 @@ private latents.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -175,21 +176,14 @@ class MmvaePlusLearner(RowLearner):
     """Trains an MMVAE+ on rows with what they have."""
 
     model: MMVAEPlus
+    objective = mmvae_plus_loss
 
     def noise_shape(self) -> tuple[int, ...]:
         model, count = self.model, len(self.model.modalities)
         return (self.trial.own_value("samples"), count, model.shared + model.private * (1 + count))
 
-    def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
-        return mmvae_plus_loss(
-            self.model,
-            batch.presence,
-            batch.values,
-            batch.noise,
-            beta=self.trial.own_value("beta"),
-            weights=self.weights,
-            batch_size=self.trial.batch_size,
-        )
+    def arguments(self, batch: RowBatch, step: int | Tensor) -> dict[str, Any]:
+        return {"beta": self.trial.own_value("beta")}
 
 
 def build_mmvae_plus(trial: Settings, modalities: tuple[Modality, ...]) -> MMVAEPlus:

@@ -12,6 +12,7 @@ Shapes: n rows, R rows of a step, M modalities, S subsets, D latents.
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,18 +112,10 @@ class MoPoELearner(RowLearner):
     """Trains a MoPoE-VAE on rows with what they have."""
 
     model: MoPoE
+    objective = negative_mopoe_elbo
 
-    def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
-        return negative_mopoe_elbo(
-            self.model,
-            batch.presence,
-            batch.values,
-            batch.noise,
-            batch.choice,
-            beta=self.beta(step),
-            weights=self.weights,
-            batch_size=self.trial.batch_size,
-        )
+    def arguments(self, batch: RowBatch, step: int | Tensor) -> dict[str, Any]:
+        return {"choice": batch.choice, "beta": self.beta(step)}
 
 
 def build_mopoe(trial: Settings, modalities: tuple[Modality, ...]) -> MoPoE:

@@ -89,20 +89,20 @@ class ElboLearner:
             found |= {"train/skipped_examples": float(skipped), "train/steps_per_epoch": float(self.steps_per_epoch)}
         return found | self._padding.facts()
 
-    def _steps(self, epoch: int) -> Iterator[Step]:
+    def _steps(self, epoch: int, targets: str = "own", subsets: int = 0) -> Iterator[Step]:
         trial = self.trial
         if self.kept is not None:
-            return kept_steps(self.kept, trial.batch_size, trial.seed, epoch, subsets=trial.k, lengths=self.lengths)
+            return kept_steps(self.kept, trial.batch_size, trial.seed, epoch, subsets=subsets, lengths=self.lengths)
         return steps(
             pairing=trial.pairing,
-            targets=trial.targets,
+            targets=targets,
             n=len(self.split),
             paired=self.paired,
             batch_size=trial.batch_size,
             seed=trial.seed,
             epoch=epoch,
             modalities=len(self.model.modalities),
-            subsets=trial.k,
+            subsets=subsets,
             lengths=self.lengths,
         )
 
@@ -113,7 +113,7 @@ class ElboLearner:
         examples = examples_of(self.split, trial, epoch)
         self._padding = Padding(self.lengths)
         self._complete = 0
-        for step in self._steps(epoch):
+        for step in self._steps(epoch, trial.targets, trial.k):
             self._complete += int(step.present_RM.all(1).sum())
             terms = elbo_terms(modalities, trial.k, subsets)
             draws = 1 if trial.fixed_noise else len(terms)

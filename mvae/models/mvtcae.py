@@ -10,6 +10,7 @@ Shapes: R rows of a step, M modalities, D latents.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,18 +69,10 @@ class MvtcaeLearner(RowLearner):
     """Trains an MVTCAE on rows with what they have."""
 
     model: MVTCAE
+    objective = mvtcae_loss
 
-    def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
-        return mvtcae_loss(
-            self.model,
-            batch.presence,
-            batch.values,
-            batch.noise,
-            a=self.trial.own_value("a"),
-            beta=self.beta(step),
-            weights=self.weights,
-            batch_size=self.trial.batch_size,
-        )
+    def arguments(self, batch: RowBatch, step: int | Tensor) -> dict[str, Any]:
+        return {"a": self.trial.own_value("a"), "beta": self.beta(step)}
 
 
 def build_mvtcae(trial: Settings, modalities: tuple[Modality, ...]) -> MVTCAE:

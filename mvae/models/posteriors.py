@@ -42,8 +42,6 @@ class Laplace(NamedTuple):
 
 
 Component = Gaussian | Laplace
-FAMILIES = ("laplace", "normal")
-"""Values of the hyper-parameter `posterior`."""
 
 
 def component(family: str, mean: Tensor, log_scale: Tensor) -> Component:

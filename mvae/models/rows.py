@@ -7,9 +7,9 @@ Shapes: R rows of a step, M modalities, n_m rows that have modality m, P pairs o
 pairs whose row has modality m, D latents.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from mvae.models.elbo import Loss
 from mvae.models.learners import examples_of
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
-from mvae.sampling import Step, kept_steps, steps
+from mvae.sampling import Step
 from mvae.streams import numpy_generator, torch_generator
 from mvae.workers import ALONE, Workers
 
@@ -124,10 +124,10 @@ def reconstruction(
 
 
 class RowLearner(ElboLearner):
-    """Trains a model on rows with what they have, under a pairing protocol; subclasses give `loss`."""
+    """Trains a model on rows with what they have, under a pairing protocol; subclasses give the objective."""
 
-    annealed: ClassVar[bool] = True
-    """Whether beta rises at the start of training."""
+    objective: ClassVar[Callable[..., Loss]]
+    """Loss of a batch, from model, presence, values and noise, with `weights`, `batch_size` and `arguments`."""
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         super().__init__(model, trial, data, workers)
@@ -155,23 +155,19 @@ class RowLearner(ElboLearner):
             choice = torch.from_numpy(self.workers.share(choices.random(rows))).to(self.device)
             yield RowBatch(self._presence(step), self._values(step, examples), self.workers.share(noise), choice)
 
-    def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
+    def arguments(self, batch: RowBatch, step: int | Tensor) -> dict[str, Any]:
+        """Arguments of the objective that only this arm has, by name."""
         raise NotImplementedError
 
-    def _steps(self, epoch: int) -> Iterator[Step]:
-        trial = self.trial
-        if self.kept is not None:
-            return kept_steps(self.kept, trial.batch_size, trial.seed, epoch, lengths=self.lengths)
-        return steps(
-            pairing=trial.pairing,
-            targets="own",
-            n=len(self.split),
-            paired=self.paired,
-            batch_size=trial.batch_size,
-            seed=trial.seed,
-            epoch=epoch,
-            modalities=len(self.model.modalities),
-            lengths=self.lengths,
+    def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
+        return type(self).objective(
+            self.model,
+            batch.presence,
+            batch.values,
+            batch.noise,
+            weights=self.weights,
+            batch_size=self.trial.batch_size,
+            **self.arguments(batch, step),
         )
 
     def _presence(self, step: Step) -> Presence:

@@ -167,7 +167,7 @@ class Tracker:
         Afterwards, compares MLflow with the views once more, and records the outcome in storage.
 
         Args:
-            timeout: seconds without progress after which to give up. Progress means that another key was written.
+            timeout: longest time in seconds between two written keys. After that time, the call returns.
         Returns:
             Whether MLflow holds everything. If not, a line tells the user what to do.
         """

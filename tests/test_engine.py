@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
@@ -261,6 +262,13 @@ def test_workers_waiting_for_machines_are_reported_once_and_running_ones_are_not
     assert waits.waits == "waiting for machines with room for 4 workers at once"
     assert said(Silent()) == [waits]
     assert said(Silent(None, pickle.dumps(epoch))) == [epoch]
+
+
+def test_what_mlflow_changes_in_warnings_while_ray_starts_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with quiet.environment({"MVAE_ANY": "1"}):
+        warnings.showwarning = mlflows = lambda *_, **__: None
+    assert warnings.showwarning is mlflows
 
 
 def test_names_that_we_replace_in_mlflow_exist_in_this_version() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -29,16 +28,19 @@ Warnings are ignored because PYTHONWARNINGS=error would end Ray's own processes 
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Within the block, sets environment variables and ignores FutureWarnings."""
+    """Sets environment variables within the block.
+
+    The block does not use `warnings.catch_warnings`: at its end it would undo what MLflow's import, which runs in
+    another thread, has changed, and MLflow's own warnings would be printed.
+    """
     before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):
-        try:
-            yield
-        finally:
-            for name in values:
-                os.environ.pop(name, None)
-            os.environ.update(before)
+    try:
+        yield
+    finally:
+        for name in values:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 @contextmanager

@@ -33,6 +33,16 @@ def test_a_file_of_numbers_is_read_back_unchanged(name: str) -> None:
     assert written(read(path)) == path.read_text(encoding="utf-8")
 
 
+def test_own_hyper_parameters_of_an_arm_are_read_back_unchanged(tmp_path: Path) -> None:
+    trial = Trial.create(dataset="digits", model="mopoe", own={"beta": 2.5})
+    result = Result(
+        "a" * 16, "accuracy-v1", trial.model_dump(), {"test/accuracy": 0.5}, dict.fromkeys(kept.ABOUT, ""), []
+    )
+    (path := tmp_path / "numbers.csv").write_text(written(Committed([result])), encoding="utf-8")
+    assert read(path).trials == {result.key: trial}
+    assert "2.5" in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if "digits" in name else pytest.mark.real_data) for name in FILES]
 )

@@ -2,6 +2,7 @@
 
 NAME.csv          key, measure, metric, value     as in the result file <key>.<measure>.json
                   dataset, model, seed, ...       fields that the key hashes; empty if the arm does not read them
+                  own                             the arm's own hyper-parameters, as JSON
                   git, torch, device, ...         how the number was made; empty if not known
 curves/NAME.csv   key, metric, values             metrics per epoch of trials in NAME.csv, from the first epoch
 """
@@ -10,9 +11,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mvae import plugins
 from mvae.models import arm
@@ -98,7 +101,10 @@ def read(path: Path) -> Committed:
             if not all(place):
                 raise ValueError("it has no key or no measure")
             if place not in results:
-                fields = {name: text for name, text in row.items() if text and name not in (*HEAD, *ABOUT)}
+                fields: dict[str, Any] = {
+                    name: text for name, text in row.items() if text and name not in (*HEAD, *ABOUT)
+                }
+                fields |= {"own": json.loads(fields["own"])} if "own" in fields else {}
                 made = {name: row[name] for name in ABOUT}
                 results[place] = Result(*place, Trial.create(**fields).model_dump(), {}, made, [])
             results[place].metrics[row["metric"]] = float(row["value"])
@@ -115,7 +121,9 @@ def written(committed: Committed) -> str:
         hashed, reads = trial.hashed_fields(), arm(trial.model).reads
         unhashed = {name: getattr(trial, name) for name in ADDED_AS if name in reads}
         texts = {name: str(value) for name, value in {**unhashed, **hashed}.items() if value is not None}
-        columns |= hashed.keys() & texts.keys()
+        if trial.own:
+            texts["own"] = canonical_json(dict(trial.own))
+        columns |= {*hashed, "own"} & texts.keys()
         for metric, value in result.metrics.items():
             number = dict(zip(HEAD, (result.key, result.measure, metric, repr(value)), strict=True))
             lines.append({**texts, **result.provenance, **number})

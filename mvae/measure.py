@@ -1,6 +1,6 @@
 """Defines the measures of a trained trial. `mvae/evaluation/measures.py` computes the measures."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +24,10 @@ VERSIONS = frozenset(
 
 KNOWN = "_known"
 """Suffix of the metrics of sentences that leave out <unk>, for example log_marginal_known."""
+GIVEN, AND = "-given-", "-and-"
+"""Parts of names such as test/accuracy-given-image-and-sound."""
+LONGEST_GIVEN = 150
+"""Largest number of characters of given modalities in a name. File systems allow 255 for a whole name."""
 BOTH = "both"
 """Word for all languages together, used in names of metrics."""
 
@@ -44,11 +48,13 @@ class Measure:
     """Name of the metric that tables show."""
     parameters: tuple[tuple[str, float], ...] = ()
     """Pairs of a letter and a value: ("f", 0.01)."""
+    given: tuple[str, ...] = ()
+    """Names of the modalities that a label is predicted from. Empty: the first image or vector."""
 
     @property
     def label(self) -> str:
-        """Name with parameters, for example readout-f0.01."""
-        return self.name + self._suffix
+        """Name with parameters and given modalities: readout-f0.01, accuracy-given-image-and-sound."""
+        return self.name + self._suffix + given_suffix(self.given)
 
     @property
     def token(self) -> str:
@@ -85,6 +91,33 @@ ACCURACY = Measure("accuracy", 1, "test/accuracy")
 
 For texts, the share of correct characters.
 """
+
+
+def given_suffix(names: Sequence[str]) -> str:
+    """Returns the part of a measure's or metric's name that says what was given: -given-image-and-sound."""
+    return GIVEN + AND.join(names) if names else ""
+
+
+def accuracy(given: Sequence[str]) -> Measure:
+    """Returns a measure: the share of test examples whose label is likeliest given the named modalities.
+
+    z is the mean of q(z | given). For a mixture, the label's probabilities are averaged over the components' means.
+
+    Args:
+        given: names in the order of the data set's modalities.
+    Raises:
+        Refusal: the names cannot be told apart in the measure's name, or are too long for a file's name.
+    """
+    joined = AND.join(given)
+    if joined.split(AND) != list(given):
+        raise Refusal(f"modalities {', '.join(given)}: rename the one whose name contains {AND!r}")
+    if len(joined) > LONGEST_GIVEN:
+        raise Refusal(
+            f"the names of the given modalities have {len(joined)} characters, more than {LONGEST_GIVEN}: give fewer"
+            " modalities, or rename them"
+        )
+    return Measure("accuracy", 1, ACCURACY.metric + given_suffix(given), given=tuple(given))
+
 
 TRANSLATION = Measure("translation", 1, "test/bleu")
 """Mean BLEU over directions, with chrF and all other metrics of sentences (mvae/evaluation/translation.py)."""

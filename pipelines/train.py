@@ -16,22 +16,24 @@ speed/examples_per_second and speed/scaling_efficiency. The efficiency is the sp
 by the speed of a single worker. A few steps measure the speed of a single worker.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from mvae.data import Kind, source
 from mvae.data.dataset import ATTRIBUTE_KINDS, all_sentences, has_views
-from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, Measure, likelihood, readout
+from mvae.evaluation.measurable import accuracy_given
+from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, Measure, given_suffix, likelihood, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Precision, Targets
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.shared import PairedFraction, Preset, check_pairs
+from sweeps.cli.shared import Given, PairedFraction, Preset, check_pairs
 from sweeps.cli.values import Whole, WorkerRange, Written
 from sweeps.start import start
 from sweeps.store.store import Store
 from sweeps.sweep import Cell, Sweep
 from sweeps.table.files import Report
+from sweeps.table.metric_names import metric_words
 from sweeps.table.protocol import remarks
 
 PRESETS = {"demo": Preset(trial={"epochs": 20}), "paper": Preset()}
@@ -41,14 +43,16 @@ class Options(CommonOptions):
     """One model"""
 
     workers: WorkerRange = (1, 1)
-    """Number of processes that share each training step, on as many machines as needed; MIN-MAX is elastic (default:
-    1)."""
+    """Number of processes that share each training step; MIN-MAX is elastic (default: 1).
+
+    The processes run on as many machines as needed."""
     precision: Precision = "float32"
     compile: bool = False
     paired_fraction: PairedFraction = None
     pairing: Annotated[Pairing | None, Written("NAME")] = None
     targets: Targets = "own"
     k: Whole | None = None
+    given: Given = None
 
 
 def cells(options: Options) -> Iterator[Cell]:
@@ -63,12 +67,21 @@ def cells(options: Options) -> Iterator[Cell]:
     shown = f"{fewest} to {most} workers" if fewest < most else f"{most} worker{'s' * (most > 1)}"
     chosen = PRESETS[options.preset].under(options)
     for token in chosen.arms:
+        measure = measure_of(token, options.dataset, options.given)
         for trial in chosen.trials(options, token, workers=most, fewest_workers=fewest if fewest < most else None):
-            yield Cell(arm(token).title, shown, trial, measure_of(token, options.dataset), None, arm=token)
+            yield Cell(arm(token).title, shown, trial, measure, None, arm=token)
 
 
-def measure_of(token: str, dataset: str) -> Measure:
-    """Returns the measure that best shows whether an arm has learnt the data set."""
+def measure_of(token: str, dataset: str, given: Sequence[str] | None = None) -> Measure:
+    """Returns the measure that best shows whether an arm has learnt the data set.
+
+    Args:
+        given: names of modalities; if not the default, the measure is the accuracy of predicting the label from them.
+    Raises:
+        Refusal: the arm cannot predict from them, or a name does not fit.
+    """
+    if (asked := accuracy_given(given, token, source(dataset))) is not None:
+        return asked
     modalities = source(dataset).modalities
     kinds = {modality.kind for modality in modalities}
     if all_sentences(modalities):
@@ -107,12 +120,13 @@ def sweep(options: Options) -> Sweep:
     grid = tuple(cells(options))
     check_pairs(options, options.paired_fraction)
     title = f"Training on {options.dataset}"
+    measure = grid[0].measure
     return Sweep(
-        f"train-{options.dataset}",
+        f"train-{options.dataset}{given_suffix(measure.given)}",
         title,
         grid,
         axis="workers",
-        heading=title,
+        heading=f"{title}: {metric_words(measure.quantity)}" if measure.given else title,
         source="supplement, section 1",
         statements=lambda report: statements(report, Store.open(options.storage, options.name, create=False)),
         speeds=True,

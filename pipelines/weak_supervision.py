@@ -19,21 +19,21 @@ An arm that reads `targets` (the MVAE) has two rows. (own) uses the paper's form
 reconstructs the label. RBM and VAE see no labels: each is trained once per seed, with one read-out per fraction.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator
 
 from mvae.data import Kind, source
 from mvae.data.registry import names_of
-from mvae.evaluation.measurable import check_measurable
-from mvae.measure import ACCURACY, Measure, readout
+from mvae.evaluation.measurable import accuracy_given, check_measurable
+from mvae.measure import ACCURACY, Measure, given_suffix, readout
 from mvae.models import ARMS, arm
 from mvae.models.arm import Feature
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Targets
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.shared import Preset, TargetRows, arms_for, check_pairs
+from sweeps.cli.shared import Given, Preset, TargetRows, arms_for, check_pairs
 from sweeps.cli.values import Fractions, Written, names
 from sweeps.start import start
 from sweeps.sweep import Cell, Sweep
@@ -57,6 +57,7 @@ class Options(CommonOptions):
     pairing: Annotated[tuple[Pairing, ...], BeforeValidator(names), Written("NAME,...")] = ("reserved",)
     """Sampling of the kept pairs, one row per value: reserved, proportional or resampled."""
     targets: TargetRows = ("own", "all")
+    given: Given = None
 
 
 def preset(options: Options) -> Preset:
@@ -88,25 +89,30 @@ def cells(options: Options) -> Iterator[Cell]:
     """
     check_measurable(ACCURACY, "mvae", source(options.dataset))
     chosen = preset(options).under(options)
-    table = table_for(options.dataset)
     for token in chosen.arms:
         for pairing, targets, row in variants(token, options):
             for fraction in options.fractions or chosen.columns:
                 paired = fraction if "paired_fraction" in arm(token).reads else None
-                measure = measure_of(token, fraction, options.dataset)
+                measure = measure_of(token, fraction, options.dataset, options.given)
+                table = table_for(options.dataset, measure.quantity)
                 published = table.published(token, fraction) if table else None
                 for trial in chosen.trials(options, token, paired_fraction=paired, pairing=pairing, targets=targets):
                     yield Cell(row, fraction, trial, measure, published, arm=token)
 
 
-def measure_of(token: str, fraction: float, dataset: str) -> Measure:
+def measure_of(token: str, fraction: float, dataset: str, given: Sequence[str] | None = None) -> Measure:
     """Returns accuracy for an arm that predicts labels, and a read-out at the fraction for an arm that sees no labels.
 
+    Args:
+        given: names of the modalities to predict from; None: the first image or vector.
     Raises:
-        Refusal: the arm has neither accuracy nor a read-out on this data set. The message lists the arms that have one.
+        Refusal: the arm has neither accuracy nor a read-out on this data set, or does not predict from the given
+            modalities. The message lists the arms to choose from.
     """
     chosen = arm(token)
     labelled = any(modality.kind is Kind.LABEL for modality in source(dataset).modalities)
+    if (asked := accuracy_given(given, token, source(dataset))) is not None:
+        return asked
     if "readout" in chosen.measures and labelled:
         return readout(fraction)
     if chosen.predicts:
@@ -144,11 +150,12 @@ def sweep(options: Options) -> Sweep:
     """
     grid = tuple(cells(options))
     check_pairs(options, *(options.fractions or preset(options).columns))
-    table = table_for(options.dataset)
+    measure = grid[0].measure
+    table = table_for(options.dataset, measure.quantity)
     title = f"{table.name}, {table.title}" if table else f"Weak supervision on {options.dataset}"
     no_table = f"{title}: test accuracy (Table 3 is missing from the supplement's text)"
     return Sweep(
-        f"weak_supervision-{options.dataset}",
+        f"weak_supervision-{options.dataset}{given_suffix(measure.given)}",
         title,
         grid,
         table,

@@ -4,8 +4,11 @@
 
 Each file is one record batch with one column per stored modality:
 
-    image, text, attributes   fixed-size list of uint8
-    label, attribute          uint8
+    image, attributes         fixed-size list of uint8
+    vector                    fixed-size list of float32
+    attribute                 uint8
+    label                     uint8; int16 or int32 with more than 256 classes
+    text                      fixed-size list of a label's type
     sentences                 large list of int32: all words, and the offsets of the sentences
     view                      no column: computed from the first modality
 
@@ -25,9 +28,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor
 
-from mvae.data.dataset import SPLITS, Arrays, Kind, Modality
+from mvae.data.dataset import SPLITS, Arrays, Kind, Modality, stored_type
 from mvae.data.examples import Split
 from mvae.data.sentences.sentences import Sentences
 from mvae.storage.files import Damaged, atomic_path, set_aside, sha256_cached, write_atomically
@@ -54,8 +58,8 @@ def write(
     """Stores a data set, each file atomically and the manifest last. Call it while holding the folder's lock.
 
     Args:
-        arrays: for each split, one uint8 array [N, *shape] per stored modality, contiguous or not. Sentences are a
-            ragged array.
+        arrays: for each split, one array [N, *shape] per stored modality, of the type `stored_type`, contiguous or not.
+            Sentences are a ragged array.
         described: store the modalities in the manifest, so that `read` can return them.
     Raises:
         OSError: the disk is full or the folder is not writable.
@@ -126,11 +130,6 @@ def discard(folder: Path) -> None:
             set_aside(path)
 
 
-def dtype_of(modality: Modality) -> type[np.generic]:
-    """Returns the type in which the values of a modality other than sentences are stored."""
-    return np.float32 if modality.kind is Kind.VECTOR else np.uint8
-
-
 def _path(folder: Path, split: str) -> Path:
     return folder / f"{split}.arrow"
 
@@ -142,7 +141,7 @@ def _record_batch(values: tuple[np.ndarray, ...], modalities: tuple[Modality, ..
         if modality.sentences:
             columns.append(pa.array(array, pa.large_list(pa.int32())))
         else:
-            assert array.dtype == dtype_of(modality) and array.shape[1:] == modality.shape, (
+            assert array.dtype == stored_type(modality) and array.shape[1:] == modality.shape, (
                 f"{modality.name}: {array.dtype} of shape {array.shape}"
             )
             flat, size = pa.array(np.ascontiguousarray(array).reshape(-1)), math.prod(modality.shape)
@@ -170,7 +169,7 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
     values: list[Tensor] = []
     sentences: list[Sentences | None] = [None] * len(modalities)
 
-    def mapped_as(dtype: type[np.generic], buffer: pa.Buffer | None, count: int) -> Tensor:
+    def mapped_as(dtype: DTypeLike, buffer: pa.Buffer | None, count: int) -> Tensor:
         assert buffer is not None
         return torch.from_numpy(np.frombuffer(mapped, dtype, count=count, offset=buffer.address - whole.address))
 
@@ -186,7 +185,7 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
             column = batch.column(modality.name)
             assert column.null_count == 0
             content = column.buffers()[-1]  # the values, after the validity bitmaps
-            flat = mapped_as(dtype_of(modality), content, entry.rows * math.prod(modality.shape))
+            flat = mapped_as(stored_type(modality), content, entry.rows * math.prod(modality.shape))
             values.append(flat.reshape(entry.rows, *modality.shape))
     views = tuple(modality.view for modality in modalities)
     return Split(tuple(values), tuple(sentences) if any(sentences) else (), views if any(views) else ())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mvae.data.dataset import (
     ATTRIBUTE_KINDS,
     DCGAN_SIDES,
+    MOST_CLASSES,
     PIXELS_A_COUNT,
     SPLITS,
     Arrays,
@@ -18,6 +19,7 @@ from mvae.data.dataset import (
     Modality,
     Source,
     all_sentences,
+    stored_type,
 )
 from mvae.refusal import Refusal
 
@@ -87,8 +89,8 @@ def _check_modality(modality: Modality, where: str) -> None:
     _check_likelihood(modality, where)
     if modality.sentences:
         return  # the vocabulary comes from the raw files, and words are stored as four bytes each
-    if modality.kind in (Kind.LABEL, Kind.TEXT) and not 2 <= modality.classes <= 256:
-        raise Refusal(f"{where}: classes = {modality.classes} does not fit into a byte: give 2 to 256")
+    if modality.kind in (Kind.LABEL, Kind.TEXT) and not 2 <= modality.classes <= MOST_CLASSES:
+        raise Refusal(f"{where}: classes = {modality.classes}: give 2 to {MOST_CLASSES:,}")
     if modality.kind is Kind.ATTRIBUTE and modality.classes != 2:
         raise Refusal(f"{where}: an attribute needs classes = 2, not {modality.classes}")
 
@@ -116,17 +118,6 @@ def _check_likelihood(modality: Modality, where: str) -> None:
         )
     if modality.scale is not None and not 0 < modality.scale < math.inf:
         raise Refusal(f"{where}: scale = {modality.scale:g}: give a positive number, or None to learn it")
-
-
-def _check_vectors(array: Any, modality: Modality, where: str) -> None:
-    if getattr(array, "dtype", None) != "float32":
-        given = getattr(array, "dtype", type(array).__name__)
-        raise Refusal(f"{where}: return an array of float32, not {given}")
-    if array.shape[1:] != modality.shape:
-        raise Refusal(f"{where}: an example has shape {array.shape[1:]}, not {modality.shape}: make them equal")
-    finite = (abs(array) < math.inf).all(1)  # false for nan
-    if not finite.all():
-        raise Refusal(f"{where}: example {int((~finite).argmax())} has nan or inf: replace or drop it")
 
 
 def _check_networks(found: Source) -> None:
@@ -207,14 +198,20 @@ def _check_views(found: Source, images: "np.ndarray") -> None:
 
 
 def _check_array(array: Any, modality: Modality, where: str) -> None:
-    if modality.kind is Kind.VECTOR:
-        _check_vectors(array, modality, where)
-        return
-    if getattr(array, "dtype", None) != "uint8":
+    stored = stored_type(modality)
+    if getattr(array, "dtype", None) != stored:
         given = getattr(array, "dtype", type(array).__name__)
-        raise Refusal(f"{where}: return an array of uint8 (images from 0 to 255), not {given}")
+        classes = f" for {modality.classes:,} classes" if modality.kind in (Kind.LABEL, Kind.TEXT) else ""
+        meaning = " (images from 0 to 255)" if modality.kind is Kind.IMAGE else classes
+        raise Refusal(f"{where}: return an array of {stored}{meaning}, not {given}")
     if array.shape[1:] != modality.shape:
         raise Refusal(f"{where}: an example has shape {array.shape[1:]}, not {modality.shape}: make them equal")
-    largest = 1 if modality.kind in ATTRIBUTE_KINDS else modality.classes - 1
-    if modality.kind is not Kind.IMAGE and array.size and int(array.max()) > largest:
-        raise Refusal(f"{where}: value {array.max()} is too large: return values from 0 to {largest}")
+    if modality.kind is Kind.VECTOR:
+        finite = (abs(array) < math.inf).all(1)  # false for nan
+        if not finite.all():
+            raise Refusal(f"{where}: example {int((~finite).argmax())} has nan or inf: replace or drop it")
+    elif modality.kind is not Kind.IMAGE and array.size:
+        largest = 1 if modality.kind in ATTRIBUTE_KINDS else modality.classes - 1
+        for value, wrong in ((array.max(), "large"), (array.min(), "small")):
+            if not 0 <= int(value) <= largest:
+                raise Refusal(f"{where}: value {value} is too {wrong}: return values from 0 to {largest}")

@@ -114,6 +114,22 @@ class Modality:
         return dataclasses.replace(self, classes=min(self.classes, words + SPECIAL)) if self.sentences else self
 
 
+BYTE, SHORT, MOST_CLASSES = 2**8, 2**15, 2**31
+"""Largest numbers of classes whose values fit into one, two and four bytes."""
+
+
+def stored_type(modality: Modality) -> str:
+    """Returns the numpy type in which the values of a modality other than sentences are stored.
+
+    Labels and tokens take one byte each if there are at most 256 classes, else two or four bytes.
+    """
+    if modality.kind is Kind.VECTOR:
+        return "float32"
+    if modality.kind not in (Kind.LABEL, Kind.TEXT) or modality.classes <= BYTE:
+        return "uint8"
+    return "int16" if modality.classes <= SHORT else "int32"
+
+
 def position(modalities: Sequence[Modality], kind: Kind) -> int:
     """Returns the position of the first modality of the given kind. There must be one."""
     return [modality.kind for modality in modalities].index(kind)
@@ -200,7 +216,7 @@ def check_train_examples(requested: int, available: int, dataset: str) -> None:
 
 
 Arrays = dict[str, tuple["np.ndarray", ...]]
-"""For each split, one uint8 array per stored modality, shaped as in `Split.values`.
+"""For each split, one array per stored modality, of the type `stored_type`, shaped as in `Split.values`.
 
 For sentences, the array is a return value of `ragged`.
 """

@@ -1,4 +1,4 @@
-"""Holds a data set's examples in memory: `Dataset` with three `Split`s, stored as uint8, on any device."""
+"""Holds a data set's examples in memory: `Dataset` with three `Split`s, as they are stored, on any device."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,16 +22,16 @@ class Split:
     values: tuple[Tensor, ...]
     """One tensor per modality. On a CPU the tensors map the stored file.
 
-    Image: uint8 [N, C, H, W], from 0 (black) to 255 (white). Label or single attribute: uint8 [N]. Attributes: uint8
-    [N, A]. Text: uint8 [N, L]. Sentences: int64 [N], the number of tokens including the stop token. A view shares the
-    tensor object of the modality from which the view is computed.
+    Image: uint8 [N, C, H, W], from 0 (black) to 255 (white). Label: [N], text: [N, L], both in the type `stored_type`.
+    Single attribute: uint8 [N]. Attributes: uint8 [N, A]. Vector: float32 [N, D]. Sentences: int64 [N], the number of
+    tokens including the stop token. A view shares the tensor object of the modality from which the view is computed.
     """
     sentences: tuple[Sentences | None, ...] = ()
     """The sentences of each modality, None for other modalities. Empty if no modality consists of sentences."""
     views: tuple[View | None, ...] = ()
     """The view of each modality, None for stored modalities. Empty if all modalities are stored."""
     hidden: tuple[Tensor, ...] = ()
-    """Labels hidden from models, uint8 [N] each, in the order of `Source.hidden`."""
+    """Labels hidden from models, [N] each, in the order of `Source.hidden`."""
     grey: Tensor | None = None
     """Grey values of the first modality's images, uint8 [N, C, H, W], always on the CPU.
 
@@ -162,7 +162,7 @@ class Dataset:
         )
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """Returns this data set with all values on `device`, still uint8 (MNIST: 55 MB)."""
+        """Returns this data set with all values on `device`, in their stored types (MNIST: 55 MB)."""
         return dataclasses.replace(
             self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
         )

@@ -1,6 +1,9 @@
-"""Computes the accuracy of predicting the label or the text from the image (supplement section 8, Tables 4 and 5)."""
+"""Computes the accuracy of predicting the label or the text from the image (supplement section 8, Tables 4 and 5).
 
-from collections.abc import Iterator
+`accuracy_from` computes the accuracy of predicting the label from any of the other modalities.
+"""
+
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Kind, Modality, first_input, position
 from mvae.data.examples import Split
 from mvae.data.sentences.text import characters
+from mvae.models.multimodal import Multimodal
 
 # n images, L tokens per row
 
@@ -30,6 +34,22 @@ def label_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Sp
     image, label = first_input(modalities), position(modalities, Kind.LABEL)
     with evaluated(model):
         right = [model(split.take(image, rows)).argmax(-1) == split.take(label, rows) for rows in split.passes()]
+    return int(torch.cat(right).sum()) / len(split)
+
+
+@torch.no_grad()
+def accuracy_from(given: Sequence[str], model: Multimodal, split: Split) -> float:
+    """Returns the share of a split's examples whose label is the likeliest one in `model.predict`.
+
+    Args:
+        given: names of the modalities to predict from.
+    """
+    names, label = [modality.name for modality in model.modalities], model.index(Kind.LABEL)
+    right = []
+    with evaluated(model):
+        for rows in split.passes():
+            values = {name: split.take(names.index(name), rows) for name in given}
+            right.append(model.predict(label, values).argmax(-1) == split.take(label, rows))
     return int(torch.cat(right).sum()) / len(split)
 
 

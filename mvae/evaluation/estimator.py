@@ -22,6 +22,7 @@ from mvae.evaluation.importance import (
 )
 from mvae.measure import KNOWN
 from mvae.models.gaussian import Gaussian, standard_log_prob
+from mvae.models.likelihoods import Categorical
 from mvae.models.multimodal import Multimodal
 from mvae.models.posteriors import Mixture, Posterior, mapped, of_each
 
@@ -211,12 +212,12 @@ class Estimator:
         model = self.model
         if not isinstance(model, Multimodal) or [other.kind for other in model.modalities[1:]] != [Kind.LABEL]:
             return
-        classes = torch.arange(model.modalities[1].classes, device=self.device)
 
         def weights(z: Tensor, _log_r: Tensor) -> dict[str, Tensor]:
             logits = model.decode(1, z.squeeze(0).to(self.dtype))
-            each = [model.likelihoods[1].log_prob(logits, label.expand(len(logits))) for label in classes]
-            return {X2: torch.stack(each).double()}
+            likelihood = model.likelihoods[1]
+            assert isinstance(likelihood, Categorical)
+            return {X2: likelihood.log_prob_of_each(logits).T.contiguous().double()}
 
         def prior(noise: Tensor) -> tuple[Tensor, Tensor]:
             return model.prior_at(noise), noise[..., 0]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mvae.data import DATASETS, source
-from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, Source, all_sentences, directions, has_views
-from mvae.measure import OWN, Measure
+from mvae.data.dataset import (
+    ATTRIBUTE_KINDS,
+    Kind,
+    Modality,
+    Source,
+    all_sentences,
+    directions,
+    first_input,
+    has_views,
+    position,
+)
+from mvae.measure import ACCURACY, OWN, Measure, accuracy
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
 
@@ -34,6 +45,9 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
         if own.arms and arm(token).token not in own.arms:
             raise Refusal(f"arm {token} has no {measure.name}: choose among {', '.join(sorted(own.arms))}")
         return
+    if measure.given and not (arm(token).infers and arm(token).predicts):
+        able = ", ".join(other.token for other in ARMS.values() if other.infers and other.predicts)
+        raise Refusal(f"arm {token} cannot predict a label from chosen modalities: choose among {able}")
     if measure.name not in arm(token).measures:
         able = ", ".join(other.token for other in ARMS.values() if measure.name in other.measures)
         raise Refusal(f"arm {token} has no {measure.name}: choose among {able}")
@@ -50,6 +64,40 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
             "coherence": "hidden label to judge generated images by",
         }
         raise Refusal(f"{data.name} has no {missing[measure.name]}: choose among {able}")
+    if measure.given and data is not None:
+        _check_given(measure.given, data)
+
+
+def _check_given(given: Sequence[str], data: Source | Dataset) -> None:
+    names = [modality.name for modality in data.modalities]
+    if Kind.TEXT in {modality.kind for modality in data.modalities}:
+        raise Refusal(f"the text of {data.name} is predicted only from the image: give no modalities to predict from")
+    label = names[position(data.modalities, Kind.LABEL)]
+    others = ", ".join(name for name in names if name != label)
+    for name in given:
+        if name not in names:
+            raise Refusal(f"{data.name} has no modality {name!r}: predict {label} from {others}, or some of them")
+        if name == label:
+            raise Refusal(f"{label} of {data.name} is what is predicted: predict it from {others}, or some of them")
+
+
+def accuracy_given(given: Sequence[str] | None, token: str, data: Source) -> Measure | None:
+    """Returns the accuracy of an arm that predicts the label from these modalities, in any order.
+
+    None if the modalities are the default: not chosen, or only the first image or vector.
+
+    Raises:
+        Refusal: the arm, a name or the data set does not fit. The message lists what to choose from.
+    """
+    if given is None:
+        return None
+    check_measurable(ACCURACY, "mvae", data)
+    if list(given) == [data.modalities[first_input(data.modalities)].name]:
+        return None
+    _check_given(given, data)
+    found = accuracy([modality.name for modality in data.modalities if modality.name in given])
+    check_measurable(found, token, data)
+    return found
 
 
 def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
@@ -61,7 +109,8 @@ def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
         return has_views(data.modalities)
     predicted = PREDICTED.get(measure.name)
     kinds = {modality.kind for modality in data.modalities}
-    return predicted is None or (_has_image(data) and not predicted.isdisjoint(kinds))
+    from_vector = measure.name == "accuracy" and Kind.TEXT not in kinds and Kind.VECTOR in kinds
+    return predicted is None or ((_has_image(data) or from_vector) and not predicted.isdisjoint(kinds))
 
 
 def _has_image(data: Source | Dataset) -> bool:

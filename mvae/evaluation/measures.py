@@ -9,7 +9,7 @@ from torch import nn
 from mvae.data import source
 from mvae.data.dataset import Kind
 from mvae.data.examples import Dataset
-from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
+from mvae.evaluation.accuracy import accuracy_from, prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.coherence import coherence_metrics
 from mvae.evaluation.estimator import SUFFIX
@@ -42,8 +42,13 @@ class Host:
 Compute = Callable[[Measure, nn.Module, Trial, Dataset, Host], dict[str, float]]
 
 
-def _accuracy(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
-    """Returns test/accuracy. For texts, adds test/accuracy-sampled: characters are drawn with the trial's seed."""
+def _accuracy(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
+    """Returns test/accuracy, or test/accuracy-given-... if the measure names modalities.
+
+    For texts, adds test/accuracy-sampled: characters are drawn with the trial's seed.
+    """
+    if measure.given:
+        return {measure.metric: accuracy_from(measure.given, _multimodal(model), data.test)}
     metrics = {ACCURACY.metric: prediction_accuracy(model, data.modalities, data.test)}
     if Kind.TEXT in {modality.kind for modality in data.modalities}:
         generator = torch_generator(trial.seed, "texts", device=data.test.values[0].device)

@@ -18,6 +18,8 @@ from mvae.models.multimodal import Multimodal, written
 from mvae.streams import torch_generator
 
 IMAGES_PER_ROW = 8
+MOST_CLASSES = 50
+"""Largest number of classes on the sheet `image_given_label`. Later classes are not drawn."""
 
 
 @torch.no_grad()
@@ -27,7 +29,7 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]
     Returns:
         Sheets by name. Sheets for modalities that the model lacks are absent.
         - reconstructions: test images, and below them their reconstructions from q(z | image).
-        - image_given_label: each row shows one class, with z ~ q(z | label).
+        - image_given_label: each row shows one of the first classes, with z ~ q(z | label).
         - image_given_text: each row shows the image of a test example, then images with z ~ q(z | the example's text).
         - image_given_attributes: like image_given_text, if all attributes are one modality.
         - image_given_attribute: each row shows one single attribute, with z ~ q(z | only this attribute, present).
@@ -59,7 +61,7 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]
         sheets[f"image_given_{model.modalities[other].name}"] = _conditional(truth, images, model, other, values)
     if Kind.LABEL in kinds:
         label = model.index(Kind.LABEL)
-        classes = torch.arange(model.modalities[label].classes, device=device)
+        classes = torch.arange(min(model.modalities[label].classes, MOST_CLASSES), device=device)
         images = drawn(model.infer_at({label: classes.repeat_interleave(IMAGES_PER_ROW)}))
         title = f"Images drawn given the {model.modalities[label].name}"
         sheets["image_given_label"] = Sheet(images, IMAGES_PER_ROW, title, _row_labels(model, label, classes))

@@ -145,6 +145,8 @@ class Arm:
     """Returns validation metrics after each epoch, for an arm without accuracy."""
     watched: str = ""
     """Name of the metric from `watch` that a search can optimise."""
+    infers: bool = False
+    """Whether `module.predict` predicts a label from any of the other modalities, as every `Multimodal` does."""
     decodes_labels: bool = True
     """Whether the arm has a decoder for labels if the data set has labels."""
     handles: frozenset[Feature] = frozenset({Feature.TEXTS})

@@ -72,6 +72,7 @@ JMVAE_ARM = Arm(
     Later("jmvae", "build_jmvae"),
     frozenset({"accuracy", "likelihood", "attributes", "translation", "coherence"}),
     learner=Later("jmvae", "JmvaeLearner"),
+    infers=True,
     cuda_graphs=True,
     handles=frozenset(Feature),
     single_attributes=False,
@@ -91,6 +92,7 @@ MVAE_ARM = Arm(
     Later("mvae", "build_mvae"),
     frozenset({"accuracy", "likelihood", "attributes", "translation", "vision", "coherence"}),
     learner=Later("mvae", "ElboLearner"),
+    infers=True,
     handles=frozenset(Feature),
     cuda_graphs=True,
 )

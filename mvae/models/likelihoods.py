@@ -44,6 +44,10 @@ class Categorical:
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
         return -F.cross_entropy(logits, target, reduction="none")
 
+    def log_prob_of_each(self, logits: Tensor) -> Tensor:
+        """Returns the log-probability of every class, [n, C], in nats."""
+        return F.log_softmax(logits, dim=-1)
+
     def mean(self, logits: Tensor) -> Tensor:
         return torch.softmax(logits, dim=-1)
 

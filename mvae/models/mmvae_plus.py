@@ -117,12 +117,15 @@ class MMVAEPlus(MMVAE):
         if target not in kinds or target is Kind.TEXT:
             return super().forward(image)
         m = self.index(target)
-        z = self.infer_at({first_input(self.modalities): image}).mean.clone()
+        return self.decode(m, self.for_prediction(m, self.infer_at({first_input(self.modalities): image}).mean))
+
+    def for_prediction(self, m: int, z: Tensor) -> Tensor:
+        """Replaces u_m by a draw from its prior, with the same seed at every call."""
         generator = torch.Generator(device=z.device).manual_seed(PREDICTION_SEED)
         noise = torch.randn(len(z), self.private, generator=generator, device=z.device, dtype=z.dtype)
-        prior = self.prior()
+        prior, z = self.prior(), z.clone()
         z[:, self.private_of(m)] = of_each(prior, lambda part: part[self.private_of(m)]).rsample(noise)
-        return self.decode(m, z)
+        return z
 
 
 def mmvae_plus_loss(

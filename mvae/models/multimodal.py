@@ -10,6 +10,7 @@ from mvae.data.sentences.sentences import group_by_group
 from mvae.data.sentences.text import UNKNOWN
 from mvae.models.gaussian import Gaussian, standard_log_prob
 from mvae.models.likelihoods import Text, likelihood_of
+from mvae.models.posteriors import component_means
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, AttributesDecoder, AttributesEncoder
 from mvae.networks.image import hidden_width, image_decoder, image_encoder
 from mvae.networks.label import LabelDecoder, LabelEncoder
@@ -173,6 +174,29 @@ class Multimodal(nn.Module):
         if kinds <= {Kind.IMAGE, Kind.VECTOR}:
             return self.decode(given, z)
         return self.decode(self.index(Kind.ATTRIBUTES if Kind.ATTRIBUTES in kinds else Kind.LABEL), z)
+
+    def predict(self, m: int, values: Mapping[str, Tensor]) -> Tensor:
+        """Returns the probabilities of a label given n values of other modalities by name.
+
+        z is the mean of q(z | the given modalities). For a mixture, the probabilities are averaged over the means of
+        its components.
+
+        Args:
+            m: position of the label.
+        Returns:
+            [n, C]
+        Raises:
+            ValueError: unknown name.
+        """
+        means = component_means(self.infer(values))
+        total = torch.softmax(self.decode(m, self.for_prediction(m, means[0])), dim=-1)
+        for mean in means[1:]:
+            total = total + torch.softmax(self.decode(m, self.for_prediction(m, mean)), dim=-1)
+        return total / len(means)
+
+    def for_prediction(self, m: int, z: Tensor) -> Tensor:
+        """Returns the latents [n, D] from which modality m is predicted if it is not given."""
+        return z
 
     def all_attributes(self, z: Tensor) -> Tensor:
         """Returns logits [n, A] of all single attributes at the same z [n, D]."""

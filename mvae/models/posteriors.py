@@ -108,6 +108,11 @@ def mapped(q: Posterior, change: Callable[[Tensor], Tensor]) -> Posterior:
     return Mixture(of_each(q.parts, change)) if isinstance(q, Mixture) else of_each(q, change)
 
 
+def component_means(q: Posterior) -> tuple[Tensor, ...]:
+    """Returns the mean [n, D] of every component of a posterior; of the posterior itself, if it is no mixture."""
+    return q.parts.mean.unbind(1) if isinstance(q, Mixture) else (q.mean,)
+
+
 def as_mixture(q: Laplace | Mixture) -> Mixture:
     """Returns a posterior in float64 as a mixture, of one component if it is not a mixture."""
     parts = q.parts if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1))

@@ -21,7 +21,7 @@ from mvae.refusal import Refusal
 from mvae.supervision import check_fraction
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, TargetSets
-from sweeps.cli.values import Samples, Share
+from sweeps.cli.values import Names, Samples, Share
 
 PAPER_SAMPLES = 1000
 """Importance samples per test example in Tables 1 and 2."""
@@ -32,6 +32,10 @@ SampleCount = Annotated[
 ]
 PairedFraction = Annotated[
     Share | None, Field(description="Fraction of the training pairs to keep, 0 < f <= 1 (default: all).")
+]
+Given = Annotated[
+    Names | None,
+    Field(description="Modalities that predict the label, such as image,sound (default: the first image or vector)."),
 ]
 TargetRows = Annotated[
     TargetSets,

@@ -6,6 +6,8 @@ underscores are replaced by spaces.
 
 import re
 
+from mvae.measure import AND, GIVEN
+
 SPLITS = ("test", "validation", "train", "best")
 """First parts of metric names that are kept in the readable name."""
 
@@ -115,6 +117,9 @@ def capitalised(words: str) -> str:
 
 
 def _variant(variant: str) -> str:
+    if f"-{variant}".startswith(GIVEN):
+        *names, last = variant.removeprefix(GIVEN.removeprefix("-")).split(AND)
+        return f" given {' and '.join([', '.join(names), last] if names else [last])}"
     if variant == "x1":
         return " by q(z|x1)"
     if share := re.fullmatch(r"f([\d.e-]+)", variant):

@@ -120,12 +120,13 @@ def _replaced_networks(cells: Sequence[Cell]) -> list[str]:
 
 def _first_of_several(cells: Sequence[Cell]) -> list[str]:
     lines = dict[str, None]()
-    for dataset, measure in dict.fromkeys((cell.trial.dataset, cell.measure.name) for cell in cells):
+    for dataset, measured in dict.fromkeys((cell.trial.dataset, cell.measure) for cell in cells):
+        measure = measured.name
         names: dict[Kind, list[str]] = {}
         for modality in source(dataset).modalities:
             names.setdefault(modality.kind, []).append(modality.name)
         predicted = {"accuracy": Kind.TEXT if Kind.TEXT in names else Kind.LABEL, "readout": Kind.LABEL}.get(measure)
-        given = names.get(Kind.IMAGE, []) if measure in PREDICTED else []
+        given = names.get(Kind.IMAGE, []) if measure in PREDICTED and not measured.given else []
         target = [] if predicted is None else names.get(predicted, [])
         if len(given) > 1:
             lines[f"{dataset} has several images ({', '.join(given)}): predictions use only {given[0]}."] = None

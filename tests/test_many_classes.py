@@ -82,7 +82,7 @@ def test_the_stored_type_follows_the_number_of_classes_and_keeps_the_largest_one
     values[1] = classes - 1
     found = dataclasses.replace(SOURCE, modalities=(IMAGE, modality))
     check_source(found)
-    arrays = {split: (images(np.arange(2)), values) for split in SPLITS}
+    arrays: Arrays = {split: (images(np.arange(2)), values) for split in SPLITS}
     check_arrays(found, arrays, 2)
     arrow.write(tmp_path, arrays, found.modalities, "0" * 64)
     read = arrow.read(tmp_path, found.modalities, "0" * 64)
@@ -104,7 +104,7 @@ def test_the_stored_type_follows_the_number_of_classes_and_keeps_the_largest_one
     ],
 )
 def test_labels_of_another_type_or_out_of_range_are_refused_in_one_line(labels: np.ndarray, line: str) -> None:
-    arrays = {split: (images(np.arange(4)), labels) for split in SPLITS}
+    arrays: Arrays = {split: (images(np.arange(4)), labels) for split in SPLITS}
     with pytest.raises(Refusal) as refusal:
         check_arrays(SOURCE, arrays, 4)
     assert str(refusal.value) == f"convert of data set codes, train, {line}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from pathlib import Path
@@ -19,7 +20,7 @@ from mvae.data.examples import Split
 from mvae.evaluation.measurable import check_measurable
 from mvae.evaluation.measures import compute
 from mvae.measure import ACCURACY, Measure, accuracy
-from mvae.models import ARMS
+from mvae.models import ARMS, arm
 from mvae.models.posteriors import Mixture
 from mvae.refusal import Refusal
 from mvae.training.checkpoint import Checkpoints
@@ -154,6 +155,18 @@ def test_two_informative_modalities_predict_better_than_one_and_no_second_traini
     assert found["test/accuracy-given-picture-and-sound"] > 0.9
     assert 0.3 < found["test/accuracy"] < 0.7
     assert found["test/accuracy-given-touch"] < 0.5
+
+
+def test_a_label_is_predicted_from_a_vector_if_there_is_no_image(senses: Dataset) -> None:
+    blind = dataclasses.replace(SENSES, name="blind", modalities=SENSES.modalities[1:])
+    check_measurable(ACCURACY, "nn", blind)
+    splits = {name: Split(getattr(senses, name).values[1:]) for name in SIZES}
+    heard = Dataset("blind", blind.modalities, "0" * 64, **splits)
+    trial = Trial.create(dataset="senses", model="nn")
+    model = arm("nn").build(trial, blind.modalities)
+    with torch.no_grad():
+        right = model(heard.test.values[0]).argmax(-1) == heard.test.values[2].long()
+    assert compute(ACCURACY, model, trial, heard) == {"test/accuracy": pytest.approx(float(right.double().mean()))}
 
 
 # Names

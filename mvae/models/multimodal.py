@@ -179,14 +179,12 @@ class Multimodal(nn.Module):
         """Returns the probabilities of a label given n values of other modalities by name.
 
         z is the mean of q(z | the given modalities). For a mixture, the probabilities are averaged over the means of
-        its components.
+        its components. Raises the errors of `infer`.
 
         Args:
             m: position of the label.
         Returns:
             [n, C]
-        Raises:
-            ValueError: unknown name.
         """
         means = component_means(self.infer(values))
         total = torch.softmax(self.decode(m, self.for_prediction(m, means[0])), dim=-1)

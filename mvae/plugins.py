@@ -249,4 +249,6 @@ def _wrapped_arm(arm: Arm) -> Arm:
         learner=arm.learner and restricted(arm.learner, 1),
         fit=arm.fit and restricted(arm.fit, 1),
         watch=arm.watch and restricted(arm.watch, 1),
+        optimiser=arm.optimiser and restricted(arm.optimiser, 1),
+        schedule=arm.schedule and restricted(arm.schedule, 2),
     )

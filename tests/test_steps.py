@@ -199,6 +199,8 @@ def differences(one: Trained, other: Trained) -> list[str]:
     ]
 
 
+SUCCESSORS = ("mopoe", "mvtcae", "mmvae", "mmvae_plus")
+
 RECORDED_ARMS = [token for token, one in ARMS.items() if one.cuda_graphs]
 
 VARIANTS: list[dict[str, Any]] = [
@@ -209,6 +211,11 @@ VARIANTS: list[dict[str, Any]] = [
     {"paired_fraction": 1.0, "fixed_noise": True},
     {"paired_fraction": 1.0, "precision": "bfloat16"},
     *({"dataset": name, "paired_fraction": 1.0, "k": 0} for name in ("mnist19", "celeba", "celeba19", "vision_faces")),
+    {"model": "mopoe", "own": {"beta": 2.5, "full_subset_prior": True}},
+    {"model": "mmvae", "own": {"samples": 3}},
+    {"model": "mmvae_plus", "own": {"samples": 3, "private_latents": 4}},
+    *({"model": model, "dataset": "celeba", "paired_fraction": 1.0} for model in SUCCESSORS),
+    *({"model": model, "dataset": "celeba19", "paired_fraction": 1.0} for model in ("mvtcae", "mmvae")),
 ]
 
 

@@ -15,16 +15,16 @@ def annealed_steps(trial: Settings, steps_per_epoch: int) -> int:
     return round(trial.annealing_share * (trial.epochs * steps_per_epoch))
 
 
-def annealed_beta(step: int | Tensor, annealed: int) -> float | Tensor:
+def annealed_beta(step: int | Tensor, annealed: int, most: float = 1.0) -> float | Tensor:
     """Returns the weight of the KL at a step.
 
     Args:
         step: counted from 0; a number, or a float64 scalar on the device.
-        annealed: number of steps until beta is 1, from `annealed_steps`.
+        annealed: number of steps until the weight is `most`, from `annealed_steps`.
     Returns:
         A number if `step` is a number. A float32 tensor if `step` is a tensor, so that losses stay float32.
     """
     if annealed <= 0:
-        return 1.0
-    beta = (step + 1) / annealed
-    return beta.clamp(max=1.0).float() if isinstance(beta, Tensor) else min(1.0, beta)
+        return most
+    share = (step + 1) / annealed
+    return (most * share.clamp(max=1.0)).float() if isinstance(share, Tensor) else most * min(1.0, share)

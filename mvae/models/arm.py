@@ -19,6 +19,7 @@ from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from mvae.data.examples import Dataset
     from mvae.models.elbo import Loss
@@ -141,6 +142,18 @@ class Arm:
     """
     fit: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
     """For training without steps: fits the module in place and returns metrics."""
+    optimiser: Callable[[nn.Module, Settings], Optimizer] | None = None
+    """Returns the optimiser of the module's parameters. None: Adam with the trial's learning rate.
+
+    The optimiser's state must consist of tensors and plain values, as that of torch's optimisers does. The optimiser
+    must not draw random numbers, because workers would draw different ones.
+    """
+    schedule: Callable[[int, int, Settings], float] | None = None
+    """Returns the factor on the optimiser's learning rates at a step. None: 1.
+
+    The arguments are the step, counted from 0, the number of steps of the whole training, and the trial. The factor
+    must depend only on them.
+    """
     watch: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
     """Returns validation metrics after each epoch, for an arm without accuracy."""
     watched: str = ""
@@ -164,7 +177,7 @@ class Arm:
 
     If so, `loss` must accept `step` as a tensor. `loss` must read no value from the GPU (no `.item()`, no `if` on a
     tensor) and count nothing in Python. A batch must be a dataclass, a tensor, or a tuple of these. Subclasses of tuple
-    are not recorded.
+    are not recorded. Neither are the steps of an arm with its own `optimiser` or `schedule`.
     """
     version: int = 1
     """For arms of plug-ins: increment when the arm's results change on purpose.
@@ -214,6 +227,12 @@ def check_arm(new: Arm) -> None:
         )
     if unknown := sorted(new.measures - NAMES):
         raise Refusal(f"arm {new.token} has the unknown measure {unknown[0]}: choose from {', '.join(sorted(NAMES))}")
+    for field in ("optimiser", "schedule"):
+        given = getattr(new, field)
+        if given is not None and not callable(given):
+            raise Refusal(f"arm {new.token}: `{field}` is {type(given).__name__}: give a function")
+        if given is not None and new.learner is None:
+            raise Refusal(f"arm {new.token} is fitted without steps: take out `{field}`, or give a `learner`")
     names = [each.name for each in new.hyperparameters]
     for name in names:
         if name in Settings.model_fields or names.count(name) > 1:

@@ -118,9 +118,11 @@ _SUCCESSOR = replace(
     reads=MVAE_ARM.reads - ANNEALED - {"targets", "k", "fixed_noise"},
     measures=frozenset({"accuracy", "likelihood", "coherence"}),
     handles=frozenset(Feature) - {Feature.IMAGELESS},
-    cuda_graphs=False,
 )
-"""The arms that see each example once, with what it has (mvae/models/rows.py), before their own declarations."""
+"""The arms that see each example once, with what it has (mvae/models/rows.py), before their own declarations.
+
+Their steps may be recorded as CUDA graphs. This was checked without a GPU (tests/test_recordable.py).
+"""
 
 _BETA = Hyperparameter(
     "beta", 1.0, "Weight of the KL, reached after annealing.", least=0.0, searched=(0.1, 10.0), log=True

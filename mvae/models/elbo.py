@@ -191,12 +191,12 @@ def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor], stacke
         q = model.posterior(mean_RMD, spread_RMD, plan.conditions)
         all_pairs = Gaussian(q.mean.transpose(0, 1).flatten(0, 1), q.log_var.transpose(0, 1).flatten(0, 1))
         return all_pairs if plan.pairs is None else Gaussian(*(part.index_select(0, plan.pairs) for part in all_pairs))
-    mean_PMD, spread_PMD = (_repeated(torch.stack(part, dim=1), plan.pair_rows) for part in (means, spreads))
+    mean_PMD, spread_PMD = (repeated(torch.stack(part, dim=1), plan.pair_rows) for part in (means, spreads))
     q = model.posterior(mean_PMD, spread_PMD, plan.conditions)
     return Gaussian(q.mean.squeeze(1), q.log_var.squeeze(1))
 
 
-def _repeated(rows: Tensor, index: Tensor) -> Tensor:
+def repeated(rows: Tensor, index: Tensor) -> Tensor:
     """Returns rows[index], with bit-identical gradients in every run even if rows repeat.
 
     On a GPU, index_select adds up gradients in arbitrary order, but indexing adds them up in sorted order. On a CPU,
@@ -249,5 +249,5 @@ def _stacked_log_likelihoods(
 
     width = max(1, STACKED_ROWS // count)
     ends = [*range(width, longest, width), longest] if layout.decoded else []
-    decoded = _repeated(z, layout.pairs.flatten()).view(count, longest, z.shape[1])
+    decoded = repeated(z, layout.pairs.flatten()).view(count, longest, z.shape[1])
     return piece_by_piece(summed, decoded, 1, ends, weights, model.attribute_decoders)

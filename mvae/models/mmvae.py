@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Modality
 from mvae.models.arm import Settings
-from mvae.models.elbo import Loss
+from mvae.models.elbo import Loss, repeated
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import networks_of, stacked_networks_of
 from mvae.models.posteriors import Component, Mixture, Posterior, component, of_each, softmax_log_scale, stacked
@@ -76,7 +76,7 @@ def mixture_log_prob(parts: Component, pairs: Pairs, z: Tensor) -> Tensor:
         parts: unimodal posteriors [R, M, D].
         z: [K, P, D].
     """
-    of_pairs = of_each(parts, lambda part: part.index_select(0, pairs.rows))
+    of_pairs = of_each(parts, lambda part: repeated(part, pairs.rows))
     each = of_pairs.log_prob(z.unsqueeze(2)).masked_fill(~pairs.present, -torch.inf)
     return torch.logsumexp(each, dim=-1) - torch.log(pairs.present.sum(1).to(each.dtype))
 

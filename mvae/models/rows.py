@@ -139,8 +139,7 @@ class RowLearner(ElboLearner):
 
     def beta(self, step: int | Tensor) -> float | Tensor:
         """Weight of the KL at a step: the hyper-parameter beta, annealed."""
-        beta: float = self.trial.own_value("beta")
-        return beta * annealed_beta(step, self.annealed_steps)
+        return annealed_beta(step, self.annealed_steps, self.trial.own_value("beta"))
 
     def batches(self, epoch: int) -> Iterator[RowBatch]:  # type: ignore[override]
         generator = torch_generator(self.trial.seed, "noise", epoch, self.device)

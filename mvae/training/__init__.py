@@ -5,6 +5,6 @@ steps.py          optimiser steps, recorded as CUDA graphs on a GPU
 records.py        the contents of a checkpoint's manifest
 checkpoint.py     writes, verifies, finds and deletes checkpoints
 saving.py         writes checkpoints from a background thread
-optimiser.py      Adam
+optimiser.py      Adam, an arm's own optimiser, and learning rates by step
 data_parallel.py  shares each step between several processes
 """

@@ -31,7 +31,7 @@ from mvae.networks.normalisation import keep_exchanges_out_of_graphs, share_stat
 from mvae.streams import global_stream
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.data_parallel import DataParallel
-from mvae.training.optimiser import Adam
+from mvae.training.optimiser import optimiser_of
 from mvae.training.records import MODEL, Checkpoint, Record
 from mvae.training.saving import Saving
 from mvae.training.steps import Steps, steps_of
@@ -103,7 +103,8 @@ def train(
             labels or texts. This metric influences nothing and never enters a table.
     Raises:
         NonFiniteLoss: the loss or a weight became nan or infinite. Every worker raises it. The last checkpoint is kept.
-        Refusal: the trial asks for more training examples than the data set has.
+        Refusal: the trial asks for more training examples than the data set has, or the arm's own optimiser or schedule
+            is invalid.
     """
     torch.set_num_threads(THREADS)
     torch.backends.cudnn.deterministic = True
@@ -133,7 +134,7 @@ def train(
     assert chosen.learner is not None
     assert (trial.fewest_workers or trial.workers) <= workers.count <= trial.workers, "wrong number of workers"
     learner = chosen.learner(model, trial, data, workers)
-    optimizer = Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    optimizer = optimiser_of(chosen, model, trial)
     if moments is not None:
         optimizer.load_state_dict(moments)
     if trial.compile:

@@ -1,17 +1,77 @@
-"""torch's Adam without the import of torch's compiler at the first step.
-
-torch.optim's methods are wrapped to exclude themselves from compiled graphs. The wrapper imports torch._dynamo, which
-takes two seconds in every trial process. This class unwraps the methods, because they are called only outside compiled
-graphs.
-"""
+"""Provides the optimiser of an arm and its learning rate at each step, and torch's Adam without torch's compiler."""
 
 import inspect
+import math
 
 import torch
+from torch import nn
+
+from mvae.models.arm import Arm, Settings
+from mvae.refusal import Refusal
+
+
+def optimiser_of(chosen: Arm, model: nn.Module, trial: Settings) -> torch.optim.Optimizer:
+    """Returns the arm's own optimiser, or Adam with the trial's learning rate.
+
+    Raises:
+        Refusal: the arm returned something else than an optimiser.
+    """
+    if chosen.optimiser is None:
+        return Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    made = chosen.optimiser(model, trial)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise Refusal(f"arm {chosen.token}: `optimiser` returned {type(made).__name__}: return a torch.optim.Optimizer")
+    return made
+
+
+class Schedule:
+    """Sets the learning rate of a step: the one that the optimiser was made with, times the arm's factor.
+
+    The rate depends only on the step. So a resumed run and all workers use the rates of an unbroken run. The rate of
+    each parameter group is kept as `initial_lr`, as torch's schedulers do. So it is part of checkpoints.
+
+    Args:
+        steps: number of steps of the whole training.
+    Raises:
+        Refusal: a factor of the training is not a finite number of 0 or more.
+    """
+
+    def __init__(self, chosen: Arm, optimizer: torch.optim.Optimizer, trial: Settings, steps: int) -> None:
+        self._arm, self._optimizer, self._trial, self._steps = chosen, optimizer, trial, steps
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        for step in range(steps):
+            self.factor(step)
+
+    def factor(self, step: int) -> float:
+        """Returns the factor of a step, counted from 0."""
+        assert self._arm.schedule is not None
+        found = self._arm.schedule(step, self._steps, self._trial)
+        try:
+            factor = float(found)
+        except (TypeError, ValueError):
+            factor = math.nan
+        if not (math.isfinite(factor) and factor >= 0):
+            raise Refusal(
+                f"arm {self._arm.token}: `schedule` returned {found!r} at step {step} of {self._steps}:"
+                " return a finite number of 0 or more"
+            )
+        return factor
+
+    def set(self, step: int) -> None:
+        """Sets the learning rate of every parameter group for a step, counted from 0."""
+        factor = self.factor(step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
 
 
 class Adam(torch.optim.Adam):
-    """Like torch.optim.Adam, with the same state and bit-identical steps. `differentiable` is not supported."""
+    """Like torch.optim.Adam, with the same state and bit-identical steps. `differentiable` is not supported.
+
+    torch.optim's methods are wrapped to exclude themselves from compiled graphs. The wrapper imports torch._dynamo,
+    which takes two seconds in every trial process. This class unwraps the methods, because they are called only outside
+    compiled graphs.
+    """
 
     step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
     zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)

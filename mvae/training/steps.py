@@ -21,6 +21,7 @@ from mvae.models import arm
 from mvae.models.arm import Learner, Settings
 from mvae.models.elbo import Loss
 from mvae.training.data_parallel import DataParallel
+from mvae.training.optimiser import Schedule
 from mvae.workers import Workers
 
 EAGER_STEPS = 3
@@ -47,6 +48,10 @@ class Steps:
     ) -> None:
         self.learner, self.model, self.optimizer, self.trial = learner, model, optimizer, trial
         self.device = next(model.parameters()).device
+        self.schedule: Schedule | None = None
+        chosen = arm(trial.model)
+        if chosen.schedule is not None:
+            self.schedule = Schedule(chosen, optimizer, trial, trial.epochs * learner.steps_per_epoch)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -58,6 +63,8 @@ class Steps:
         Args:
             step: number of the step since the start of the training.
         """
+        if self.schedule is not None:
+            self.schedule.set(step)
         return self._step(batch, step)
 
     def _step(self, batch: Any, step: int | Tensor) -> Loss:
@@ -182,11 +189,15 @@ def may_be_recorded(trial: Settings, modalities: tuple[Modality, ...], workers: 
     """Whether recurring steps are recorded.
 
     Recording needs a single process on a GPU without torch.compile, and an arm and modalities that allow recording.
-    `SWITCH` turns recording off.
+    An arm's own optimiser may count in Python, and a recorded step keeps its learning rate. So the steps of an arm with
+    its own optimiser or schedule stay eager. `SWITCH` turns recording off.
     """
+    chosen = arm(trial.model)
     return (
         device.type == "cuda"
-        and arm(trial.model).cuda_graphs
+        and chosen.cuda_graphs
+        and chosen.optimiser is None
+        and chosen.schedule is None
         and workers.alone
         and not trial.compile
         and {modality.kind for modality in modalities} <= RECORDED_KINDS

@@ -13,7 +13,7 @@ from mvae.data.examples import Dataset
 from mvae.models import arm
 from mvae.supervision import paired_set
 from mvae.training.loop import compile_networks, validated
-from mvae.training.optimiser import Adam
+from mvae.training.optimiser import optimiser_of
 from mvae.training.steps import EAGER_STEPS, steps_of
 from mvae.trial import Trial
 from mvae.workers import ALONE
@@ -70,10 +70,10 @@ def seconds_a_step(model: nn.Module, trial: Trial, data: Dataset) -> tuple[float
         model: model of an arm that is trained by steps. The probe changes its weights.
         data: data set on the model's device.
     """
-    make = arm(trial.model).learner
-    assert make is not None
-    learner = make(model, trial, data)
-    optimizer = Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    chosen = arm(trial.model)
+    assert chosen.learner is not None
+    learner = chosen.learner(model, trial, data)
+    optimizer = optimiser_of(chosen, model, trial)
     if trial.compile:
         compile_networks(model)
     model.train()

@@ -5,6 +5,7 @@ MVAE is a product of experts, with the prior as universal expert. MVAE-Q divides
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -68,12 +69,16 @@ class ElboLearner:
             self.kept = kept_values(n, modalities, trial.keep_probability, trial.seed)
         self.shown = n if self.kept is None else int(self.kept.any(1).sum())
         self.steps_per_epoch = step_count(self.shown, trial.batch_size)
-        self.annealed_steps = annealed_steps(trial, self.steps_per_epoch)
         self.lengths = self.split.lengths
         self._padding = Padding(self.lengths)
         self._complete = 0
         """Number of complete examples in the epoch so far, repetitions included."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
+
+    @cached_property
+    def annealed_steps(self) -> int:
+        """Number of steps until the weight of the KL is 1. Arms without annealing do not read these fields."""
+        return annealed_steps(self.trial, self.steps_per_epoch)
 
     def facts(self) -> dict[str, float]:
         """Returns numbers about the epoch.

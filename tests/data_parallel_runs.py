@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mvae import plugins
 from mvae.data import load
 from mvae.data.dataset import Kind, Modality
 from mvae.data.examples import Dataset, Split
@@ -186,6 +188,21 @@ def own_statistics(folder: Path, _cache: Path, workers: Workers) -> dict[str, An
     return numbers(train(trial, photos(8), Checkpoints(folder, "one"), workers=workers))
 
 
+def own_optimiser(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
+    """Trains an arm with its own optimiser and schedule, loses the last checkpoint, and resumes from the one before."""
+    plugins.load(plugins.read([Path(__file__).parents[1] / "docs" / "examples" / "mmvae_plus_amsgrad.py"]))
+    trial = trial_of("mmvae_plus_amsgrad", epochs=3, own={"private_latents": 2, "warm_up": 0.8})
+    data = digits(cache, 100)
+    whole = train(trial, data, Checkpoints(folder, "one"), workers=workers, checkpoint_every=0)
+    if workers.first:
+        shutil.rmtree(folder / "000003-one")
+    heard: list[int] = []
+    again = train(
+        trial, data, Checkpoints(folder, "two"), workers=workers, heard=lambda progress: heard.append(progress.epoch)
+    )
+    return {"whole": numbers(whole), "again": numbers(again), "epochs": heard}
+
+
 Scene = Callable[[Path, Path, Workers], dict[str, Any]]
 OF_THREE: dict[str, Scene] = {"no_rows_3": no_rows, "unbroken_3": unbroken}
 OF_TWO: dict[str, Scene] = {
@@ -195,6 +212,7 @@ OF_TWO: dict[str, Scene] = {
     "not_finite": not_finite,
     "normalised_2": normalised,
     "own_statistics": own_statistics,
+    "own_optimiser_2": own_optimiser,
     "killed": killed,
 }
 PLANS: dict[str, list[tuple[int, dict[str, Scene]]]] = {

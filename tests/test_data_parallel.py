@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from mvae import plugins
 from mvae.workers import ALONE
 from tests import data_parallel_runs as runs
 
@@ -113,6 +114,18 @@ def test_workers_resumed_after_a_kill_equal_workers_that_never_stopped(ended: En
         unbroken, resumed = ended.of("unbroken_2", rank), again.of("resumed_2", rank)
         assert runs.digest(unbroken["weights"]) == runs.digest(resumed["weights"])
         assert unbroken["metrics"] == resumed["metrics"] and len(resumed["metrics"]) == 3
+
+
+def test_workers_with_an_own_optimiser_and_schedule_resume_exactly_and_agree_with_one(ended: Ended, here: Here) -> None:
+    alone = here(runs.own_optimiser)["whole"]["metrics"]
+    for rank in range(2):
+        shared = ended.of("own_optimiser_2", rank)
+        assert shared["epochs"] == ([2, 3] if rank == 0 else [])
+        assert runs.digest(shared["whole"]["weights"]) == runs.digest(shared["again"]["weights"])
+        assert shared["whole"]["metrics"] == shared["again"]["metrics"]
+        for whole, of_all in zip(alone, shared["whole"]["metrics"], strict=True):
+            assert whole == pytest.approx(of_all, rel=1e-3, abs=1e-4)
+    plugins.forget()
 
 
 @pytest.mark.parametrize("count", [2, 3])

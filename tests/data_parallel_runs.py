@@ -200,6 +200,7 @@ def own_optimiser(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]
     again = train(
         trial, data, Checkpoints(folder, "two"), workers=workers, heard=lambda progress: heard.append(progress.epoch)
     )
+    plugins.forget()
     return {"whole": numbers(whole), "again": numbers(again), "epochs": heard}
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 
-from mvae import plugins
 from mvae.workers import ALONE
 from tests import data_parallel_runs as runs
 
@@ -125,7 +124,6 @@ def test_workers_with_an_own_optimiser_and_schedule_resume_exactly_and_agree_wit
         assert shared["whole"]["metrics"] == shared["again"]["metrics"]
         for whole, of_all in zip(alone, shared["whole"]["metrics"], strict=True):
             assert whole == pytest.approx(of_all, rel=1e-3, abs=1e-4)
-    plugins.forget()
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -91,7 +91,8 @@ def test_every_group_is_trained_at_its_own_rate_times_the_factor_of_the_step(
 ) -> None:
     def groups(model: nn.Module) -> torch.optim.Optimizer:
         first, *others = model.parameters()
-        return torch.optim.SGD([{"params": [first], "lr": 0.1}, {"params": others}], lr=0.02)
+        each: list[dict[str, Any]] = [{"params": [first], "lr": 0.1}, {"params": others}]
+        return torch.optim.SGD(each, lr=0.02)
 
     trial = small_trial("nn")
     change(optimiser=lambda model, _trial: groups(model), schedule=cosine)

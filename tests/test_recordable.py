@@ -96,11 +96,11 @@ def moved(part: Any, device: str) -> Any:
     return part
 
 
-class Operators(TorchDispatchMode):
+class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Lists every operator of a step, with the shapes of its tensors and its other arguments."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ran: list[tuple[Any, ...]] = []
         self.devices: set[str] = set()
 
@@ -125,7 +125,8 @@ def take(learner: RowLearner, batch: RowBatch, step: int | Tensor) -> tuple[Tens
 
 
 def operators(learner: RowLearner, batch: RowBatch, step: int | Tensor) -> Operators:
-    with Operators() as found:
+    found = Operators()
+    with found:
         take(learner, batch, step)
     return found
 

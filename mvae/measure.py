@@ -50,6 +50,8 @@ class Measure:
     """Pairs of a letter and a value: ("f", 0.01)."""
     given: tuple[str, ...] = ()
     """Names of the modalities that a label is predicted from. Empty: the first image or vector."""
+    higher_is_better: bool = field(default=True, compare=False)
+    """Direction of the metric, for a search."""
 
     @property
     def label(self) -> str:
@@ -171,13 +173,43 @@ class OwnMeasure:
     """Returns metrics by name, from the trained module, its trial and the data set."""
     arms: frozenset[str]
     """Tokens of the arms that it can be computed for; empty: all."""
+    datasets: frozenset[str] = frozenset()
+    """Names of the data sets that it can be computed on; empty: all."""
+    watched: bool = False
+    """Whether it is also computed on the validation split after each epoch, as `validation_metric`."""
+
+    def fits(self, token: str, dataset: str) -> bool:
+        """Whether it can be computed for an arm on a data set."""
+        return (not self.arms or token in self.arms) and (not self.datasets or dataset in self.datasets)
+
+    @property
+    def validation_metric(self) -> str:
+        """Name of the metric on the validation split: validation/distance for test/distance."""
+        return on_validation(self.measure.metric)
+
+
+def on_validation(metric: str) -> str:
+    """Returns the name of a test metric on the validation split."""
+    return f"validation/{metric.removeprefix('test/')}"
 
 
 OWN: dict[tuple[str, int], OwnMeasure] = {}
 """Measures that plug-ins have added, by name and version."""
 
 
-def add(measure: Measure, compute: Callable[[Any, Any, Any], dict[str, float]], arms: Iterable[str] = ()) -> None:
+def watched_of(token: str, dataset: str) -> list[OwnMeasure]:
+    """Returns the measures of plug-ins that are computed for an arm on a data set after each epoch."""
+    return [own for own in OWN.values() if own.watched and own.fits(token, dataset)]
+
+
+def add(
+    measure: Measure,
+    compute: Callable[[Any, Any, Any], dict[str, float]],
+    arms: Iterable[str] = (),
+    *,
+    datasets: Iterable[str] = (),
+    watched: bool = False,
+) -> None:
     """Adds a measure of a plug-in in this process (docs/extend/).
 
     A result belongs to name and version: raise the version when the numbers change.
@@ -186,13 +218,18 @@ def add(measure: Measure, compute: Callable[[Any, Any, Any], dict[str, float]], 
         compute: returns metrics by name, `measure.metric` among them, from module, trial and data set. It must give the
             same numbers whenever it is called.
         arms: tokens of the arms that the measure can be computed for; none: all.
+        datasets: names of the data sets that the measure can be computed on; none: all.
+        watched: also compute the measure after each epoch, with the validation split in place of the test split. The
+            curve is in MLflow, and a search can optimise it: --objective validation/NAME.
     Raises:
-        Refusal: the name or version is taken or invalid.
+        Refusal: the name or version is taken or invalid, or a watched metric does not begin with test/.
     """
+    if watched and not measure.metric.startswith("test/"):
+        raise Refusal(f"measure {measure.name!r}: metric {measure.metric!r} is watched: begin its name with test/")
     if measure.name in NAMES or (measure.name, measure.version) in OWN:
         raise Refusal(f"measure {measure.name!r}, version {measure.version}, exists already: choose another name")
     if not measure.name.isidentifier() or measure.version < 1:
         raise Refusal(
             f"measure {measure.name!r}, version {measure.version}: use letters and digits, and a version from 1"
         )
-    OWN[measure.name, measure.version] = OwnMeasure(measure, compute, frozenset(arms))
+    OWN[measure.name, measure.version] = OwnMeasure(measure, compute, frozenset(arms), frozenset(datasets), watched)

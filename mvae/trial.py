@@ -197,8 +197,8 @@ class Trial(Settings, use_attribute_docstrings=False):
             vocabulary         without sentences
             annealing_share    if `annealing_epochs` is set
             ..._weight         without modalities of that kind
-            decoder_hidden     if no decoder is an MLP: convolutional and text decoders have no such layers; labels and
-                               attributes have MLP decoders
+            decoder_hidden     if no decoder is an MLP: convolutional and text decoders have no such layers; labels,
+                               attributes and vectors have MLP decoders
             fewest_workers     with one worker
             sync_batchnorm     with one worker, or without batch normalisation
         """
@@ -211,7 +211,8 @@ class Trial(Settings, use_attribute_docstrings=False):
         if self.annealing_epochs is not None:
             unused.add("annealing_share")
         decodes_labels = kinds & {Kind.LABEL, *ATTRIBUTE_KINDS} and arm(self.model).decodes_labels
-        if self.image_network != "mlp" and not decodes_labels:
+        own_mlp = any(one.kind is Kind.VECTOR or one.network == "mlp" for one in source(self.dataset).modalities)
+        if self.image_network != "mlp" and not decodes_labels and not own_mlp:
             unused.add("decoder_hidden")
         if self.workers == 1:
             unused.add("fewest_workers")
@@ -224,11 +225,10 @@ class Trial(Settings, use_attribute_docstrings=False):
         if "image_network" not in arm(self.model).reads:
             return False
         modalities = source(self.dataset).modalities
-        sides = {modality.shape[1] for modality in modalities if modality.kind is Kind.IMAGE}
+        images = [modality for modality in modalities if modality.kind is Kind.IMAGE]
+        sides = {one.shape[1] for one in images if (one.network or self.image_network) == "dcgan"}
         attributes = any(modality.kind is Kind.ATTRIBUTES for modality in modalities)
-        return (self.image_network == "dcgan" and not sides.isdisjoint(DCGAN_SIDES)) or (
-            attributes and arm(self.model).decodes_labels
-        )
+        return not sides.isdisjoint(DCGAN_SIDES) or (attributes and arm(self.model).decodes_labels)
 
     def _has_sentences(self) -> bool:
         return any(modality.sentences for modality in source(self.dataset).modalities)

@@ -24,7 +24,7 @@ from pydantic import AfterValidator, Field
 import pipelines
 from mvae.data import Kind, fingerprint, source
 from mvae.decimals import plain
-from mvae.evaluation.measurable import validation_metrics
+from mvae.evaluation.measurable import maximised, validation_metrics
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
@@ -93,7 +93,7 @@ def search(options: Options) -> Search:
         default=default,
         varied=ranges(default, list(options.trial_fields()), options.vary),
         metric=metric,
-        maximize=not metric.endswith(("error", "loss")),
+        maximize=maximised(metric, token, options.dataset),
         total=options.trials,
         prune=options.prune,
         fingerprint=fingerprint(options.dataset, options.data_root, options.cache),
@@ -108,7 +108,7 @@ def objective(options: Options, token: str) -> str:
     Raises:
         Refusal: the arm does not have the requested metric. The message lists the metrics of the arm.
     """
-    able = validation_metrics(token, source(options.dataset).modalities)
+    able = validation_metrics(token, source(options.dataset).modalities, options.dataset)
     if not able:
         raise Refusal(f"arm {token} on {options.dataset} has no validation metric: choose another arm or data set")
     if options.objective is not None and options.objective not in able:

@@ -92,5 +92,5 @@ def distance(model: nn.Module, _trial: Any, data: mvae.data.Dataset) -> dict[str
 
 
 NAMES = ("first", "second")
-DISTANCE = Measure("distance", 1, "test/distance")
-mvae.measure.add(DISTANCE, distance, arms=("closer", "mvtcae"))
+DISTANCE = Measure("distance", 1, "test/distance", higher_is_better=False)
+mvae.measure.add(DISTANCE, distance, arms=("closer", "mvtcae"), datasets=("my_vectors",), watched=True)

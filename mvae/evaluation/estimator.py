@@ -181,12 +181,11 @@ class Estimator:
         return importance_estimates(proposal, weights, noise, samples=draws, chunk=chunk, stratified=stratified)
 
     def _proposal(self, q: Posterior, *, with_prior: bool) -> Proposal:
-        if isinstance(q, Gaussian):
-            return half_prior_proposal(q) if with_prior else gaussian_proposal(q)
         if not with_prior:
-            return mixture_proposal(q)
+            return gaussian_proposal(q) if isinstance(q, Gaussian) else mixture_proposal(q)
         assert isinstance(self.model, Multimodal)
-        return mixture_with_prior(q, self.model.prior_at, self.model.prior_log_prob)
+        prior = self.model.prior_at, self.model.prior_log_prob
+        return half_prior_proposal(q, *prior) if isinstance(q, Gaussian) else mixture_with_prior(q, *prior)
 
     def _log_x2(self, values: Sequence[Tensor], q: Posterior, ids: Sequence[int]) -> dict[str, Estimate]:
         """Returns estimates of log p(x2) of each example.

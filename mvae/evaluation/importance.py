@@ -72,21 +72,29 @@ def gaussian_proposal(q: Gaussian) -> Proposal:
     return draw
 
 
-def half_prior_proposal(q: Gaussian) -> Proposal:
-    """Returns a proposal that maps noise [n, s, 2 D] to an equal mixture of each example's Gaussian [n, D] and N(0, I).
+def half_prior_proposal(
+    q: Gaussian,
+    prior_at: Callable[[Tensor], Tensor] = lambda noise: noise,
+    prior_log_prob: Callable[[Tensor], Tensor] = standard_log_prob,
+) -> Proposal:
+    """Returns a proposal that maps noise [n, s, 2 D] to an equal mixture of each example's Gaussian [n, D] and a prior.
 
     Each draw of noise gives exactly one sample of each component. Such stratified samples vary no more than independent
     ones, so standard errors are correct or too large.
 
     The proposal returns z [n, 2 s, D] and the log-density of z under the mixture. The first s samples come from the
     Gaussian, the last s from the prior.
+
+    Args:
+        prior_at: maps noise to samples of the prior; by default N(0, I).
+        prior_log_prob: the prior's log-density.
     """
     own, density = gaussian_proposal(q), Gaussian(*(part.double().unsqueeze(1) for part in q))
 
     def draw(noise: Tensor) -> tuple[Tensor, Tensor]:
         of_q, of_prior = noise.chunk(2, dim=-1)
-        z = torch.cat([own(of_q)[0], of_prior], dim=1)
-        log_half = torch.logaddexp(density.log_prob(z), standard_log_prob(z)) - np.log(2.0)
+        z = torch.cat([own(of_q)[0], prior_at(of_prior)], dim=1)
+        log_half = torch.logaddexp(density.log_prob(z), prior_log_prob(z)) - np.log(2.0)
         return z, log_half
 
     return draw

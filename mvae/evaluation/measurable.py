@@ -17,7 +17,7 @@ from mvae.data.dataset import (
     has_views,
     position,
 )
-from mvae.measure import ACCURACY, OWN, Measure, accuracy
+from mvae.measure import ACCURACY, OWN, Measure, accuracy, watched_of
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
 
@@ -44,6 +44,8 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
     if own := OWN.get((measure.name, measure.version)):
         if own.arms and arm(token).token not in own.arms:
             raise Refusal(f"arm {token} has no {measure.name}: choose among {', '.join(sorted(own.arms))}")
+        if data is not None and own.datasets and data.name not in own.datasets:
+            raise Refusal(f"{data.name} has no {measure.name}: choose among {', '.join(sorted(own.datasets))}")
         return
     if measure.given and not (arm(token).infers and arm(token).predicts):
         able = ", ".join(other.token for other in ARMS.values() if other.infers and other.predicts)
@@ -122,8 +124,25 @@ def has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
     return arm(token).predicts and any(modality.kind in (Kind.LABEL, Kind.TEXT) for modality in modalities)
 
 
-def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
-    """Returns the names of the metrics that `validated` (mvae/training/loop.py) computes for an arm. May be empty."""
+def validation_metrics(token: str, modalities: tuple[Modality, ...], dataset: str = "") -> tuple[str, ...]:
+    """Returns the names of the metrics that `validated` (mvae/training/loop.py) computes for an arm. May be empty.
+
+    Args:
+        dataset: name of the data set, for watched measures of plug-ins. Empty: these are left out.
+    """
+    watched = watched_of(token, dataset) if dataset else []
+    return _validation_metrics(token, modalities) + tuple(own.validation_metric for own in watched)
+
+
+def maximised(metric: str, token: str, dataset: str) -> bool:
+    """Whether larger values of a validation metric are better."""
+    for own in watched_of(token, dataset):
+        if own.validation_metric == metric:
+            return own.measure.higher_is_better
+    return not metric.endswith(("error", "loss"))
+
+
+def _validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
     chosen, kinds = arm(token), {modality.kind for modality in modalities}
     if chosen.watch is not None:
         return (chosen.watched,) if chosen.watched else ()

@@ -13,8 +13,8 @@ from mvae.evaluation.attributes import attribute_logits, attribute_values
 from mvae.evaluation.sheets import Sheet
 from mvae.evaluation.words import WordTable
 from mvae.models.cvae import CVAE
-from mvae.models.gaussian import Gaussian
-from mvae.models.multimodal import Multimodal, written
+from mvae.models.multimodal import Multimodal
+from mvae.models.posteriors import Component
 from mvae.streams import torch_generator
 
 IMAGES_PER_ROW = 8
@@ -33,14 +33,14 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]
         - image_given_text: each row shows the image of a test example, then images with z ~ q(z | the example's text).
         - image_given_attributes: like image_given_text, if all attributes are one modality.
         - image_given_attribute: each row shows one single attribute, with z ~ q(z | only this attribute, present).
-        - prior: images with z ~ N(0, I), the same z as in `sample_words`.
+        - prior: images with z from the model's prior, the same z as in `sample_words`.
     """
     model.eval()
     image = model.index(Kind.IMAGE)
     device = split.values[image].device
     noise = torch_generator(seed, "samples", 0, device)
 
-    def drawn(q: Gaussian) -> Tensor:
+    def drawn(q: Component) -> Tensor:
         z = q.rsample(torch.randn(q.mean.shape, generator=noise, device=device))
         return model.likelihoods[image].mean(model.decode(image, z))
 
@@ -51,7 +51,7 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]
     if model.stacked:
         one = torch.ones(IMAGES_PER_ROW, dtype=torch.int64, device=device)
         given = [model.infer_at({m: one}) for m in model.stacked]
-        images = drawn(Gaussian(*map(torch.cat, zip(*given, strict=True))))
+        images = drawn(type(given[0])(*map(torch.cat, zip(*given, strict=True))))
         rows = tuple(f"given {_spaced(model.modalities[m].name)}" for m in model.stacked)
         sheets["image_given_attribute"] = Sheet(images, IMAGES_PER_ROW, "Images drawn given one attribute", rows)
     if kinds & {Kind.TEXT, Kind.ATTRIBUTES}:
@@ -156,15 +156,16 @@ def _shown(split: Split) -> Tensor:
 
 
 def _prior(model: Multimodal | CVAE, seed: int, device: torch.device) -> Tensor:
-    noise = torch_generator(seed, "prior samples", 0, device)
-    return torch.randn(IMAGES_PER_ROW * IMAGES_PER_ROW, model.latents, generator=noise, device=device)
+    generator = torch_generator(seed, "prior samples", 0, device)
+    noise = torch.randn(IMAGES_PER_ROW * IMAGES_PER_ROW, model.latents, generator=generator, device=device)
+    return model.prior_at(noise) if isinstance(model, Multimodal) else noise
 
 
 def _predicted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
     """Returns labels [n], texts [n, L] or attributes [n, A] at z [n, D]: drawn, or the likeliest without generator."""
     kind = model.modalities[m].kind
     if kind is Kind.TEXT:
-        return written(model.decoders[m], z, generator)
+        return model.text_at(m, z, generator)
     logits = attribute_logits(model, z) if kind in ATTRIBUTE_KINDS else model.decode(m, z)
     if generator is not None:
         return model.likelihoods[m].sample(logits, generator)

@@ -151,6 +151,10 @@ def build_cvae(trial: Settings, modalities: tuple[Modality, ...]) -> CVAE:
     assert len(modalities) == 2 and position(modalities, Kind.IMAGE) == 0
     image, given = modalities
     size = condition_size(given)
-    encoder = ConditionedEncoder(image_encoder(trial.image_network, image.shape, 2 * trial.latents), size)
-    decoder = image_decoder(trial.image_network, image.shape, trial.latents + size, trial.decoder_hidden)
+    encoder = ConditionedEncoder(
+        image_encoder(image.network or trial.image_network, image.shape, 2 * trial.latents), size
+    )
+    decoder = image_decoder(
+        image.network or trial.image_network, image.shape, trial.latents + size, trial.decoder_hidden
+    )
     return CVAE((image, given), encoder, decoder, trial.latents)

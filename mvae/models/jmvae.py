@@ -37,21 +37,28 @@ class JointEncoder(nn.Module):
         return outputs
 
 
-def trunk_of(modality: Modality, image_network: str, width: int) -> tuple[nn.Module, int]:
+def trunk_of(modality: Modality, image_network: str, width: int, latents: int) -> tuple[nn.Module, int]:
     """Returns the joint encoder's trunk for a modality, and the number of its outputs.
 
     Image, MLP: one layer, FC C*H*W - width. Image, convolutional: the image encoder without its last layer. Label: an
-    embedding. Text: the final state of the GRU. Attributes: one layer, FC A - width.
+    embedding. Text: the final state of the GRU. Attributes: one layer, FC A - width. Vector: one layer, FC D - width.
+
+    Args:
+        image_network: network of an image that names none itself.
+        width: width of the fully connected layers.
+        latents: width of the last hidden layer of the network conv.
     """
     match modality.kind:
         case Kind.IMAGE:
-            whole = image_encoder(image_network, modality.shape, 1).layers
+            network = modality.network or image_network
+            outputs = 2 * latents if network == "conv" else 1  # conv's last hidden layer is as wide as its outputs ask
+            whole = image_encoder(network, modality.shape, outputs).layers
             assert isinstance(whole, nn.Sequential)
-            first = whole[:1] if image_network == "mlp" else whole[:-1]
-            trunk = [nn.Flatten(), *first, nn.SiLU()] if image_network == "mlp" else first
+            first = whole[:1] if network == "mlp" else whole[:-1]
+            trunk = [nn.Flatten(), *first, nn.SiLU()] if network == "mlp" else first
             last = whole[-1]
             assert isinstance(last, nn.Linear)
-            return nn.Sequential(*trunk), hidden_width(modality.shape) if image_network == "mlp" else last.in_features
+            return nn.Sequential(*trunk), hidden_width(modality.shape) if network == "mlp" else last.in_features
         case Kind.VECTOR:
             return nn.Sequential(nn.Linear(modality.shape[0], width), nn.SiLU()), width
         case Kind.LABEL:
@@ -168,6 +175,6 @@ def build_jmvae(trial: Settings, modalities: tuple[Modality, ...]) -> JMVAE:
     """Builds the JMVAE arm."""
     width = width_of(modalities)
     encoders, decoders = networks_of(trial, modalities)
-    trunks, widths = zip(*(trunk_of(m, trial.image_network, width) for m in modalities), strict=True)
+    trunks, widths = zip(*(trunk_of(m, trial.image_network, width, trial.latents) for m in modalities), strict=True)
     joint = JointEncoder(trunks, widths, width, 2 * trial.latents)
     return JMVAE(modalities, encoders, joint, decoders, trial.latents)

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Kind, Modality, first_input
+from mvae.data.dataset import Modality
 from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.mmvae import MMVAE, importance_bound, log_likelihoods, mixture_log_prob
@@ -85,6 +85,13 @@ class MMVAEPlus(MMVAE):
     def decode(self, m: int, z: Tensor) -> Tensor:
         return super().decode(m, self.of_modality(m, z))
 
+    def decode_attributes(self, z: Tensor, only: slice = slice(None)) -> Tensor:
+        own = [self.of_modality(m, part) for m, part in zip(self.stacked[only], z, strict=True)]
+        return super().decode_attributes(torch.stack(own), only)
+
+    def text_at(self, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        return super().text_at(m, self.of_modality(m, z), generator)
+
     def log_prob(self, m: int, z: Tensor, target: Tensor) -> Tensor:
         return super().log_prob(m, self.of_modality(m, z), target)
 
@@ -110,14 +117,13 @@ class MMVAEPlus(MMVAE):
         components = [beside([parts[m][0], *privates]) for m in given]
         return components[0] if len(components) == 1 else Mixture(stacked(components))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """As every multimodal model: from the mean of q(z | image), with u of what is predicted from its prior."""
-        kinds = {modality.kind for modality in self.modalities}
-        target = Kind.TEXT if Kind.TEXT in kinds else Kind.ATTRIBUTES if Kind.ATTRIBUTES in kinds else Kind.LABEL
-        if target not in kinds or target is Kind.TEXT:
-            return super().forward(image)
-        m = self.index(target)
-        return self.decode(m, self.for_prediction(m, self.infer_at({first_input(self.modalities): image}).mean))
+    def predictive(self, values: dict[int, Tensor]) -> Tensor:
+        """The mean of q(z | the given modalities), with u of every other modality drawn from its prior."""
+        z = self.infer_at(values).mean
+        for m in range(len(self.modalities)):
+            if m not in values:
+                z = self.for_prediction(m, z)
+        return z
 
     def for_prediction(self, m: int, z: Tensor) -> Tensor:
         """Replaces u_m by a draw from its prior, with the same seed at every call."""

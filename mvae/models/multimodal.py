@@ -168,7 +168,7 @@ class Multimodal(nn.Module):
         if Kind.TEXT in kinds:
             return self.transcribe(image)
         given = first_input(self.modalities)
-        z = self.infer_at({given: image}).mean
+        z = self.predictive({given: image})
         if self.stacked:
             return self.all_attributes(z)
         if kinds <= {Kind.IMAGE, Kind.VECTOR}:
@@ -202,8 +202,16 @@ class Multimodal(nn.Module):
 
     def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns the text [n, L] at z = the mean of q(z | image): greedy, or sampled with the generator."""
-        z = self.infer_at({self.index(Kind.IMAGE): image}).mean
-        return written(self.decoders[self.index(Kind.TEXT)], z, generator)
+        text = self.index(Kind.TEXT)
+        return self.text_at(text, self.predictive({self.index(Kind.IMAGE): image}), generator)
+
+    def text_at(self, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Returns texts [n, L] of modality m at z [n, D]: greedy, or sampled with the generator."""
+        return written(self.decoders[m], z, generator)
+
+    def predictive(self, values: dict[int, Tensor]) -> Tensor:
+        """Returns the z [n, D] at which modalities that are not given are predicted: the mean of q(z | the given)."""
+        return self.infer_at(values).mean
 
 
 def by_position(modalities: tuple[Modality, ...], values: Mapping[str, Tensor]) -> dict[int, Tensor]:

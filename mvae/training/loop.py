@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Container, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.evaluation.attributes import validation_attribute_metrics
 from mvae.evaluation.measurable import has_accuracy
 from mvae.evaluation.translation import validation_translation_metrics
+from mvae.measure import on_validation, watched_of
 from mvae.models import arm
 from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
@@ -265,7 +266,19 @@ class _FiniteWatch:
 
 
 def validated(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
-    """Returns an epoch's validation metrics, which do not influence training. Restores the module's mode."""
+    """Returns an epoch's validation metrics, which do not influence training. Restores the module's mode.
+
+    Includes the measures of plug-ins that are watched, computed with the validation split in place of the test split.
+    """
+    metrics = _validated(model, trial, data)
+    for own in watched_of(trial.model, trial.dataset):
+        with evaluated(model):
+            found = own.compute(model, trial, replace(data, test=data.validation))
+        metrics |= {on_validation(name): value for name, value in found.items()}
+    return metrics
+
+
+def _validated(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     chosen = arm(trial.model)
     if chosen.watch is not None:
         with evaluated(model):

@@ -13,9 +13,14 @@ from mvae.data.dataset import Kind, Modality
 from mvae.data.examples import Split
 from mvae.evaluation.importance import StratifiedWeights
 from mvae.evaluation.likelihood_estimates import split_likelihoods
+from mvae.models.jmvae import JMVAE
 from mvae.models.mmvae import MMVAE
+from mvae.models.mmvae_plus import MMVAEPlus
+from mvae.models.mopoe import MoPoE
+from mvae.models.multimodal import Multimodal
+from mvae.models.mvtcae import MVTCAE
 from mvae.models.posteriors import Laplace, Mixture, Posterior, stacked
-from tests.linear_gaussian import LinearGaussian
+from tests.linear_gaussian import FloatSplit, LinearGaussian
 
 SAMPLES = 4000
 EXAMPLES = 40
@@ -45,6 +50,111 @@ def test_estimates_from_mixtures_agree_with_the_closed_forms(model: LinearGaussi
     truth = model.truth(split)
     for name in ("marginal", "joint", "x2"):
         error = (found[f"log_{name}"] - truth[name]).mean()
+        standard = found[f"se_{name}"].square().sum().sqrt() / EXAMPLES
+        assert standard < 0.02
+        assert error.abs() < 3 * standard, name
+
+
+class Experts(LinearGaussian):
+    """The linear-Gaussian model whose encoders give mean and spread of each exact unimodal posterior."""
+
+    family = "laplace"
+    full_subset_prior = False
+
+    def encode(self, m: int, value: Tensor) -> tuple[Tensor, Tensor]:
+        q = LinearGaussian.infer_at(self, {m: value})
+        return q.mean, q.log_var
+
+    def joint(self, values: list[Tensor]) -> Tensor:
+        return torch.cat(list(LinearGaussian.infer_at(self, dict(enumerate(values)))), dim=-1)
+
+
+RULES: dict[str, tuple[type[Multimodal], tuple[str, ...]]] = {
+    "mopoe": (MoPoE, ("infer_at", "products")),
+    "mvtcae": (MVTCAE, ("posterior",)),
+    "mmvae": (MMVAE, ("infer_at", "unimodal")),
+    "jmvae": (JMVAE, ("infer_at",)),
+}
+"""For each arm: its class, and the methods that make posteriors of the encoders' outputs."""
+
+
+def as_arm(token: str) -> LinearGaussian:
+    """The linear-Gaussian model with the posteriors of an arm."""
+    rule, names = RULES[token]
+    own: dict[str, Any] = {"infer_at": Multimodal.infer_at, **{name: getattr(rule, name) for name in names}}
+    made: LinearGaussian = type(token, (Experts,), own)()
+    return made
+
+
+@pytest.mark.parametrize("token", RULES)
+def test_estimates_of_each_arm_agree_with_the_closed_forms(token: str) -> None:
+    model = as_arm(token)
+    split = model.examples(EXAMPLES)
+    found = split_likelihoods(model.double().eval(), split, samples=SAMPLES, seed=0, dtype=torch.float64)
+    truth = model.truth(split)
+    for name in ("marginal", "joint", "x2"):
+        error = (found[f"log_{name}"] - truth[name]).mean()
+        standard = found[f"se_{name}"].square().sum().sqrt() / EXAMPLES
+        assert standard < 0.02
+        assert error.abs() < 3 * standard + 1e-9, name
+
+
+class LinearDecoder(nn.Module):
+    """The mean of a vector, linear in its latents."""
+
+    def __init__(self, latents: int, numbers: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(latents, numbers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        found: Tensor = self.linear(z)
+        return found
+
+
+def linear_model(rule: str) -> Any:
+    """An MMVAE or MMVAE+ with normal posteriors of two vectors, whose decoders are linear, with a learnt prior."""
+    widths, latents = (3, 4), 2
+    modalities = tuple(
+        Modality(f"x{m}", Kind.VECTOR, (width,), likelihood="gaussian", scale=0.8) for m, width in enumerate(widths)
+    )
+    torch.manual_seed(5)
+    encoders: list[Any] = [nn.Linear(width, 2 * latents) for width in widths]
+    decoders: list[Any] = [LinearDecoder(latents, width) for width in widths]
+    for encoder in encoders:  # scales of 1: proposals that are narrower than the posterior have no finite variance
+        with torch.no_grad():
+            encoder.weight[latents:], encoder.bias[latents:] = 0.0, 0.0
+    if rule == "mmvae_plus":
+        return MMVAEPlus(modalities, encoders, decoders, 1, 1, family="normal").double().eval()
+    model = MMVAE(modalities, encoders, decoders, latents, family="normal").double().eval()
+    with torch.no_grad():
+        model.prior_raw[0] = 1.5
+    return model
+
+
+@pytest.mark.parametrize("rule", ["mmvae", "mmvae_plus"])
+def test_estimates_of_linear_models_with_private_latents_or_a_learnt_prior_agree_with_the_closed_forms(
+    rule: str,
+) -> None:
+    model = linear_model(rule)
+    draw = torch.Generator().manual_seed(1)
+    split = FloatSplit(tuple(torch.randn(EXAMPLES, *m.shape, generator=draw).double() for m in model.modalities))
+    found = split_likelihoods(model, split, samples=6000, seed=0, dtype=torch.float64)
+    scale = model.prior().log_var.exp().detach()
+    weight = torch.zeros(7, len(scale)).double()
+    for m, rows in enumerate((slice(0, 3), slice(3, 7))):
+        own = [0, 1 + m] if rule == "mmvae_plus" else [0, 1]
+        weight[rows, own] = model.decoders[m].linear.weight.detach()
+    bias = torch.cat([decoder.linear.bias.detach() for decoder in model.decoders])
+    covariance = weight @ torch.diag(scale) @ weight.T + 0.64 * torch.eye(7).double()
+    whole = torch.cat(list(split.values), dim=1)
+    for name, rows in (
+        ("marginal", slice(0, 3)),
+        ("joint", slice(0, 7)),
+        ("x2", slice(3, 7)),
+        ("x2_prior", slice(3, 7)),
+    ):
+        density: Any = torch.distributions.MultivariateNormal(bias[rows], covariance[rows, rows])
+        error = (found[f"log_{name}"] - density.log_prob(whole[:, rows])).mean()
         standard = found[f"se_{name}"].square().sum().sqrt() / EXAMPLES
         assert standard < 0.02
         assert error.abs() < 3 * standard, name

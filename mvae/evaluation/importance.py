@@ -201,7 +201,7 @@ class StratifiedWeights:
         return found._replace(standard_error=torch.exp(0.5 * torch.logsumexp(relative, dim=1)) / self._strata)
 
     def _by_stratum(self, log_w: Tensor) -> Tensor:
-        return log_w.view(len(log_w) * self._strata, -1)
+        return log_w.reshape(len(log_w) * self._strata, -1)
 
 
 def importance_estimates(

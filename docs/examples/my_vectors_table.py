@@ -1,0 +1,23 @@
+"""Your own table on docs/examples/my_vectors.py: likelihood and own measure of two arms, next to each other."""
+
+from mvae.measure import Measure, likelihood
+from mvae.models import arm
+from mvae.trial import Trial
+from sweeps.cli.options import CommonOptions
+from sweeps.start import start
+from sweeps.sweep import Cell, Sweep
+
+COLUMNS = {"test/log_joint": likelihood(100), "test/distance": Measure("distance", 1, "test/distance")}
+
+
+def sweep(options: CommonOptions) -> Sweep:
+    """Returns one row per arm, one column per measure."""
+    cells = []
+    for token in options.arms or ("mvtcae", "closer"):
+        trial = Trial.create(dataset="my_vectors", model=token, **options.trial_fields())
+        cells += [Cell(arm(token).title, name, trial, COLUMNS[name], None, token, quantity=name) for name in COLUMNS]
+    return Sweep("my_vectors", "My vectors", tuple(cells), axis="measure", heading="My vectors")
+
+
+if __name__ == "__main__":
+    start(CommonOptions, sweep)

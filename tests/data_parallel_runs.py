@@ -122,6 +122,21 @@ def no_rows(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
     return told
 
 
+def successors(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
+    """Trains the MVAE's successors on pairs and on examples with missing values; an epoch's last step has few rows."""
+    incomplete = {
+        "pairs": {"paired_fraction": 0.3},
+        "missing": {"pairing": "proportional", "keep_probability": 0.4},
+    }
+    told = {}
+    for model in ("mopoe", "mvtcae", "mmvae", "mmvae_plus"):
+        own = {"samples": 3} if model.startswith("mmvae") else None
+        for name, fields in incomplete.items():
+            trial, kept = trial_of(model, epochs=2, own=own, **fields), Checkpoints(folder / model / name, "one")
+            told[f"{model}, {name}"] = numbers(train(trial, digits(cache, 49), kept, workers=workers))
+    return told
+
+
 def not_finite(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
     """Trains with a learning rate that breaks the weights in the first steps."""
     try:
@@ -209,6 +224,7 @@ OF_THREE: dict[str, Scene] = {"no_rows_3": no_rows, "unbroken_3": unbroken}
 OF_TWO: dict[str, Scene] = {
     "fifty_steps_2": fifty_steps,
     "no_rows_2": no_rows,
+    "successors_2": successors,
     "unbroken_2": unbroken,
     "not_finite": not_finite,
     "normalised_2": normalised,

@@ -136,6 +136,17 @@ def test_workers_without_rows_take_part_in_the_step(count: int, ended: Ended, he
                 assert metrics == pytest.approx(alone[name]["metrics"][epoch], rel=1e-3, abs=1e-4), (name, epoch)
 
 
+def test_two_workers_train_each_successor_like_one_and_alike_bit_for_bit(ended: Ended, here: Here) -> None:
+    alone, first, second = here(runs.successors), ended.of("successors_2", 0), ended.of("successors_2", 1)
+    assert len(alone) == 8
+    for name, whole in alone.items():
+        assert runs.digest(first[name]["weights"]) == runs.digest(second[name]["weights"]), name
+        for one, other in zip(whole["metrics"], first[name]["metrics"], strict=True):
+            assert one == pytest.approx(other, rel=1e-3, abs=1e-4), name
+        for parameter, value in whole["weights"].items():
+            torch.testing.assert_close(first[name]["weights"][parameter], value, rtol=1e-2, atol=1e-4)
+
+
 def test_three_workers_give_the_same_numbers_as_one(ended: Ended, here: Here) -> None:
     alone, shared = here(runs.unbroken), ended.of("unbroken_3", 2)
     for whole, of_all in zip(alone["metrics"], shared["metrics"], strict=True):

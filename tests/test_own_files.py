@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweeps.main import BAD_INPUT
+from tests.pipelines_run import run
+from tests.plugin_files import changed
 from tests.sweeping import ROOT, Ended, Place, mlflow_differs, place
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -23,6 +27,41 @@ def test_the_page_shows_both_files() -> None:
     page = (ROOT / "docs" / "extend" / "measure.md").read_text(encoding="utf-8")
     for path in (PLUGIN, TABLE):
         assert f"```python\n{path.read_text(encoding='utf-8')}```\n" in page
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            'likelihood="gaussian", scale=None',
+            'likelihood="bernoulli"',
+            "first: likelihood 'bernoulli' does not fit kind vector: choose gaussian or laplace",
+        ),
+        ("scale=0.1", "scale=0.0", "second: scale = 0: give a positive number, or None to learn it"),
+        (
+            "view.astype(np.float32)",
+            "np.full_like(view, np.nan).astype(np.float32)",
+            "train, first: example 0 has nan or inf: replace or drop it",
+        ),
+        (
+            'Kind.VECTOR, (6,), likelihood="laplace", scale=0.1',
+            'Kind.IMAGE, (1, 40, 44), likelihood="laplace", network="dcgan"',
+            "second: image network 'dcgan' does not fit images of 40 by 44: use mlp",
+        ),
+    ],
+    ids=["likelihood", "scale", "nan", "network"],
+)
+def test_bad_data_are_refused_in_one_line_before_anything_starts(
+    old: str, new: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(tmp_path, PLUGIN, (old, new))
+    folders = ("--storage", str(tmp_path / "storage"), "--cache", str(tmp_path / "cache"))
+    code = run("train", "--plugins", str(path), "--dataset", "my_vectors", "--arms", "mopoe", *folders)
+    assert code == BAD_INPUT
+    (said,) = capfd.readouterr().err.splitlines()
+    assert message in said
+    assert not (tmp_path / "storage").exists()
 
 
 def launched(here: Place, file: str, *arguments: str) -> Ended:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,12 @@ from mvae.evaluation.importance import StratifiedWeights
 from mvae.evaluation.likelihood_estimates import split_likelihoods
 from mvae.models.jmvae import JMVAE
 from mvae.models.mmvae import MMVAE
-from mvae.models.mmvae_plus import MMVAEPlus
+from mvae.models.mmvae_plus import MMVAEPlus, mmvae_plus_loss
 from mvae.models.mopoe import MoPoE
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvtcae import MVTCAE
 from mvae.models.posteriors import Laplace, Mixture, Posterior, stacked
+from mvae.models.rows import Presence
 from tests.linear_gaussian import FloatSplit, LinearGaussian
 
 SAMPLES = 4000
@@ -136,28 +138,56 @@ def test_estimates_of_linear_models_with_private_latents_or_a_learnt_prior_agree
     rule: str,
 ) -> None:
     model = linear_model(rule)
-    draw = torch.Generator().manual_seed(1)
-    split = FloatSplit(tuple(torch.randn(EXAMPLES, *m.shape, generator=draw).double() for m in model.modalities))
+    split = linear_examples(model)
     found = split_likelihoods(model, split, samples=6000, seed=0, dtype=torch.float64)
-    scale = model.prior().log_var.exp().detach()
-    weight = torch.zeros(7, len(scale)).double()
-    for m, rows in enumerate((slice(0, 3), slice(3, 7))):
-        own = [0, 1 + m] if rule == "mmvae_plus" else [0, 1]
-        weight[rows, own] = model.decoders[m].linear.weight.detach()
-    bias = torch.cat([decoder.linear.bias.detach() for decoder in model.decoders])
-    covariance = weight @ torch.diag(scale) @ weight.T + 0.64 * torch.eye(7).double()
-    whole = torch.cat(list(split.values), dim=1)
-    for name, rows in (
-        ("marginal", slice(0, 3)),
-        ("joint", slice(0, 7)),
-        ("x2", slice(3, 7)),
-        ("x2_prior", slice(3, 7)),
-    ):
-        density: Any = torch.distributions.MultivariateNormal(bias[rows], covariance[rows, rows])
-        error = (found[f"log_{name}"] - density.log_prob(whole[:, rows])).mean()
+    for name, rows in (("marginal", FIRST), ("joint", BOTH), ("x2", SECOND), ("x2_prior", SECOND)):
+        error = (found[f"log_{name}"] - exact_log_prob(model, split, rows)).mean()
         standard = found[f"se_{name}"].square().sum().sqrt() / EXAMPLES
         assert standard < 0.02
         assert error.abs() < 3 * standard, name
+
+
+FIRST, SECOND, BOTH = slice(0, 3), slice(3, 7), slice(0, 7)
+"""Numbers of `linear_model`'s first vector, of its second one, and of both."""
+
+
+def linear_examples(model: Any) -> FloatSplit:
+    draw = torch.Generator().manual_seed(1)
+    return FloatSplit(tuple(torch.randn(EXAMPLES, *m.shape, generator=draw).double() for m in model.modalities))
+
+
+@torch.no_grad()
+def exact_log_prob(model: Any, split: Split, rows: slice) -> Tensor:
+    """log p of some numbers of a `linear_model`, [n], from the density of the stacked vectors."""
+    scale = model.prior().log_var.exp()
+    weight = torch.zeros(7, len(scale)).double()
+    for m, own_rows in enumerate((FIRST, SECOND)):
+        own = [0, 1 + m] if isinstance(model, MMVAEPlus) else [0, 1]
+        weight[own_rows, own] = model.decoders[m].linear.weight
+    bias = torch.cat([decoder.linear.bias for decoder in model.decoders])
+    covariance = weight @ torch.diag(scale) @ weight.T + 0.64 * torch.eye(7).double()
+    density: Any = torch.distributions.MultivariateNormal(bias[rows], covariance[rows, rows])
+    found: Tensor = density.log_prob(torch.cat(list(split.values), dim=1)[:, rows])
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("samples", [1, 5])
+def test_the_bound_of_mmvae_plus_stays_below_the_exact_log_likelihood(samples: int) -> None:
+    model = linear_model("mmvae_plus")  # untrained: the replacement of p(u) is p(u)
+    split = linear_examples(model)
+    values = [value.repeat(100, 1) for value in split.values]
+    rows = len(values[0])
+    presence = Presence.of(np.ones((rows, 2), bool))
+    losses = []
+    for repeat in range(8):
+        draw = torch.Generator().manual_seed(repeat)
+        noise = torch.randn(rows, samples, 2, 4, generator=draw, dtype=torch.float64)
+        loss = mmvae_plus_loss(model, presence, values, noise, beta=1.0, weights=[1.0, 1.0], batch_size=rows)
+        losses.append(-loss.total.item())
+    exact = exact_log_prob(model, split, BOTH).mean().item()
+    standard_error = float(np.std(losses, ddof=1)) / len(losses) ** 0.5
+    assert exact - 10 < np.mean(losses) <= exact + 4 * standard_error
 
 
 def test_the_standard_error_of_strata_is_that_of_the_mean_over_strata() -> None:

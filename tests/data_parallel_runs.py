@@ -124,7 +124,7 @@ def no_rows(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
 
 def successors(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
     """Trains the MVAE's successors on pairs and on examples with missing values; an epoch's last step has few rows."""
-    incomplete = {
+    incomplete: dict[str, dict[str, Any]] = {
         "pairs": {"paired_fraction": 0.3},
         "missing": {"pairing": "proportional", "keep_probability": 0.4},
     }

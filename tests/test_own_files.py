@@ -82,10 +82,9 @@ def ran() -> Iterator[tuple[Place, Ended, Ended]]:
 @pytest.mark.slow
 def test_the_table_has_the_likelihood_and_the_own_measure_as_columns(ran: tuple[Place, Ended, Ended]) -> None:
     here, table, _ = ran
-    print(table.out)
     assert (table.code, table.err) == (0, "")
     said = " ".join(table.out.split())
-    assert all(name in said for name in ("test/log_joint", "test/distance", "MVTCAE, closer"))
+    assert "log_joint distance" in said and "MVTCAE, closer ours -" in said
     metrics: dict[str, dict[str, float]] = {}
     for result in here.store.results:
         metrics.setdefault(result.key, {}).update(result.metrics)

@@ -11,11 +11,11 @@ COLUMNS = {"test/log_joint": likelihood(100), "test/distance": Measure("distance
 
 
 def sweep(options: CommonOptions) -> Sweep:
-    """Returns one row per arm, one column per measure."""
+    """Returns one row per arm, one column per measure, named without "test/"."""
     cells = []
     for token in options.arms or ("mvtcae", "closer"):
         trial = Trial.create(dataset="my_vectors", model=token, **options.trial_fields())
-        cells += [Cell(arm(token).title, name, trial, COLUMNS[name], None, token, quantity=name) for name in COLUMNS]
+        cells += [Cell(arm(token).title, q[5:], trial, COLUMNS[q], None, token, quantity=q) for q in COLUMNS]
     return Sweep("my_vectors", "My vectors", tuple(cells), axis="measure", heading="My vectors")
 
 

@@ -87,7 +87,7 @@ MVAE_ARM = Arm(
     | NETWORKS
     | ANNEALED
     | BINARISED
-    | {"pairing", "targets", "k", "fixed_noise", "keep_probability"}
+    | {"pairing", "targets", "k", "fixed_noise", "keep_probability", "keep_first", "unimodal_terms"}
     | {"image_weight", "label_weight", "text_weight", "attribute_weight", "vector_weight"},
     Later("mvae", "build_mvae"),
     frozenset({"accuracy", "likelihood", "attributes", "translation", "vision", "coherence"}),
@@ -115,7 +115,7 @@ CVAE_ARM = Arm(
 
 _SUCCESSOR = replace(
     MVAE_ARM,
-    reads=MVAE_ARM.reads - ANNEALED - {"targets", "k", "fixed_noise"},
+    reads=MVAE_ARM.reads - ANNEALED - {"targets", "k", "fixed_noise", "unimodal_terms"},
     measures=frozenset({"accuracy", "likelihood", "coherence"}),
     handles=frozenset(Feature) - {Feature.IMAGELESS},
 )

@@ -1,9 +1,10 @@
 """PolyMNIST: do generated images show the digit of the given ones? The MVAE and its successors.
 
 Type    python pipelines/coherence.py                                          # small PolyMNIST, minutes on 2 cores
-        python pipelines/coherence.py --dataset polymnist_free                 # MNIST's digits, hours of one core
+        python pipelines/coherence.py --dataset polymnist_free --train-examples 10000 --epochs 40 --batch-size 64
         python pipelines/coherence.py --dataset polymnist --preset paper       # the published set-up, on GPUs
         python pipelines/coherence.py --dataset polymnist --preset paper --study multivae --missing 0.2,0.5
+        The second command has MNIST's digits and takes hours of one core.
 
 Paper   none of the MVAE's: "coherence" is the measure of the models that came after it. Two studies are next to our
         numbers on --dataset polymnist: MVTCAE's figure 2 (--study mvtcae) and MultiVae's (--study multivae).

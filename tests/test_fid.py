@@ -52,7 +52,7 @@ def saved(folder: Path, network: nn.Module) -> Path:
     path = folder / "network.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        torch.jit.save(torch.jit.script(network), str(path))  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.script(network), str(path))
     return path
 
 

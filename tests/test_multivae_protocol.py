@@ -56,7 +56,7 @@ def test_without_unimodal_terms_the_loss_is_the_other_terms_of_the_plain_loop(k:
         np.ones((1 + k, len(step.index_RM)), bool),
         batch.noise,
         targets="own",
-        beta=annealed_beta(5, made.annealed_steps),
+        beta=float(annealed_beta(5, made.annealed_steps)),
         weights=made.weights,
         batch_size=made.trial.batch_size,
     )

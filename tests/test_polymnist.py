@@ -48,11 +48,11 @@ def test_the_background_is_inverted_under_the_digit_alone() -> None:
 
 def test_embedded_polymnist_is_the_same_on_every_machine(tmp_path: Path) -> None:
     made = data.load("polymnist_digits", cache=tmp_path)
-    assert [len(split) for split in (made.train, made.validation, made.test)] == [1297, 250, 250]
+    assert [len(split) for split in (made.train, made.validation, made.test)] == [5188, 250, 250]
     assert [modality.name for modality in made.modalities] == ["m0", "m1", "m2", "m3", "m4"]
     content = hashlib.sha256(b"".join(value.numpy().tobytes() for value in made.train.values))
-    assert content.hexdigest()[:16] == "2f00dceb0398ecbc"
-    assert made.train.hidden[0].shape == (1297,)
+    assert content.hexdigest()[:16] == "5c35547474ed3077"
+    assert made.train.hidden[0].shape == (5188,)
     assert made.trained_on(10).train.hidden[0].shape == (10,)
 
 

@@ -152,7 +152,7 @@ def _is_script(file: Path) -> bool:
 def _loaded(file: Path, device: torch.device | str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, in which the published file is written
-        return torch.jit.load(str(file), map_location=device).eval()
+        return torch.jit.load(str(file), map_location=device).eval()  # type: ignore[no-untyped-call]
 
 
 def _features(network: Any) -> Features:

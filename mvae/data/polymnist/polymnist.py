@@ -3,8 +3,8 @@
 polymnist          MNIST's digits on the five pictures in <data root>/polymnist_backgrounds/, in order of their names
 polymnist_free     MNIST's digits on five pictures that ship with scikit-image and scikit-learn. Its backgrounds differ
                    from the published ones, so no published numbers are shown for it.
-polymnist_digits   scikit-learn's 8x8 digits on the same five pictures, both three times enlarged: for tests and the
-                   demo. Each training digit occurs in four tuples
+polymnist_digits   scikit-learn's 8x8 digits, three times enlarged, on the same five pictures, as coarse patches: for
+                   tests and the demo. Each training digit occurs in four tuples
 
 MNIST's training file gives 60,000 tuples, the last tenth of which validates (54,000 and 6,000, as in MultiVae's study);
 its test file gives 10,000. The class is hidden: no model sees it. Classifiers are trained on it, and judge what models
@@ -37,7 +37,9 @@ SHIPPED = (
 """Package and file of the pictures behind `polymnist_free`."""
 
 LARGER = 3
-"""Times that `polymnist_digits` enlarges digits and backgrounds, in both directions."""
+"""Times that `polymnist_digits` enlarges its digits, in both directions."""
+COARSER, PATCH = 4, 12
+"""`polymnist_digits` keeps every fourth pixel of a background, and draws it as a patch of 12x12 pixels."""
 ROUNDS = 4
 """Tuples of `polymnist_digits` per training digit, each with other companions and other crops of the backgrounds."""
 
@@ -134,7 +136,8 @@ def _convert(root: Path, free: bool) -> Arrays:
 
 
 def _convert_digits(_root: Path) -> Arrays:
-    backgrounds = [picture.repeat(LARGER, 0).repeat(LARGER, 1) for picture in pictures(shipped_files())]
+    coarse = [picture[::COARSER, ::COARSER] for picture in pictures(shipped_files())]
+    backgrounds = [picture.repeat(PATCH, 0).repeat(PATCH, 1) for picture in coarse]
     made = {}
     for split, (images, labels) in embedded.convert(_root).items():
         digits = np.pad(images[:, 0].repeat(LARGER, 1).repeat(LARGER, 2), ((0, 0), (2, 2), (2, 2)))

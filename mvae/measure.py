@@ -18,6 +18,7 @@ VERSIONS = frozenset(
         ("vision", 1),
         ("real", 1),
         ("coherence", 1),
+        ("fid", 1),
     }
 )
 """Name and version of every measure that mvae/evaluation/measures.py computes."""
@@ -52,11 +53,15 @@ class Measure:
     """Names of the modalities that a label is predicted from. Empty: the first image or vector."""
     higher_is_better: bool = field(default=True, compare=False)
     """Direction of the metric, for a search."""
+    digest: str = ""
+    """First 16 digits of the SHA-256 of the file that the measure reads; empty if it reads none."""
+    file: str = field(default="", compare=False)
+    """Absolute path of that file, the same on every machine."""
 
     @property
     def label(self) -> str:
-        """Name with parameters and given modalities: readout-f0.01, accuracy-given-image-and-sound."""
-        return self.name + self._suffix + given_suffix(self.given)
+        """Name with parameters, given modalities and digest: readout-f0.01, accuracy-given-image-and-sound."""
+        return self.name + self._suffix + given_suffix(self.given) + f"-{self.digest}" * bool(self.digest)
 
     @property
     def token(self) -> str:
@@ -152,6 +157,16 @@ def sentence_likelihood(samples: int) -> Measure:
         Refusal: fewer than 2 samples.
     """
     return replace(likelihood(samples), version=2)
+
+
+def fid(file: str, digest: str) -> Measure:
+    """Returns a measure: Frechet distances in the features of a given Inception network (mvae/evaluation/fid.py).
+
+    Args:
+        file: absolute path of the network's TorchScript file.
+        digest: SHA-256 of the file. It is part of the measure: another file gives other results.
+    """
+    return Measure("fid", 1, "test/fid-prior", digest=digest[:16], file=file)
 
 
 def check_samples(samples: int) -> None:

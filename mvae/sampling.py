@@ -35,6 +35,7 @@ kept with probability p. The kept values are drawn once, before training. `kept_
 example together. An epoch is one pass over the examples with at least one value left. With p = 1, the steps equal the
 steps of `proportional` with all pairs. (The caption of Figure 5 says that values are dropped with probability p, but
 the paper's text says that they are kept. Only "kept" fits the caption's claim that p = 0.1 is close to the full data.)
+With `keep_first`, the first modality is never missing, and the others are dropped as without it (MultiVae's study).
 
 Bucketing, for sentences: each order is stably sorted by length before it is cut into batches, and then the steps are
 shuffled ("buckets"). So the sentences of a step have similar lengths, and little computation is spent on padding. With

@@ -47,11 +47,13 @@ def check_fraction(n: int, fraction: float, dataset: str = "the data set") -> No
         )
 
 
-def kept_values(n: int, modalities: int, probability: float, seed: int) -> np.ndarray:
+def kept_values(n: int, modalities: int, probability: float, seed: int, keep_first: bool = False) -> np.ndarray:
     """Draws which values of the training examples are kept, each with the same probability (supplement, section 6).
 
     For the same seed, the values kept at a smaller probability are also kept at a larger probability.
 
+    Args:
+        keep_first: keeps every value of the first modality. The draws of the others do not depend on it.
     Returns:
         bool [N, M].
     Raises:
@@ -61,6 +63,8 @@ def kept_values(n: int, modalities: int, probability: float, seed: int) -> np.nd
     if not 0 < probability <= 1:
         raise Refusal(f"keep probability {shown} is not a probability: choose a value above 0 and at most 1")
     kept: np.ndarray = numpy_generator(seed, "values kept").random((n, modalities)) < probability
+    if keep_first:
+        kept[:, 0] = True
     if kept.any(1).sum() < FEWEST_PAIRS:
         raise Refusal(
             f"keep probability {shown} is too small: fewer than {FEWEST_PAIRS} of {n:,} training examples keep a value;"

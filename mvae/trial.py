@@ -33,6 +33,8 @@ ADDED_AS: dict[str, Any] = {
     "vocabulary": None,
     "binarisation": "fixed",
     "vector_weight": 1.0,
+    "keep_first": False,
+    "unimodal_terms": True,
 }
 """Fields added after the first release, with the value that trains as before. The hash omits fields at that value.
 
@@ -135,6 +137,11 @@ class Trial(Settings, use_attribute_docstrings=False):
                 f"keep_probability = {self.keep_probability:g} drops values of whole examples:"
                 " use it only with paired_fraction 1 and pairing proportional"
             )
+        if not self.unimodal_terms and (self.paired_fraction < 1 or self.pairing != "proportional"):
+            raise Refusal(
+                "unimodal_terms = False leaves unpaired values without a term: use it only with paired_fraction 1 and"
+                " pairing proportional"
+            )
         return self
 
     def _check_features(self, modalities: tuple[Modality, ...]) -> None:
@@ -201,6 +208,7 @@ class Trial(Settings, use_attribute_docstrings=False):
                                attributes and vectors have MLP decoders
             fewest_workers     with one worker
             sync_batchnorm     with one worker, or without batch normalisation
+            keep_first         if every value is kept
         """
         kinds = {modality.kind for modality in source(self.dataset).modalities}
         unused = {name for name, own in WEIGHTS.items() if not kinds & own}
@@ -218,6 +226,8 @@ class Trial(Settings, use_attribute_docstrings=False):
             unused.add("fewest_workers")
         if self.workers == 1 or not self._has_batchnorm():
             unused.add("sync_batchnorm")
+        if self.keep_probability == 1:
+            unused.add("keep_first")
         return _hashed(self.model_dump(), arm(self.model).reads - unused, ADDED_AS) | dict(self.own)
 
     def _has_batchnorm(self) -> bool:

@@ -309,6 +309,7 @@ def report_on(
     recall_statistics(folder)
     build = partial(tabulate, table=sweep.table, failures=failures, links=links, axis=sweep.axis, heading=sweep.heading)
     report = build(planned, store.results)
+    report = report.without_comparing(sweep.under_trained(report))
     report = replace(report, statements=(*sweep.facts, *sweep.statements(report)))
     details = build(planned.over(sweep.details), store.results) if sweep.details else None
     show(report, console.rich)

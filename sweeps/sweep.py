@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,6 +42,8 @@ class Sweep:
     """Lines printed before anything starts: values that a preset or a measure chose for the user."""
     statements: Callable[[Report], Iterable[str]] = lambda _: ()
     """Returns lines to print below the table: what its numbers show."""
+    under_trained: Callable[[Report], Collection[str]] = lambda _: ()
+    """Returns the rows whose models are not trained well enough to be compared with the paper and with other rows."""
     details: tuple[Cell, ...] = ()
     """Cells of a second table with the same trials and measures. The second table is written to the report but not
     printed."""

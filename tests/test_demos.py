@@ -31,7 +31,7 @@ class Size:
 
 
 MOST = {
-    "coherence": Size(trials=10, examples=195_000),
+    "coherence": Size(trials=8, examples=706_000),
     "k_sweep": Size(trials=6, examples=300_000, samples=120),
     "likelihoods": Size(trials=7, examples=910_000, samples=7_000),
     "missing_modalities": Size(trials=3, examples=750_000, samples=60),

@@ -11,7 +11,7 @@ import pytest
 from mvae import data
 from mvae.data.dataset import MissingFiles
 from mvae.data.polymnist.composing import composed, handwritings
-from mvae.data.polymnist.polymnist import FOLDER, MODALITIES, picture_files
+from mvae.data.polymnist.polymnist import FOLDER, MODALITIES, _enlarged, picture_files
 from mvae.refusal import Refusal
 
 RAMP = np.arange(40 * 50 * 3, dtype=np.uint64).reshape(40, 50, 3).astype(np.uint8)
@@ -48,11 +48,11 @@ def test_the_background_is_inverted_under_the_digit_alone() -> None:
 
 def test_embedded_polymnist_is_the_same_on_every_machine(tmp_path: Path) -> None:
     made = data.load("polymnist_digits", cache=tmp_path)
-    assert [len(split) for split in (made.train, made.validation, made.test)] == [1297, 250, 250]
+    assert [len(split) for split in (made.train, made.validation, made.test)] == [5188, 250, 250]
     assert [modality.name for modality in made.modalities] == ["m0", "m1", "m2", "m3", "m4"]
     content = hashlib.sha256(b"".join(value.numpy().tobytes() for value in made.train.values))
-    assert content.hexdigest()[:16] == "2f00dceb0398ecbc"
-    assert made.train.hidden[0].shape == (1297,)
+    assert content.hexdigest()[:16] == "bf17bad946bacba7"
+    assert made.train.hidden[0].shape == (5188,)
     assert made.trained_on(10).train.hidden[0].shape == (10,)
 
 
@@ -69,3 +69,13 @@ def test_a_background_that_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "one.png").write_bytes(b"no picture")
     with pytest.raises(Refusal, match=r"one\.png is no picture"):
         pictures([tmp_path / "one.png"])
+
+
+def test_digits_are_enlarged_by_linear_interpolation_with_a_margin() -> None:
+    draw = np.random.default_rng(1).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    made = _enlarged(draw)
+    assert made.shape == (3, 28, 28)
+    assert (made[:, 3:27:3, 3:27:3] == draw).all(), "a digit's own pixels are at the centres of 3x3 blocks"
+    between = (2 * draw[:, 3, 4].astype(int) + draw[:, 3, 5]) / 3
+    assert (np.abs(made[:, 12, 16] - between) < 1).all()
+    assert made[:, 0].max() == 0 and made[:, :, -1].max() == 0

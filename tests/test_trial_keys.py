@@ -32,6 +32,8 @@ OTHER: dict[str, Any] = {
     "pairing": "resampled",
     "targets": "all",
     "keep_probability": 0.5,
+    "keep_first": True,
+    "unimodal_terms": False,
     "k": 2,
     "fixed_noise": True,
     "epochs": 7,
@@ -179,7 +181,7 @@ def test_a_float_gives_one_key_in_every_notation(name: str) -> None:
 def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None:
     trial = fashion(model, pairing="proportional").with_(image_network="mlp")
     meaningless = {"model", "k", "text_weight", "attribute_weight", "fewest_workers", "sync_batchnorm", "vocabulary"}
-    meaningless |= {"binarisation", "vector_weight"}
+    meaningless |= {"binarisation", "vector_weight", "keep_first"}
     changed = key_changes(trial, set(OTHER) - {"k", "binarisation"})
     assert changed == ARMS[model].reads - meaningless, "fashion_mnist has no texts and no attributes"
 
@@ -205,6 +207,7 @@ def test_with_19_modalities_exactly_the_fields_that_an_arm_reads_change_its_key(
         "sync_batchnorm",
         "vocabulary",
         "binarisation",
+        "keep_first",
     }  # the other data set has too few modalities for k = 1
     assert key_changes(trial, set(OTHER) - {"dataset", "binarisation"}) == ARMS[model].reads - unasked
 
@@ -239,6 +242,7 @@ def test_with_sentences_only_exactly_the_fields_that_an_arm_reads_change_its_key
         "sync_batchnorm",
         "model",
         "keep_probability",
+        "keep_first",
     }
     changed = key_changes(trial, set(OTHER) - images - {"k", "keep_probability", "dataset"})
     assert changed == ARMS[model].reads - images - others - {"dataset"}
@@ -338,6 +342,8 @@ def test_the_added_as_values_are_frozen() -> None:
         "vocabulary": None,
         "binarisation": "fixed",
         "vector_weight": 1.0,
+        "keep_first": False,
+        "unimodal_terms": True,
     }
 
 
@@ -346,6 +352,13 @@ def test_a_keep_probability_is_part_of_the_key_unless_everything_is_kept() -> No
     assert "keep_probability" not in trial.hashed_fields()
     assert all(key(trial.with_(keep_probability=value)) == key(trial) for value in (1, 1.0, "1"))
     assert trial.with_(keep_probability=0.5).hashed_fields()["keep_probability"] == 0.5
+
+
+def test_keeping_the_first_modality_is_part_of_the_key_only_if_values_are_dropped() -> None:
+    trial = fashion(pairing="proportional")
+    assert key(trial.with_(keep_first=True)) == key(trial)
+    dropping = trial.with_(keep_probability=0.5)
+    assert key(dropping.with_(keep_first=True)) != key(dropping)
 
 
 def test_fixed_binarisation_changes_no_key_and_dynamic_changes_those_of_arms_trained_by_steps() -> None:

@@ -31,6 +31,9 @@ PREDICTED = {
 }
 """Kinds of modality that each measure predicts. A data set must have at least one of them."""
 
+COLOURS = 3
+"""Channels of an image that an Inception network takes."""
+
 
 def check_measurable(measure: Measure, token: str, data: Source | Dataset | None = None) -> None:
     """Checks that an arm and a data set support a measure.
@@ -64,6 +67,7 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
             "vision": "edges and masks of faces to predict",
             "real": "hidden label to classify",
             "coherence": "hidden label to judge generated images by",
+            "fid": "images of three colours in every modality",
         }
         raise Refusal(f"{data.name} has no {missing[measure.name]}: choose among {able}")
     if measure.given and data is not None:
@@ -107,6 +111,8 @@ def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
         return len(data.modalities) > 1 and all_sentences(data.modalities)
     if measure.name in ("real", "coherence"):
         return bool(source(data.name).hidden)
+    if measure.name == "fid":
+        return all(one.kind is Kind.IMAGE and one.shape[0] == COLOURS for one in data.modalities)
     if measure.name == "vision":
         return has_views(data.modalities)
     predicted = PREDICTED.get(measure.name)

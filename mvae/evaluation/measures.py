@@ -13,6 +13,7 @@ from mvae.evaluation.accuracy import accuracy_from, prediction_accuracy, text_ac
 from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.coherence import coherence_metrics
 from mvae.evaluation.estimator import SUFFIX
+from mvae.evaluation.fid import fid_metrics, read
 from mvae.evaluation.judges import judge_trials
 from mvae.evaluation.likelihood_estimates import Parts, estimates_of, likelihood_metrics
 from mvae.evaluation.measurable import check_measurable
@@ -81,6 +82,11 @@ def _coherence(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset,
     return coherence_metrics(model, data, judges, trial.seed, host.on_progress)
 
 
+def _fid(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host) -> dict[str, float]:
+    device = data.test.values[0].device
+    return fid_metrics(_multimodal(model), data, read(measure, device), trial.seed, host.on_progress)
+
+
 COMPUTES: dict[tuple[str, int], Compute] = {
     ("accuracy", 1): _accuracy,
     ("readout", 1): lambda measure, model, trial, data, _host: readout_accuracy(measure, model, trial, data),
@@ -97,6 +103,7 @@ COMPUTES: dict[tuple[str, int], Compute] = {
     ),
     ("real", 1): _real,
     ("coherence", 1): _coherence,
+    ("fid", 1): _fid,
 }
 """The function that computes each measure, by name and version of the measure."""
 assert set(COMPUTES) == VERSIONS

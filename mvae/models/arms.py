@@ -70,7 +70,7 @@ JMVAE_ARM = Arm(
     | BINARISED
     | {"alpha", "image_weight", "label_weight", "text_weight", "attribute_weight", "vector_weight"},
     Later("jmvae", "build_jmvae"),
-    frozenset({"accuracy", "likelihood", "attributes", "translation", "coherence"}),
+    frozenset({"accuracy", "likelihood", "attributes", "translation", "coherence", "fid"}),
     learner=Later("jmvae", "JmvaeLearner"),
     infers=True,
     cuda_graphs=True,
@@ -87,10 +87,10 @@ MVAE_ARM = Arm(
     | NETWORKS
     | ANNEALED
     | BINARISED
-    | {"pairing", "targets", "k", "fixed_noise", "keep_probability"}
+    | {"pairing", "targets", "k", "fixed_noise", "keep_probability", "keep_first", "unimodal_terms"}
     | {"image_weight", "label_weight", "text_weight", "attribute_weight", "vector_weight"},
     Later("mvae", "build_mvae"),
-    frozenset({"accuracy", "likelihood", "attributes", "translation", "vision", "coherence"}),
+    frozenset({"accuracy", "likelihood", "attributes", "translation", "vision", "coherence", "fid"}),
     learner=Later("mvae", "ElboLearner"),
     infers=True,
     handles=frozenset(Feature),
@@ -115,8 +115,8 @@ CVAE_ARM = Arm(
 
 _SUCCESSOR = replace(
     MVAE_ARM,
-    reads=MVAE_ARM.reads - ANNEALED - {"targets", "k", "fixed_noise"},
-    measures=frozenset({"accuracy", "likelihood", "coherence"}),
+    reads=MVAE_ARM.reads - ANNEALED - {"targets", "k", "fixed_noise", "unimodal_terms"},
+    measures=frozenset({"accuracy", "likelihood", "coherence", "fid"}),
     handles=frozenset(Feature) - {Feature.IMAGELESS},
 )
 """The arms that see each example once, with what it has (mvae/models/rows.py), before their own declarations.

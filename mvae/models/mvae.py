@@ -66,11 +66,15 @@ class ElboLearner:
         n, modalities = len(data.train), len(data.modalities)
         self.kept = None
         if trial.keep_probability < 1:
-            self.kept = kept_values(n, modalities, trial.keep_probability, trial.seed)
+            self.kept = kept_values(n, modalities, trial.keep_probability, trial.seed, trial.keep_first)
         self.shown = n if self.kept is None else int(self.kept.any(1).sum())
         self.steps_per_epoch = step_count(self.shown, trial.batch_size)
         self.lengths = self.split.lengths
         self._padding = Padding(self.lengths)
+        self.trained_terms: slice | np.ndarray = slice(None)
+        """Which of the terms joint, unimodal, subsets are trained."""
+        if not trial.unimodal_terms:
+            self.trained_terms = np.r_[0, 1 + modalities : 1 + modalities + trial.k]
         self._complete = 0
         """Number of complete examples in the epoch so far, repetitions included."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
@@ -120,7 +124,7 @@ class ElboLearner:
         self._complete = 0
         for step in self._steps(epoch, trial.targets, trial.k):
             self._complete += int(step.present_RM.all(1).sum())
-            terms = elbo_terms(modalities, trial.k, subsets)
+            terms = elbo_terms(modalities, trial.k, subsets)[self.trained_terms]
             draws = 1 if trial.fixed_noise else len(terms)
             drawn = torch.randn(
                 draws, len(step.index_RM), trial.latents, generator=noise, device=self.device, dtype=torch.float32
@@ -152,7 +156,7 @@ class ElboLearner:
             plan = layout(
                 step.present_RM,
                 terms,
-                step.active_TR,
+                step.active_TR[self.trained_terms],
                 targets=self.trial.targets,
                 stacked=len(self.model.stacked),
                 workers=self.workers,

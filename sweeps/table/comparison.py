@@ -4,7 +4,7 @@ Each cell keeps its runs, so every number can be traced to keys and MLflow runs.
 and sweeps/table/judgement.py defines the rules for verdicts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -85,13 +85,22 @@ class Report:
 
     @property
     def contrast_title(self) -> str:
-        baseline = "its first row" if len(set(self._baselines().values())) > 1 else self.rows[0]
+        baselines = list(dict.fromkeys(self._baselines().values()))
+        baseline = baselines[0] if len(baselines) == 1 else "its first row"
         return f"{metric_words(self.metric) or 'each quantity'}: difference from {baseline}, seed by seed"
 
     def mean(self, row: str, column: float | str) -> float | None:
         """Our mean in a cell; None if the cell is absent or has no result."""
         entry = self.entries.get((row, column))
         return None if entry is None else entry.mean
+
+    def without_comparing(self, rows: Collection[str]) -> "Report":
+        """Returns the report with some rows neither judged, nor ordered, nor compared with other rows."""
+        entries = {
+            place: replace(entry, compared=False) if entry.row in rows else entry
+            for place, entry in self.entries.items()
+        }
+        return replace(self, entries=entries)
 
     def notes(self) -> list[str]:
         """Returns one line per trial that failed or that ran on different machines or versions ("mixed")."""
@@ -121,10 +130,12 @@ class Report:
     def contrasts(self) -> dict[tuple[str, float | str], Contrast]:
         """Differences between rows, seed by seed, by (row, column).
 
-        The baseline of a row is the first row that shows a quantity of that row.
+        The baseline of a row is the first row that shows a quantity of that row. Rows that may not be compared have no
+        differences and are no baseline.
         """
         baselines = self._baselines()
-        pairs = [(entry, self.entries.get((baselines[entry.row], entry.column))) for entry in self.in_order()]
+        compared = [entry for entry in self.in_order() if entry.compared]
+        pairs = [(entry, self.entries.get((baselines[entry.row], entry.column))) for entry in compared]
         return {
             (entry.row, entry.column): contrast(entry, baseline)
             for entry, baseline in pairs
@@ -132,10 +143,11 @@ class Report:
         }
 
     def _baselines(self) -> dict[str, str]:
-        quantities: dict[str, set[str]] = {row: set() for row in self.rows}
-        for entry in self.entries.values():
-            quantities[entry.row].add(entry.quantity)
-        return {row: next(first for first in self.rows if quantities[first] & quantities[row]) for row in self.rows}
+        quantities: dict[str, set[str]] = {}
+        for entry in self.in_order():
+            if entry.compared:
+                quantities.setdefault(entry.row, set()).add(entry.quantity)
+        return {row: next(first for first in quantities if quantities[first] & own) for row, own in quantities.items()}
 
 
 def tabulate(

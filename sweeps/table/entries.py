@@ -116,6 +116,8 @@ class Entry(OverSeeds):
     """Size of the test split of an accuracy; None for other metrics."""
     departures: tuple[str, ...] = ()
     """Differences between our protocol and the published one: "epochs 10 (paper 100)"."""
+    compared: bool = True
+    """Whether the models are trained well enough to be compared with the paper and with other rows."""
 
     @property
     def values(self) -> list[float]:
@@ -132,8 +134,10 @@ class Entry(OverSeeds):
 
     @property
     def difference(self) -> float | None:
-        """Our mean minus the published value."""
-        return None if self.mean is None or self.published is None else self.mean - self.published
+        """Our mean minus the published value; None if either is missing, or if they may not be compared."""
+        if self.mean is None or self.published is None or not self.compared:
+            return None
+        return self.mean - self.published
 
     @cached_property
     def run_spread(self) -> float | None:
@@ -156,6 +160,8 @@ class Entry(OverSeeds):
         """Verdict of comparing our mean with the published value (docs/glossary.md)."""
         if self.n < self.of:
             return Verdict.INCOMPLETE
+        if not self.compared:
+            return Verdict.UNDER_TRAINED
         if self.difference is None:
             return Verdict.UNPUBLISHED
         if self.half_width is None:

@@ -68,11 +68,18 @@ class Verdict(StrEnum):
     """At least one seed has no result."""
     UNPUBLISHED = "-"
     """Complete, but without a published value."""
+    UNDER_TRAINED = "under-trained"
+    """Complete, but the model is not trained well enough to be compared with anything."""
 
     @property
     def judged(self) -> bool:
         """Whether the cell was compared with the published value."""
-        return self not in (Verdict.FEW_SEEDS, Verdict.INCOMPLETE, Verdict.UNPUBLISHED)
+        return self not in (
+            Verdict.FEW_SEEDS,
+            Verdict.INCOMPLETE,
+            Verdict.UNPUBLISHED,
+            Verdict.UNDER_TRAINED,
+        )
 
 
 class Ordering(StrEnum):

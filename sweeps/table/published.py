@@ -56,6 +56,8 @@ class Table:
     spread."""
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     """The quantity of each named column, if the columns are quantities rather than points on an axis."""
+    label: str = ""
+    """Name in titles, if it is no numbered table of the paper."""
 
     def __post_init__(self) -> None:
         for arm, values in self.rows.items():
@@ -64,7 +66,7 @@ class Table:
     @property
     def name(self) -> str:
         """Name of the table in titles, for example "Table 4" or "Tables 1 and 2"."""
-        return f"Table{'s' if ' ' in self.number else ''} {self.number}"
+        return self.label or f"Table{'s' if ' ' in self.number else ''} {self.number}"
 
     @property
     def shares(self) -> tuple[float, ...]:

@@ -30,8 +30,8 @@ class Marks:
         return f"{self.verdict(entry)} {entry.n}/{entry.of}".strip()
 
 
-UNICODE = Marks(verdicts="✓≈?△▽▲▼ … ", failed="✗", states=("●", "◐", "○"), spread="±")
-ASCII = Marks(verdicts="=~?+-^v . ", failed="x", states=("#", "~", "."), spread="+-")
+UNICODE = Marks(verdicts="✓≈?△▽▲▼ … ∅", failed="✗", states=("●", "◐", "○"), spread="±")
+ASCII = Marks(verdicts="=~?+-^v . u", failed="x", states=("#", "~", "."), spread="+-")
 
 STYLES = {
     Verdict.REPRODUCED: "green",
@@ -42,6 +42,7 @@ STYLES = {
     Verdict.BELOW: "red",
     Verdict.UNRESOLVED: "yellow",
     Verdict.INCOMPLETE: "yellow",
+    Verdict.UNDER_TRAINED: "yellow",
 }
 STATE_STYLES = {TrialState.DONE: "green", TrialState.INTERRUPTED: "yellow", TrialState.PENDING: "dim"}
 

@@ -210,6 +210,7 @@ def _legend(report: Report, marks: Marks) -> list[str]:
         Verdict.ABOVE: "above",
         Verdict.BELOW: "below",
         Verdict.INCOMPLETE: "incomplete",
+        Verdict.UNDER_TRAINED: "under-trained: not compared",
     }
     symbols = [f"{signs[verdict]} {text}" for verdict, text in words.items() if verdict in verdicts]
     if report.failed:

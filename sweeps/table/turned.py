@@ -113,5 +113,6 @@ def _groups(report: Report) -> Iterator[tuple[str, list[tuple[float | str, str]]
 def _seeds(report: Report, row: str, marks: Marks) -> Text:
     """Returns the number of finished seeds, which is the same in all cells of a row: one measure fills the row."""
     entry = next(entry for entry in report.in_order() if entry.row == row)
-    sign = marks.failed if entry.failed else "" if entry.n == entry.of else marks.verdict(entry)
+    shown = entry.failed or entry.n < entry.of or not entry.compared
+    sign = marks.verdict(entry) if shown else ""
     return Text(f"{sign} {entry.n}/{entry.of}".strip(), style="red" if entry.failed else "dim")

@@ -23,7 +23,7 @@ INK = 128
 
 def random_words(split: str, modality: int, purpose: int, count: int) -> np.ndarray:
     """uint64 [count] of a stream of its own for each split, modality and purpose."""
-    stream = (("train", "test").index(split) << 16) | (modality << 8) | purpose
+    stream = (("train", "test", "validation").index(split) << 16) | (modality << 8) | purpose
     return np.asarray(np.random.Philox(key=[SEED, stream]).random_raw(count))
 
 
@@ -64,7 +64,7 @@ def composed(
     Args:
         digits: grey values, uint8 [N, 28, 28]. labels: uint8 [N].
         backgrounds: one picture per modality, uint8 [height, width, 3].
-        split: train or test.
+        split: train, test or validation.
     Raises:
         Refusal: a background with fewer than 28 pixels a side.
     """

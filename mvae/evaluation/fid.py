@@ -1,0 +1,168 @@
+"""FID: the Frechet distance between features of generated and of real images, in an Inception network that you give.
+
+The network is a TorchScript file that maps images, uint8 [n, 3, H, W] from 0 to 255, to features, float [n, F]. It
+resizes the images itself. If its `forward` has an argument `return_features`, it is called with True: so the file
+inception-2015-12-05.pt of StyleGAN2-ADA's authors, a translation of the original TensorFlow network, works unchanged.
+Only those weights give numbers that compare with published ones. The weights of torchvision's inception_v3 do not.
+
+Generated images are means of p(x_m | z), clipped to [0, 1] and rounded to 8 bits. Real images are the whole test split.
+
+fid-prior, fid-prior-NAME      as many samples of the prior as there are test images; mean over modalities, and each
+fid-given-1, fid-given-1-NAME  one image per test example and other modality, given that modality alone
+
+Shapes: n images, M modalities, D latents, F features.
+"""
+
+import hashlib
+import platform
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvae.data.examples import Dataset
+from mvae.evaluation.accuracy import evaluated
+from mvae.evaluation.coherence import drawn, frechet_distance
+from mvae.measure import Measure, fid
+from mvae.models.multimodal import Multimodal
+from mvae.refusal import Refusal
+from mvae.streams import torch_generator
+
+PASS = 100
+"""Images per pass through the network, which enlarges them to 299x299."""
+SIDE = 28
+"""Side of the images on which a file is tried."""
+
+Features = Callable[[Tensor], Tensor]
+"""Maps images, float [n, 3, H, H] in [0, 1], to features, float [n, F]."""
+
+
+def measure_of(file: Path) -> Measure:
+    """Returns the measure that uses a network, after trying the network on two images.
+
+    Raises:
+        Refusal: the file is missing, is no TorchScript, or does not map images to features.
+    """
+    try:
+        digest = _digest(file)
+    except OSError as error:
+        raise Refusal(
+            f"--inception {file}: {error.strerror}: give a TorchScript file of an Inception network"
+        ) from None
+    if not _is_script(file):
+        raise Refusal(
+            f"--inception {file} is no TorchScript file: save the whole network with torch.jit.save, not only its"
+            " weights"
+        )
+    try:
+        found = _features(_loaded(file, "cpu"))(torch.rand(2, 3, SIDE, SIDE))
+    except Exception as error:  # whatever the network's own code raises
+        line = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise Refusal(
+            f"--inception {file} fails on two images, uint8 [2, 3, {SIDE}, {SIDE}] ({line[0].strip()}): give a network"
+            " that maps images to features [n, F]"
+        ) from None
+    if found.ndim != 2 or len(found) != 2 or found.shape[1] < 2 or not found.isfinite().all():
+        raise Refusal(
+            f"--inception {file} maps 2 images to {list(found.shape)}: give a network that maps n images to finite"
+            " features [n, F], F at least 2"
+        )
+    return fid(str(file.resolve()), digest)
+
+
+def read(measure: Measure, device: torch.device | str) -> Features:
+    """Returns the network of a measure, on a device.
+
+    Raises:
+        Refusal: the file is missing on this machine, or differs from the driver's.
+    """
+    file = Path(measure.file)
+    if not file.is_file() or not _digest(file).startswith(measure.digest):
+        raise Refusal(
+            f"{file} on {platform.node()} is missing or differs from the driver's: copy the driver's file there"
+        )
+    return _features(_loaded(file, device))
+
+
+@torch.no_grad()
+def fid_metrics(
+    model: Multimodal,
+    data: Dataset,
+    features: Features,
+    seed: int,
+    heard: Callable[[int, int], None] = lambda _done, _of: None,
+) -> dict[str, float]:
+    """All metrics of this module's head, as test/NAME, over the whole test split.
+
+    Args:
+        seed: of every draw.
+        heard: told the sets of images done and their number.
+    """
+    names, split = [modality.name for modality in model.modalities], data.test
+    device, count = split.values[0].device, len(names)
+    noise = torch.randn(len(split), model.latents, generator=torch_generator(seed, "FID", count, device), device=device)
+    found: dict[str, list[float]] = {}
+
+    def distances(z: Tensor, targets: list[int], name: str) -> None:
+        for m in targets:
+            made = [features(model.likelihoods[m].mean(model.decode(m, part))) for part in torch.split(z, PASS)]
+            found.setdefault(f"{name}-{names[m]}", []).append(frechet_distance(_array(made), real[m]))
+
+    with evaluated(model):
+        real = [_array([features(split.take(m, rows)) for rows in split.passes(PASS)]) for m in range(count)]
+        distances(model.prior_at(noise), list(range(count)), "fid-prior")
+        heard(1, 1 + count)
+        for given in range(count):
+            generator = torch_generator(seed, "FID", given, device)
+            z = torch.cat(
+                [drawn(model.infer_at({given: split.take(given, rows)}), generator) for rows in split.passes()]
+            )
+            distances(z, [m for m in range(count) if m != given], "fid-given-1")
+            heard(2 + given, 1 + count)
+    each = {name: float(np.mean(values)) for name, values in found.items()}
+    whole = {
+        head: float(np.mean([value for name, value in each.items() if name.startswith(f"{head}-")]))
+        for head in ("fid-prior", "fid-given-1")
+    }
+    return {f"test/{name}": value for name, value in (whole | each).items()}
+
+
+def _array(parts: list[Tensor]) -> np.ndarray:
+    return np.asarray(torch.cat(parts).cpu().double().numpy())
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _is_script(file: Path) -> bool:
+    """Whether a file is an archive with code, as torch.jit.save writes. Weights of torch.save have no code."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def _loaded(file: Path, device: torch.device | str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, in which the published file is written
+        return torch.jit.load(str(file), map_location=device).eval()  # type: ignore[no-untyped-call]
+
+
+def _features(network: Any) -> Features:
+    named = {argument.name for argument in network.forward.schema.arguments}
+    options = {"return_features": True} if "return_features" in named else {}
+
+    @torch.no_grad()
+    def features(images: Tensor) -> Tensor:
+        whole = (images.clamp(0, 1) * 255).round().to(torch.uint8)
+        made: Tensor = network(whole, **options)
+        return made
+
+    return features

@@ -66,18 +66,23 @@ class ElboLearner:
         n, modalities = len(data.train), len(data.modalities)
         self.kept = None
         if trial.keep_probability < 1:
-            self.kept = kept_values(n, modalities, trial.keep_probability, trial.seed, trial.keep_first)
+            keep_first = getattr(trial, "keep_first", False)  # plug-ins from before this field do not read it
+            self.kept = kept_values(n, modalities, trial.keep_probability, trial.seed, keep_first)
         self.shown = n if self.kept is None else int(self.kept.any(1).sum())
         self.steps_per_epoch = step_count(self.shown, trial.batch_size)
         self.lengths = self.split.lengths
         self._padding = Padding(self.lengths)
-        self.trained_terms: slice | np.ndarray = slice(None)
-        """Which of the terms joint, unimodal, subsets are trained."""
-        if not trial.unimodal_terms:
-            self.trained_terms = np.r_[0, 1 + modalities : 1 + modalities + trial.k]
         self._complete = 0
         """Number of complete examples in the epoch so far, repetitions included."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
+
+    @cached_property
+    def trained_terms(self) -> slice | np.ndarray:
+        """Which of the terms joint, unimodal, subsets are trained."""
+        if getattr(self.trial, "unimodal_terms", True):  # plug-ins from before this field do not read it
+            return slice(None)
+        modalities = len(self.model.modalities)
+        return np.r_[0, 1 + modalities : 1 + modalities + self.trial.k]
 
     @cached_property
     def annealed_steps(self) -> int:

@@ -54,8 +54,8 @@ def test_a_used_up_quota_is_refused_with_what_to_do(tmp_path: Path, monkeypatch:
     with pytest.raises(Refusal) as error:
         Store.open(tmp_path, "main", create=True)
     assert str(error.value) == (
-        f"--storage {tmp_path} cannot be written (Disk quota exceeded); delete your own files on this disk, or ask for a"
-        " larger quota, or choose another folder"
+        f"--storage {tmp_path} cannot be written (Disk quota exceeded); delete your own files on this disk, or ask for"
+        " a larger quota, or choose another folder"
     )
 
 

@@ -6,6 +6,7 @@ The file's opening comment lists commands to type once per account. The tests ru
 from __future__ import annotations
 
 import fnmatch
+import importlib
 import json
 import shutil
 import subprocess
@@ -64,7 +65,7 @@ def perform(call: list[str]) -> None:
         boto3.client("s3", region_name=region).create_bucket(Bucket=bucket[5:], CreateBucketConfiguration=place)
         return
     assert all(flag.startswith("--") for flag in words[::2]) and len(words) % 2 == 0, call
-    arguments = {
+    arguments: dict[str, Any] = {
         "".join(part.capitalize() for part in flag[2:].split("-")): value
         for flag, value in zip(words[::2], words[1::2], strict=True)
     }
@@ -125,7 +126,7 @@ def launched(account: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
         for name in ("w", "idle"):
             named = {**tags, "ray-node-name": name}
             provider.create_node_with_resources_and_labels(worker["node_config"], named, 1, worker["resources"], {})
-        [idle] = [node for node in provider.non_terminated_nodes({"ray-node-name": "idle"})]
+        [idle] = list(provider.non_terminated_nodes({"ray-node-name": "idle"}))
         provider.terminate_nodes([idle])
     instances = {
         next(tag["Value"] for tag in one["Tags"] if tag["Key"] == "ray-user-node-type"): one
@@ -138,15 +139,14 @@ def launched(account: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
 
 def recorded(patched: pytest.MonkeyPatch) -> set[str]:
     """Returns a set that gets the names of all later AWS calls, as IAM spells them."""
-    from botocore.client import BaseClient
-
-    asked, call = set[str](), BaseClient._make_api_call
+    client: Any = importlib.import_module("botocore.client").BaseClient
+    asked, call = set[str](), client._make_api_call
 
     def make(self: Any, operation: str, arguments: dict[str, Any]) -> Any:
         asked.add(f"{self.meta.service_model.service_name}:{operation}")
         return call(self, operation, arguments)
 
-    patched.setattr(BaseClient, "_make_api_call", make)
+    patched.setattr(client, "_make_api_call", make)
     return asked
 
 

@@ -83,7 +83,9 @@ def ask(storage: Storage, path: str, body: dict[str, Any] | None = None) -> byte
     try:
         connection.sock.connect(str(address(storage)))
         method = "GET" if body is None else "POST"
-        connection.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
+        connection.request(
+            method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"}
+        )
         answer = connection.getresponse()
         assert answer.status == 200, answer.read()
         return answer.read()

@@ -20,7 +20,7 @@ import yaml
 
 from pipelines import weak_supervision
 from sweeps.cli.options import read
-from tests.cluster_checks import check_ray_file, environment, ray_files
+from tests.cluster_checks import check_ray_file, environment, join_with_python, ray_files
 from tests.command_checks import REPOSITORY, Wrong, calls, check_header, header, installed, project
 from tests.kubernetes_checks import (
     DEFINITION,
@@ -300,13 +300,10 @@ def test_your_own_machines_may_have_any_python_that_the_project_supports(
 def test_a_machine_joins_if_its_python_has_the_minor_version_of_the_head(
     patch: str, joins: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ray._private import utils
-
     [level] = re.findall(r"RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=(\w+)", LOCAL.read_text(encoding="utf-8"))
     monkeypatch.setenv("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", level)
-    monkeypatch.setattr(utils, "compute_version_info", lambda: ("2.60.0", patch))
     with nullcontext() if joins else pytest.raises(RuntimeError, match="Version mismatch"):
-        utils.check_version_info({"ray_version": "2.60.0", "python_version": "3.12.1"}, "this node")
+        join_with_python(patch, "3.12.1")
 
 
 def test_the_gpu_hours_in_the_file_follow_from_the_measured_speed() -> None:

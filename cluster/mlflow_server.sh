@@ -1,41 +1,100 @@
 #!/usr/bin/env bash
-# Runs MLflow's server on the head of a cluster. The server listens only on this machine: use a port-forward from other
-# machines.
+# Runs MLflow's server: on the head of a cluster, or for yourself on a machine with other users.
 #
 #   mlflow_server.sh          starts the server unless one answers, and waits until it answers
 #   mlflow_server.sh start    starts the server unless one answers, without waiting
 #   mlflow_server.sh stop     stops the server that this script started
 #
-# MLFLOW_BACKEND_STORE_URI     database, for example postgresql://USER:PASSWORD@HOST/DATABASE (default: SQLite on this
-#                              disk; if the disk is lost, the next sweep fills a new database from storage)
+# MLflow has no login, and every user of a machine can open its ports. So on a machine with other users, give a socket in
+# a folder of your own, and forward the socket to your own machine with ssh (docs/browse.md):
+#
+#   MLFLOW_SOCKET=~/.mvae-mlflow/socket bash cluster/mlflow_server.sh
+#
+# Without MLFLOW_SOCKET, the server listens on a port of this machine only: use a port-forward from other machines.
+#
+# MLFLOW_SOCKET                file of the socket. The script makes its folder, which only you can enter, and refuses a
+#                              folder that others can enter
+# MLFLOW_BACKEND_STORE_URI     database, for example postgresql://USER:PASSWORD@HOST/DATABASE. Default: SQLite on this
+#                              disk; if the disk is lost, the next sweep fills a new database from storage. With a
+#                              socket: mlflow.db in MVAE_STORAGE or ./runs, to which sweeps write by default
 # MLFLOW_ARTIFACTS_DESTINATION folder or bucket of pictures and models (default: mlartifacts in MVAE_STORAGE)
 # MLFLOW_PORT                  port (default: 5000)
 set -euo pipefail
 
-folder=$HOME/.mlflow
 port=${MLFLOW_PORT:-5000}
-url=http://127.0.0.1:$port
+socket=${MLFLOW_SOCKET:+$(realpath -ms -- "$MLFLOW_SOCKET")}
+if [[ $socket ]]; then
+  folder=$(dirname "$socket")
+  url=$socket
+else
+  folder=$HOME/.mlflow
+  url=http://127.0.0.1:$port
+fi
 
 answers() {
-  python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' "$url/health" 2>/dev/null
+  python - "$url" 2>/dev/null <<'END'
+import socket, sys, urllib.request
+
+if sys.argv[1].startswith("http"):
+    urllib.request.urlopen(f"{sys.argv[1]}/health", timeout=5)
+else:
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(5)
+        asking.connect(sys.argv[1])
+        asking.sendall(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        sys.exit(b" 200 " not in asking.recv(100))
+END
 }
 
 ours() { # whether the process that this script started still runs, and its pid was not reused
   [[ -r $folder/pid ]] && pid=$(<"$folder/pid") && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q "mlflow server"
 }
 
+refuse() {
+  echo "mlflow_server.sh: $1" >&2
+  exit 2
+}
+
+make_private() { # the folder, which decides who can connect: the server gives its socket to everyone
+  ((${#socket} < 108)) || refuse "MLFLOW_SOCKET $socket has ${#socket} characters, but Linux allows 107: choose a shorter path"
+  [[ $socket == *[[:space:]]* ]] && refuse "MLFLOW_SOCKET $socket contains a space: choose another path"
+  mkdir -p -- "$(dirname "$folder")" && mkdir -m 700 -- "$folder" 2>/dev/null || true
+  if [[ ! -d $folder || -L $folder || ! -O $folder || $(stat -c %a -- "$folder") != *00 ]]; then
+    refuse "MLFLOW_SOCKET $socket: other users may enter $folder: choose a new folder, which this script makes, or: chmod 700 $folder"
+  fi
+}
+
 start() {
   ours && return
-  mkdir -p "$folder"
-  export MLFLOW_BACKEND_STORE_URI=${MLFLOW_BACKEND_STORE_URI:-sqlite:///$folder/mlflow.db}
-  export MLFLOW_ARTIFACTS_DESTINATION=${MLFLOW_ARTIFACTS_DESTINATION:-${MVAE_STORAGE:-$HOME/runs}/mlartifacts}
+  listen=(--host 127.0.0.1 --port "$port")
+  if [[ $socket ]]; then
+    listen=(--uvicorn-opts "--uds $socket")
+    storage=${MVAE_STORAGE:-$PWD/runs}
+    if [[ $storage != *://* ]]; then storage=$(realpath -m -- "$storage"); fi
+    if [[ -z ${MLFLOW_BACKEND_STORE_URI:-} && ! -d $storage ]]; then
+      refuse "$storage is not a folder: set MVAE_STORAGE to your sweeps' folder, or MLFLOW_BACKEND_STORE_URI"
+    fi
+    export MLFLOW_BACKEND_STORE_URI=${MLFLOW_BACKEND_STORE_URI:-sqlite:///$storage/mlflow.db}
+  else
+    mkdir -p "$folder"
+    storage=${MVAE_STORAGE:-$HOME/runs}
+    export MLFLOW_BACKEND_STORE_URI=${MLFLOW_BACKEND_STORE_URI:-sqlite:///$folder/mlflow.db}
+  fi
+  export MLFLOW_ARTIFACTS_DESTINATION=${MLFLOW_ARTIFACTS_DESTINATION:-$storage/mlartifacts}
   # One worker and no job runner: 2 processes and 0.5 GB instead of the default's 15 and 2.5 GB.
   unset MLFLOW_TRACKING_URI # names this server, which must not use itself as its store
   export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
   cd "$folder"
-  setsid nohup mlflow server --host 127.0.0.1 --port "$port" --workers 1 </dev/null >"$folder/log" 2>&1 &
+  setsid nohup mlflow server "${listen[@]}" --workers 1 </dev/null >"$folder/log" 2>&1 &
   echo $! >"$folder/pid"
 }
+
+show() { # what to type on the user's own machine
+  [[ -z $socket ]] && return
+  echo "MLflow: type on your own machine: ssh -N -L 5000:$socket $(id -un)@$(hostname), then open http://127.0.0.1:5000"
+}
+
+if [[ $socket ]]; then make_private; fi
 
 case ${1:-} in
 stop)
@@ -45,10 +104,9 @@ start)
   answers || start
   ;;
 "")
-  answers && exit
-  start
+  answers || start
   for _ in {1..120}; do
-    answers && exit
+    answers && show && exit
     ours || break
     sleep 1
   done
@@ -56,7 +114,6 @@ start)
   exit 1
   ;;
 *)
-  echo "mlflow_server.sh: unknown command $1: use start, stop or nothing" >&2
-  exit 2
+  refuse "unknown command $1: use start, stop or nothing"
   ;;
 esac

@@ -7,7 +7,8 @@ group. Linux shows control groups as files, in one of two layouts:
     version 1   /sys/fs/cgroup/cpu/cpu.cfs_quota_us, cpu.cfs_period_us; /sys/fs/cgroup/memory/memory.limit_in_bytes, ...
 
 Ray reads these files only in the top folder. This module also reads the files of the process's own group and of every
-group above, because a batch system limits its jobs without a container.
+group above, because a batch system limits its jobs without a container. If SLURM does not use control groups, its
+environment variables still say how many CPUs and how much memory belong to the job.
 """
 
 import math
@@ -22,6 +23,10 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 no controllers are listed."""
 MEMORY = Path("/proc/meminfo")
 
+SLURM_CPUS, SLURM_MEMORY, SLURM_MEMORY_PER_CPU = "SLURM_CPUS_ON_NODE", "SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU"
+"""Environment variables of a SLURM job: its CPUs on this machine, and its memory on this machine or per CPU, in MiB. A
+memory of 0 means all memory of the machine."""
+
 GPU_DEVICES = ("nvidia*", "nvhost*", "kfd", "dxg")
 """Device files of GPU drivers below /dev: NVIDIA, NVIDIA's embedded boards, AMD, WSL."""
 
@@ -29,7 +34,7 @@ GPU_DEVICES = ("nvidia*", "nvhost*", "kfd", "dxg")
 def cores() -> int:
     """Returns the number of whole CPU cores that this process may use, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min([float(allowed), *_cpu_quotas()])))
+    return max(1, int(min([float(allowed), *_cpu_quotas(), _variable(SLURM_CPUS) or math.inf])))
 
 
 def gpus() -> int:
@@ -42,8 +47,11 @@ def gpus() -> int:
 
 
 def free_memory() -> float:
-    """Returns the bytes of memory that new processes can still allocate; infinite if the system reports none."""
-    return min([_free_on_the_machine(), *_free_in_groups()])
+    """Returns the bytes of memory that new processes can still allocate; infinite if the system reports none.
+
+    Call it before Ray starts: what SLURM grants a job is counted as free, because no other process of the job runs yet.
+    """
+    return min([_free_on_the_machine(), *_free_in_groups(), _granted_by_slurm()])
 
 
 def _cpu_quotas() -> Iterator[float]:
@@ -58,17 +66,28 @@ def _cpu_quotas() -> Iterator[float]:
 
 
 def _free_in_groups() -> Iterator[float]:
-    """Yields the free bytes of each control group that has a limit. Like Ray, counts the file cache as free."""
+    """Yields the free bytes of each control group that has a limit. Like Ray, counts the file cache as free.
+
+    Above `memory.high`, Linux slows the processes down so much that this limit is as good as `memory.max`.
+    """
     for folder in _folders("memory"):
         for limit, usage, prefix in (
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
             ("memory.max", "memory.current", ""),
+            ("memory.high", "memory.current", ""),
         ):
             most, used = _number(folder / limit), _number(folder / usage)
             if most is not None and used is not None:
                 fields = dict(line.split(maxsplit=1) for line in _text(folder / "memory.stat").splitlines())
                 cached = sum(int(fields.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive"))
                 yield max(0.0, most - used + cached)
+
+
+def _granted_by_slurm() -> float:
+    """Returns the bytes of memory of this SLURM job on this machine; infinite outside SLURM or without a limit."""
+    per_cpu, cpus = _variable(SLURM_MEMORY_PER_CPU), _variable(SLURM_CPUS)
+    mib = _variable(SLURM_MEMORY) or (per_cpu and cpus and per_cpu * cpus)
+    return mib * 2**20 if mib else math.inf
 
 
 def _free_on_the_machine() -> float:
@@ -87,12 +106,18 @@ def _folders(controller: str) -> Iterator[Path]:
         if controllers and controller not in controllers.split(","):
             continue
         folder = GROUPS / controller if controllers else GROUPS
+        if not folder.is_dir():  # without a link for each of two controllers in one hierarchy
+            folder = GROUPS / controllers
         yield folder
         for part in Path(path).parts[1:]:
             folder /= part
             if not folder.is_dir():
                 break
             yield folder
+
+
+def _variable(name: str) -> float | None:
+    return _parsed(os.environ.get(name, ""))
 
 
 def _number(path: Path) -> float | None:

@@ -11,12 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from mvae import plugins
 from mvae.evaluation.judges import needed as needed_by
+from mvae.storage.files import remedy
 from mvae.storage.place import Place, each
 from sweeps import engine
+from sweeps.cli.browsing import how_to_browse
 from sweeps.cli.console import Console, Progress
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.programs import installed
@@ -108,7 +109,7 @@ class Driver:
                 tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
                 if tracker.stuck and code == COMPLETE:
                     code = INCOMPLETE
-        self.console.say(f"Browse: {_how_to_browse(self.uri)}")
+        self.console.say(f"Browse: {how_to_browse(self.uri, on_cluster=engine.address() is not None)}")
         return code
 
     def _head_lost(self, reason: str) -> None:
@@ -318,7 +319,7 @@ def report_on(
             pictures = sweep.pictures(report, details) if sweep.pictures else None
             write(folder, report, details, pictures)
         except OSError as failure:
-            console.say(f"Cannot write the report: {failure}")
+            console.say(f"Cannot write the report: {failure}{remedy(failure)}")
             return INCOMPLETE
         console.say(f"Report: {folder}")
     return COMPLETE if report.complete else INCOMPLETE
@@ -333,11 +334,3 @@ def command() -> str:
 def stopped_by(cause: str) -> str:
     """Returns the last line that a stopped driver prints."""
     return f"Stopped by {cause}; finished trials are kept. To resume: {command()}"
-
-
-def _how_to_browse(uri: str) -> str:
-    if uri.startswith("http"):
-        on_cluster = urlsplit(uri).hostname in ("127.0.0.1", "localhost") and engine.address()
-        advice = " on this machine (from your own: ray attach CLUSTER.yaml -p 5000)" if on_cluster else ""
-        return without_credentials(uri) + advice
-    return f"{installed('mlflow')} ui --backend-store-uri {shlex.quote(without_credentials(uri))}"

@@ -24,6 +24,7 @@ from mvae.data import (
 from mvae.data.dataset import check_train_examples
 from mvae.home import ensure_home
 from mvae.refusal import Refusal
+from mvae.storage.files import remedy
 from mvae.trial import Trial
 from sweeps import engine
 from sweeps.cli.console import Console
@@ -68,7 +69,8 @@ def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
             error(f"{refusal}" + "; --plan and --report download nothing" * missing)
             return BAD_INPUT
         except OSError as failure:
-            error(f"stopped by a system error: {failure}; finished trials are kept. To resume: {command()}")
+            why = f"{failure}{remedy(failure)}"
+            error(f"stopped by a system error: {why}; finished trials are kept. To resume: {command()}")
             return INCOMPLETE
         except KeyboardInterrupt as stop:
             console.say(stopped_by(interruption.heard or str(stop)))

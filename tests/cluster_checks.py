@@ -17,9 +17,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import click
 import jsonschema
+import ray
 import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
@@ -217,6 +219,20 @@ def home_after(config: dict[str, Any], times: int) -> dict[str, str]:
         if missing:
             raise Wrong(f"no command writes ~/{missing[0]}")
         return {name: (Path(home) / name).read_text(encoding="utf-8") for name in (".bashrc", ".mvae.env", "env")}
+
+
+def join_with_python(version: str, head: str) -> None:
+    """Runs the check with which Ray lets a machine into a cluster.
+
+    Args:
+        version: the machine's version of Python.
+        head: the head's version of Python.
+    Raises:
+        RuntimeError: the versions differ too much.
+    """
+    utils = importlib.import_module("ray._private.utils")
+    with patch.object(utils, "compute_version_info", lambda: (ray.__version__, version)):
+        utils.check_version_info({"ray_version": ray.__version__, "python_version": head}, "this machine")
 
 
 def check_ray_pin(config: dict[str, Any]) -> None:

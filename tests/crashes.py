@@ -3,6 +3,7 @@
 Only files survive a kill. So if consecutive lines leave the same files, only the first of them is tested.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -80,15 +81,15 @@ def _files(folder: str) -> list[tuple[str, int, int]]:
     return found
 
 
-def fails_when_full(limit: int, real: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns an `os.fsync` for a disk that is full after `limit` calls: later calls raise OSError(ENOSPC)."""
+def fails_when_full(limit: int, real: Callable[..., Any], number: int = errno.ENOSPC) -> Callable[..., Any]:
+    """Returns an `os.fsync` for a disk that is full after `limit` calls: later calls raise OSError(number)."""
     calls = 0
 
     def fsync(descriptor: int) -> Any:
         nonlocal calls
         calls += 1
         if calls > limit:
-            raise OSError(28, "No space left on device")
+            raise OSError(number, os.strerror(number))
         return real(descriptor)
 
     return fsync

@@ -5,6 +5,8 @@ The file's opening comment lists commands to type once per account. The tests ru
 
 from __future__ import annotations
 
+import fnmatch
+import importlib
 import json
 import shutil
 import subprocess
@@ -63,11 +65,13 @@ def perform(call: list[str]) -> None:
         boto3.client("s3", region_name=region).create_bucket(Bucket=bucket[5:], CreateBucketConfiguration=place)
         return
     assert all(flag.startswith("--") for flag in words[::2]) and len(words) % 2 == 0, call
-    arguments = {
+    arguments: dict[str, Any] = {
         "".join(part.capitalize() for part in flag[2:].split("-")): value
         for flag, value in zip(words[::2], words[1::2], strict=True)
     }
-    getattr(boto3.client(service), operation.replace("-", "_"))(**arguments)
+    region = arguments.pop("Region", None)
+    parsed = {name: json.loads(value) if value.startswith("[") else value for name, value in arguments.items()}
+    getattr(boto3.client(service, region_name=region), operation.replace("-", "_"))(**parsed)
 
 
 class Updater:
@@ -112,19 +116,38 @@ def launched(account: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
             use_login_shells=True,
         )
         [told] = Updater.told
+        asked = recorded(patched)
         # The head's autoscaler works from the file that it receives.
         mounted = yaml.safe_load(Path(told["file_mounts"]["~/ray_bootstrap_config.yaml"]).read_text(encoding="utf-8"))
-    worker = mounted["available_node_types"]["worker"]
-    make: Any = AWSNodeProvider
-    provider = make(mounted["provider"], mounted["cluster_name"])
-    tags = {"ray-node-type": "worker", "ray-user-node-type": "worker", "ray-launch-config": "0", "ray-node-name": "w"}
-    provider.create_node_with_resources_and_labels(worker["node_config"], tags, 1, worker["resources"], {})
+        worker = mounted["available_node_types"]["worker"]
+        make: Any = AWSNodeProvider
+        provider = make(mounted["provider"], mounted["cluster_name"])
+        tags = {"ray-node-type": "worker", "ray-user-node-type": "worker", "ray-launch-config": "0"}
+        for name in ("w", "idle"):
+            named = {**tags, "ray-node-name": name}
+            provider.create_node_with_resources_and_labels(worker["node_config"], named, 1, worker["resources"], {})
+        [idle] = list(provider.non_terminated_nodes({"ray-node-name": "idle"}))
+        provider.terminate_nodes([idle])
     instances = {
         next(tag["Value"] for tag in one["Tags"] if tag["Key"] == "ray-user-node-type"): one
         for page in boto3.client("ec2").describe_instances()["Reservations"]
         for one in page["Instances"]
+        if one["State"]["Name"] == "running"
     }
-    return SimpleNamespace(told=told, mounted=mounted, instances=instances, home=account)
+    return SimpleNamespace(told=told, mounted=mounted, instances=instances, home=account, asked=asked)
+
+
+def recorded(patched: pytest.MonkeyPatch) -> set[str]:
+    """Returns a set that gets the names of all later AWS calls, as IAM spells them."""
+    client: Any = importlib.import_module("botocore.client").BaseClient
+    asked, call = set[str](), client._make_api_call
+
+    def make(self: Any, operation: str, arguments: dict[str, Any]) -> Any:
+        asked.add(f"{self.meta.service_model.service_name}:{operation}")
+        return call(self, operation, arguments)
+
+    patched.setattr(client, "_make_api_call", make)
+    return asked
 
 
 def test_an_on_demand_head_and_a_spot_worker_are_launched(launched: SimpleNamespace) -> None:
@@ -143,24 +166,44 @@ def test_head_and_worker_have_the_instance_profiles_created_by_the_header(launch
         assert [one["RoleName"] for one in profile["Roles"]] == [f"mvae-{role}"]
 
 
-def test_only_the_head_may_start_machines_and_both_reach_only_their_bucket(account: Path) -> None:
+def policy(role: str, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = boto3.client("iam").get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"][
+        "Statement"
+    ]
+    return found
+
+
+def test_both_reach_only_their_bucket_and_no_other_right_is_attached(account: Path) -> None:
     iam = boto3.client("iam")
-    bucket = (
-        environment(yaml.safe_load(GPU.read_text(encoding="utf-8")))["MVAE_STORAGE"]
-        .removeprefix("s3://")
-        .partition("/")[0]
-    )
+    storage = environment(yaml.safe_load(GPU.read_text(encoding="utf-8")))["MVAE_STORAGE"]
+    bucket = storage.removeprefix("s3://").partition("/")[0]
     assert bucket in [one["Name"] for one in boto3.client("s3").list_buckets()["Buckets"]]
-    for role in ("mvae-head", "mvae-worker"):
-        store = iam.get_role_policy(RoleName=role, PolicyName="store")["PolicyDocument"]["Statement"]
-        assert [one["Resource"] for one in store] == [[f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]]
-    attached = {
-        role: {one["PolicyName"] for one in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]}
-        for role in ("mvae-head", "mvae-worker")
-    }
-    assert attached == {"mvae-head": {"AmazonEC2FullAccess", "AmazonSSMReadOnlyAccess"}, "mvae-worker": set()}
-    start = iam.get_role_policy(RoleName="mvae-head", PolicyName="start")["PolicyDocument"]["Statement"]
-    assert [(one["Action"], one["Resource"]) for one in start] == [("iam:PassRole", "arn:aws:iam::*:role/mvae-worker")]
+    for role, names in {"mvae-head": ["start", "store"], "mvae-worker": ["store"]}.items():
+        store = policy(role, "store")
+        assert [one["Resource"] for one in store] == [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+        assert not [action for one in store for action in one["Action"] if "*" in action]
+        assert sorted(iam.list_role_policies(RoleName=role)["PolicyNames"]) == names
+        assert not iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+
+
+def test_the_head_may_do_what_rays_autoscaler_asks_and_end_only_machines_of_its_cluster(
+    launched: SimpleNamespace,
+) -> None:
+    start = policy("mvae-head", "start")
+    granted = [
+        (action, one) for one in start for action in ([one["Action"]] * isinstance(one["Action"], str) or one["Action"])
+    ]
+    assert {"ec2:RunInstances", "ec2:TerminateInstances", "ec2:DescribeInstances"} <= launched.asked
+    for asked in launched.asked:
+        assert [action for action, _ in granted if fnmatch.fnmatchcase(asked, action)], asked
+    [ends] = [one for action, one in granted if action == "ec2:TerminateInstances"]
+    tags = ends["Condition"]["StringEquals"]
+    assert tags == {"aws:ResourceTag/ray-cluster-name": launched.mounted["cluster_name"]}
+    for instance in launched.instances.values():
+        assert {"Key": "ray-cluster-name", "Value": launched.mounted["cluster_name"]} in instance["Tags"]
+    assert [one["Resource"] for action, one in granted if action == "iam:PassRole"] == [
+        "arn:aws:iam::*:role/mvae-worker"
+    ]
 
 
 def test_both_have_rays_key_and_the_security_group_that_connects_them(launched: SimpleNamespace) -> None:
@@ -173,12 +216,17 @@ def test_both_have_rays_key_and_the_security_group_that_connects_them(launched: 
     rules = {(rule["IpProtocol"], rule.get("FromPort")): rule for rule in group["IpPermissions"]}
     [inside] = [rule for (protocol, _), rule in rules.items() if protocol == "-1"]
     assert [pair["GroupId"] for pair in inside["UserIdGroupPairs"]] == list(groups)
-    assert ("tcp", 22) in rules
+    assert [one["CidrIp"] for one in rules["tcp", 22]["IpRanges"]] == ["203.0.113.7/32"], "only the header's `me`"
+    assert len(group["IpPermissions"]) == 2
 
 
 def test_each_machine_has_exactly_one_large_disk(launched: SimpleNamespace) -> None:
     volumes = boto3.client("ec2").describe_volumes()["Volumes"]
-    attached = {(volume["Attachments"][0]["InstanceId"], volume["Size"], volume["VolumeType"]) for volume in volumes}
+    attached = {
+        (volume["Attachments"][0]["InstanceId"], volume["Size"], volume["VolumeType"])
+        for volume in volumes
+        if volume["Attachments"]
+    }
     assert attached == {(one["InstanceId"], 150, "gp3") for one in launched.instances.values()}
 
 

@@ -5,17 +5,23 @@ The checks are in tests/cluster_checks.py, tests/command_checks.py and tests/kub
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.cluster_checks import check_ray_file, environment, ray_files
-from tests.command_checks import REPOSITORY, Wrong, calls, check_header, header, installed
+from pipelines import weak_supervision
+from sweeps.cli.options import read
+from tests.cluster_checks import check_ray_file, environment, join_with_python, ray_files
+from tests.command_checks import REPOSITORY, Wrong, calls, check_header, header, installed, project
 from tests.kubernetes_checks import (
     DEFINITION,
     check_definition,
@@ -262,6 +268,55 @@ def test_the_heads_environment_is_the_one_in_the_file() -> None:
         "MVAE_STORAGE": "s3://example-mvae/sweeps",
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
     }
+
+
+def test_a_file_edited_for_one_or_two_machines_passes_every_check_and_its_head_trains() -> None:
+    text = LOCAL.read_text(encoding="utf-8")
+    assert text.count("ray start --head --port=6379 --num-cpus=0 ") == 1, "the header says: delete --num-cpus=0 below"
+    two = text.replace("--port=6379 --num-cpus=0 ", "--port=6379 ").replace(
+        "[192.168.1.11, 192.168.1.12]", "[192.168.1.11]"
+    )
+    two = two.replace("max_workers: 2", "max_workers: 1")
+    check_ray_file(two)
+    check_ray_file(two.replace("[192.168.1.11]", "[]").replace("max_workers: 1", "max_workers: 0"))
+
+
+@pytest.mark.parametrize(("version", "accepted"), [((3, 10, 14), False), ((3, 11, 0), True), ((3, 13, 2), True)])
+def test_your_own_machines_may_have_any_python_that_the_project_supports(
+    version: tuple[int, int, int], accepted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = next(
+        one for one in yaml.safe_load(LOCAL.read_text(encoding="utf-8"))["setup_commands"] if "python -c" in one
+    )
+    [[python, dash, code]] = calls(asked)
+    assert (python, dash, project()["requires-python"]) == ("python", "-c", ">=3.11")
+    monkeypatch.setattr(sys, "version_info", version)
+    with pytest.raises(SystemExit) as ended:
+        exec(code, {})
+    assert ended.value.code is False if accepted else "Python 3.11 or newer is needed" in str(ended.value.code)
+
+
+@pytest.mark.parametrize(("patch", "joins"), [("3.12.1", True), ("3.12.9", True), ("3.13.1", False)])
+def test_a_machine_joins_if_its_python_has_the_minor_version_of_the_head(
+    patch: str, joins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [level] = re.findall(r"RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=(\w+)", LOCAL.read_text(encoding="utf-8"))
+    monkeypatch.setenv("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", level)
+    with nullcontext() if joins else pytest.raises(RuntimeError, match="Version mismatch"):
+        join_with_python(patch, "3.12.1")
+
+
+def test_the_gpu_hours_in_the_file_follow_from_the_measured_speed() -> None:
+    """Models that were not measured count as the MVAE, whose steps are the slowest of the measured ones."""
+    text = GPU.read_text(encoding="utf-8")
+    measured = json.loads((REPOSITORY / "benchmarks/results/gpu-h200.json").read_text(encoding="utf-8"))
+    speed = {model: measured["throughput"][f"{model} fashion_mnist dcgan"]["graphed"] for model in ("mvae", "nn")}
+    options = read(weak_supervision.Options, ["--dataset", "fashion_mnist", "--preset", "paper"])
+    trials = {cell.trial for cell in weak_supervision.cells(options)}
+    on_the_gpu = [trial for trial in trials if trial.model != "logreg"]
+    examples = 60_000  # images of FashionMNIST
+    seconds = sum(trial.epochs * examples / speed.get(trial.model, speed["mvae"]) for trial in on_the_gpu)
+    assert f"trains {len(trials)} models. That is about {seconds / 3600:.0f} GPU-hours on one H200" in text
 
 
 def test_requirements_are_separated_from_the_other_words_of_a_command() -> None:

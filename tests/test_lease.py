@@ -17,7 +17,7 @@ import pytest
 
 import sweeps.store.lease
 from mvae.refusal import Refusal
-from mvae.storage.files import Folder
+from mvae.storage.files import FULL, Folder
 from sweeps.store.lease import Lease
 from sweeps.store.processes import machine, this_process
 from tests.crashes import killed_at_any_line
@@ -273,11 +273,12 @@ def test_a_driver_whose_lease_was_taken_over_and_released_has_lost_it_too(tmp_pa
     assert "lost" in said[-1]
 
 
-def test_a_temporarily_full_disk_is_reported_once_and_does_not_lose_the_lease(
-    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_temporarily_full_disk_or_quota_is_reported_once_and_does_not_lose_the_lease(
+    number: int, tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     with lease(tmp_path, said) as mine:
         with monkeypatch.context() as disk:
@@ -288,7 +289,7 @@ def test_a_temporarily_full_disk_is_reported_once_and_does_not_lose_the_lease(
         assert json.loads(mine.path.read_bytes())["counter"] > counter
         assert not mine.lost.is_set()
     assert len(said) == 1
-    assert "No space left on device" in said[0]
+    assert f"({os.strerror(number)}): {mine.path}; {FULL[number]}; will keep trying" in said[0]
 
 
 def test_time_that_this_machine_slept_does_not_make_a_lease_look_dead(

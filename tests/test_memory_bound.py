@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ from pipelines import search, weak_supervision
 from sweeps import engine
 from sweeps.cli.options import CommonOptions, read
 from sweeps.engine import Capacity, Demand, attach, memory_bound, trials_at_once
-from sweeps.engine.machines import this_host
+from sweeps.engine.machines import MachineReport, this_host, why_too_small
 from sweeps.main import main
-from sweeps.planning.demand import DRIVER_BYTES, PROCESS_BYTES
+from sweeps.planning.demand import DRIVER_BYTES, ON_THE_HEAD, PROCESS_BYTES
 from sweeps.planning.estimate import Estimate
 from sweeps.planning.price import costs
 from tests.test_limits import GIB, ROOT, V1, machine, write
@@ -129,6 +131,47 @@ def test_every_run_respects_the_memory_limit_and_says_so_in_one_line(
     said = [line for line in capsys.readouterr().out.splitlines() if "GB of memory" in line]
     assert len(said) == 1
     assert said[0].startswith(f"--max-concurrent {at_once} is more" if more else BOUND)
+
+
+def test_a_head_that_trains_holds_the_workers_too() -> None:
+    head = Capacity(64, 0, together=6.0, head_trains=True)
+    bytes_free = 6.0 * ON_THE_HEAD
+    assert trials_at_once(head, Demand(2), None) == int(bytes_free / (ON_THE_HEAD + 2 * PROCESS_BYTES)) == 2
+    assert trials_at_once(replace(head, head_trains=False), Demand(2), None) == 6
+
+
+@pytest.mark.parametrize(("cpus", "counts_workers"), [(0.0, False), (2.0, True)])
+def test_the_driver_and_the_workers_of_a_head_that_trains_are_counted_on_a_joined_cluster(
+    cpus: float, counts_workers: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Context:
+        def get_node_id(self) -> str:
+            return "head"
+
+    machines = [
+        {"NodeID": "head", "NodeManagerAddress": "10.0.0.1", "Resources": {"CPU": cpus, "memory": 9e9}},
+        {"NodeID": "worker", "NodeManagerAddress": "10.0.0.2", "Resources": {"CPU": 64.0, "memory": 1e9}},
+    ]
+    monkeypatch.setattr(ray, "get_runtime_context", Context)
+    monkeypatch.setattr(attach, "alive", lambda: machines)
+    monkeypatch.setattr(attach, "current_capacity", lambda: Capacity(64 + cpus, 0, final=False))
+    monkeypatch.setattr(attach, "BOOTSTRAP", tmp_path / "missing.yaml")
+    by_ray, by_limits = attach.capacity(20e9), attach.capacity(4e9)
+    assert by_ray.together == (9e9 - DRIVER_BYTES) / ON_THE_HEAD
+    assert by_limits.together == 4e9 / ON_THE_HEAD
+    assert by_ray.head_trains is by_limits.head_trains is counts_workers
+
+
+def test_a_machine_whose_memory_is_too_small_for_its_cpus_is_named_before_anything_starts() -> None:
+    report = MachineReport("node-7", "", {}, "", memory=4e9)
+    assert why_too_small(report, {"CPU": 8.0}, Demand()) == (
+        "Warning: node-7 may train 8 trials at a time, each with about 1.3 GB, but has 4.0 GB of free memory. If trials"
+        " are killed there, start Ray there with --num-cpus=3"
+    )
+    assert not why_too_small(report, {"CPU": 3.0}, Demand())
+    assert not why_too_small(report, {"CPU": 0.0}, Demand()), "a head that does not train"
+    assert not why_too_small(report, {"CPU": 8.0, "GPU": 1.0}, Demand(1, 0.5)), "the GPU has room for two"
+    assert not why_too_small(replace(report, memory=math.inf), {"CPU": 8.0}, Demand())
 
 
 def test_the_memory_limit_uses_the_gigabytes_stated_in_the_readme() -> None:

@@ -1,5 +1,6 @@
 """The folder of a storage name: its files, refusals, and a namespace that never changes."""
 
+import errno
 import os
 import pickle
 import uuid
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mvae.refusal import Refusal
+from mvae.storage.files import Folder
 from mvae.storage.objects import place
 from sweeps.store.results import Result
 from sweeps.store.store import Store
@@ -42,6 +44,19 @@ def test_an_unwritable_storage_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     with pytest.raises(Refusal, match="is a file"):
         Store.open(tmp_path / "file", "main", create=False)
+
+
+def test_a_used_up_quota_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def used_up(folder: Folder) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(Folder, "prove_writable", used_up)
+    with pytest.raises(Refusal) as error:
+        Store.open(tmp_path, "main", create=True)
+    assert str(error.value) == (
+        f"--storage {tmp_path} cannot be written (Disk quota exceeded); delete your own files on this disk, or ask for"
+        " a larger quota, or choose another folder"
+    )
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,7 @@ def test_a_study_of_another_optuna_version_is_refused_with_the_command_to_type(
     [
         ("database or disk is full", "free space on its disk"),
         ("attempt to write a readonly database", "make the file and its folder writable"),
-        ("disk I/O error", "check its disk"),
+        ("disk I/O error", "check its disk, and your quota on this disk"),
     ],
 )
 def test_an_intact_study_is_not_reported_as_moved_away(answer: str, helps: str, tmp_path: Path) -> None:

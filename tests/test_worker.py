@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import replace
@@ -141,17 +142,24 @@ def test_a_failure_is_reported_in_one_line_and_the_process_can_run_the_next_job(
     done(digits_job(store, cache))
 
 
-def test_a_disk_error_names_the_folder_and_keeps_the_last_checkpoint(
-    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "said", "remedy"),
+    [
+        (errno.ENOSPC, "No space left on device", "free space on this disk"),
+        (errno.EDQUOT, "Disk quota exceeded", "delete your own files on this disk, or ask for a larger quota"),
+    ],
+)
+def test_a_full_disk_or_quota_names_the_folder_and_the_remedy_and_keeps_the_last_checkpoint(
+    number: int, said: str, remedy: str, store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = digits_job(store, cache)
     run_until(job, 1)
     words: list[Message] = []
 
     with monkeypatch.context() as broken:
-        broken.setattr(os, "fsync", fails_when_full(0, os.fsync))
+        broken.setattr(os, "fsync", fails_when_full(0, os.fsync, number))
         run(job, words.append)
-    assert words[-1].failed == f"No space left on device: {store.folder}"
+    assert words[-1].failed == f"{said}: {store.folder}; {remedy}"
     newest = store.checkpoints(job.key).latest()
     assert newest is not None and newest.epoch == 1
     done(job)

@@ -9,11 +9,14 @@ make X ...                    make prints what it would do
 ray ...                       Ray's command line parses it; files, variables and a submitted pipeline's options are
                               checked
 mlflow ...                    MLflow's command line parses it
+bash cluster/X.sh ...         the script exists and knows the word after it
+ssh ...                       ssh parses its options
 """
 
 from __future__ import annotations
 
 import importlib
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -54,6 +57,10 @@ def run(line: str, scratch: Path) -> None:
             check_ray_line(line)
         elif words[0] == "mlflow":
             _mlflow(words[1:])
+        elif words[0] == "bash":
+            _script(words[1:])
+        elif words[0] == "ssh":
+            _ssh(words[1:])
         elif words[0] == "benchmarks/gpu":
             _gpu(words[1:])
         elif line != ACTIVATION:
@@ -140,6 +147,25 @@ def _mlflow(words: list[str]) -> None:
         command.make_context(words[0], list(words[1:]))
     except click.UsageError as refusal:
         raise Wrong(f"mlflow {words[0]}: {refusal.format_message()}") from None
+
+
+def _script(words: list[str]) -> None:
+    path = REPOSITORY / words[0]
+    if not path.is_file():
+        raise Wrong(f"bash {words[0]}: the repository has no such script")
+    text = path.read_text(encoding="utf-8")
+    for word in words[1:]:
+        if f"\n{word})" not in text:
+            raise Wrong(f"{words[0]} {word}: the script has no such command")
+
+
+def _ssh(words: list[str]) -> None:
+    """Checks options and forwards: ssh -G prints the settings that a command line gives, and connects to nothing."""
+    if shutil.which("ssh") is None:
+        return
+    ran = subprocess.run(["ssh", "-F", "none", "-G", *words], capture_output=True, encoding="utf-8", timeout=60)
+    if ran.returncode != 0:
+        raise Wrong(f"ssh {' '.join(words)}: {ran.stderr.strip()}")
 
 
 def _gpu(words: list[str]) -> None:

@@ -31,7 +31,7 @@ from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, MissingFiles, Moda
 from mvae.data.registry import Registry
 from mvae.home import ensure_home
 from mvae.refusal import Refusal
-from mvae.storage.files import locked
+from mvae.storage.files import locked, remedy
 
 if TYPE_CHECKING:
     from mvae.data.examples import Dataset, Split
@@ -219,4 +219,4 @@ def _download(found: Source, root: Path, missing: MissingFiles) -> None:
             except MissingFiles:
                 found.download(root)
     except OSError as error:
-        raise MissingFiles(f"{missing}; cannot download to {root} ({error.strerror})") from error
+        raise MissingFiles(f"{missing}; cannot download to {root} ({error.strerror}{remedy(error)})") from error

@@ -13,7 +13,7 @@ from mvae.data.checks import check_arrays, check_source
 from mvae.data.dataset import Source
 from mvae.data.examples import Dataset
 from mvae.refusal import Refusal
-from mvae.storage.files import Damaged, locked
+from mvae.storage.files import Damaged, locked, remedy
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None, *,
     except OSError as error:
         raise Refusal(
             f"cannot use the cache {folder.parent} ({error.strerror or error}): "
-            "give --cache a writable folder with free space"
+            f"give --cache a writable folder with free space{remedy(error)}"
         ) from error
     return _with_grey(dataset, found.grey, data_root, cache) if grey else dataset
 

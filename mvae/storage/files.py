@@ -24,9 +24,19 @@ from mvae.storage.place import Place, Version
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of flock on file systems without locks, for example some versions of NFS, Lustre and FUSE."""
+FULL = {
+    errno.ENOSPC: "free space on this disk",
+    errno.EDQUOT: "delete your own files on this disk, or ask for a larger quota",
+}
+"""Errors of a disk without room for this user, and the remedy for each. A shared disk often has a quota per user."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 Moved = TypeVar("Moved", Path, Place)
+
+
+def remedy(error: OSError) -> str:
+    """Returns "; " and what to do if the disk is full or the user's quota is used up; empty for any other error."""
+    return f"; {FULL[error.errno]}" if error.errno in FULL else ""
 
 
 class Damaged(Exception):
@@ -42,7 +52,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     `.<name>.<unique>.tmp`, which is never read.
 
     Raises:
-        OSError: the disk is full, the folder is not writable, or the block wrote no file.
+        OSError: the disk or the user's quota is full, the folder is not writable, or the block wrote no file.
     """
     new_folders = list(itertools.takewhile(lambda folder: not folder.exists(), path.parents))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ tracking_uri.py  MLflow's address: parsed, checked, and without credentials
 console.py       header, progress line, one line per finished trial
 time_left.py     estimate of the time left
 words.py         formats of times and counts
+browsing.py      how to open MLflow, the last line of every command
 programs.py      names of programs and pipelines, as the user can type them
 signals.py       Ctrl-C, SIGTERM, SIGHUP
 output.py        closed pipes and terminals, characters that a terminal lacks

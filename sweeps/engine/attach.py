@@ -12,14 +12,23 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from mvae.limits import cores, free_memory, gpus
+from mvae.limits import cores, gpus
 from mvae.refusal import Refusal
 from mvae.storage.clock import CLOCK, Clock
 from sweeps.engine.machines import address, alive, look_at_machines
 from sweeps.engine.private import FOLDER, bare, hushed, own_signal_handlers
 from sweeps.engine.quiet import SILENCE, environment, shut_down, without_hangups
 from sweeps.engine.watch import watched
-from sweeps.planning.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand, free_for_trials
+from sweeps.planning.demand import (
+    DRIVER_BYTES,
+    ON_THE_HEAD,
+    Capacity,
+    Demand,
+    Gpus,
+    check_fits,
+    demand,
+    free_for_trials,
+)
 from sweeps.store.scratch import remove_folders_of_the_dead, scratch
 from sweeps.store.store import Store
 
@@ -84,7 +93,7 @@ def cluster(
             if at:
                 check_joinable(at, alive())
             with watched(lost):
-                yield capacity() if at else replace(current_capacity(), final=True, memory=memory)
+                yield capacity(memory) if at else replace(current_capacity(), final=True, memory=memory)
         finally:
             shut_down()
 
@@ -132,18 +141,22 @@ def current_capacity() -> Capacity:
     return Capacity(held.get("CPU", 0.0), held.get("GPU", 0.0), final=False)
 
 
-def capacity() -> Capacity:
+def capacity(memory: float) -> Capacity:
     """Returns the largest capacity of the attached cluster, and the number of multi-worker trials that fit on the head.
 
     The head's memory limits that number. The memory is the smaller of two values: this machine's free memory, and the
-    memory that Ray found.
+    memory that Ray found, less the driver's own.
+
+    Args:
+        memory: bytes free for trials on this machine before this process used Ray.
     """
     import ray
 
     here = ray.get_runtime_context().get_node_id()
-    held = next((node["Resources"].get("memory", math.inf) for node in alive() if node["NodeID"] == here), math.inf)
+    head: dict[str, float] = next((node["Resources"] for node in alive() if node["NodeID"] == here), {})
+    free = max(0.0, min(head.get("memory", math.inf) - DRIVER_BYTES, memory))
     at_most = largest_capacity(current_capacity(), len(_addresses()), BOOTSTRAP.expanduser())
-    return replace(at_most, together=min(float(held), free_memory()) / ON_THE_HEAD)
+    return replace(at_most, together=free / ON_THE_HEAD, head_trains=head.get("CPU", 0.0) > 0)
 
 
 def _addresses() -> list[str]:
@@ -213,7 +226,7 @@ def check(
                 check_fits(need, wanted, at_most, "at most in this cluster")
         largest = max(needs, key=lambda need: (need.least, need.gpus))
         _wait_for(largest, wanted, wait_minutes, say)
-        look_at_machines(store, say)
+        look_at_machines(store, largest, say)
 
 
 @contextmanager

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mvae.limits import cores, gpus
+from mvae.limits import cores, free_memory, gpus
 from mvae.refusal import Refusal
+from sweeps.cli.words import counted
 from sweeps.engine.quiet import last_line
-from sweeps.planning.demand import Capacity, Gpus, free_for_trials
+from sweeps.planning.demand import PROCESS_BYTES, Capacity, Demand, Gpus, free_for_trials
 from sweeps.planning.price import Host
 from sweeps.store.provenance import device_name, source_digest, versions
 from sweeps.store.store import Mark, Store
@@ -30,6 +32,8 @@ class MachineReport:
     versions: dict[str, str]
     why_unseen: str
     """Why the machine cannot read the driver's mark in the storage; empty if it can."""
+    memory: float = math.inf
+    """Bytes of memory that new processes of the cluster can still allocate there."""
 
 
 def address() -> str | None:
@@ -64,14 +68,16 @@ def report_of_this_machine(mark: Mark) -> MachineReport:
     Args:
         mark: the file that the driver wrote into the storage.
     """
-    return MachineReport(platform.node(), source_digest(), versions(), mark.why_unseen())
+    return MachineReport(platform.node(), source_digest(), versions(), mark.why_unseen(), free_memory())
 
 
-def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
+def look_at_machines(store: Store, needs: Demand, say: Callable[[str], None]) -> None:
     """Asks all machines of the attached cluster for a report, in parallel, and compares the reports with the driver.
 
     Args:
-        say: gets one line per machine that does not answer or runs other software than the driver.
+        needs: what a trial needs; decides how many processes Ray starts on a machine.
+        say: gets one line per machine that does not answer, runs other software than the driver, or has too little
+            memory.
     Raises:
         Refusal: a machine does not see the storage, or cannot run the package.
     """
@@ -82,6 +88,7 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
     nodes = alive()
     ask = ray.remote(num_cpus=0, max_retries=0)(report_of_this_machine)
     reports: list[MachineReport] = []
+    too_small: list[str] = []
     with store.mark() as mark:
         pending = [
             ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(mark)
@@ -91,6 +98,7 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
             host = node["NodeManagerHostname"]
             try:
                 reports.append(ray.get(reference, timeout=ANSWER_SECONDS))
+                too_small.append(why_too_small(reports[-1], node["Resources"], needs))
             except GetTimeoutError:
                 say(f"{host} did not answer within {ANSWER_SECONDS:g} s; trials that start there repeat the check")
             except (RayTaskError, RuntimeEnvSetupError) as error:
@@ -112,6 +120,29 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
                 f"Warning: {report.host} runs {differences}, so its numbers may differ. To copy this driver's package"
                 " there: ray up --no-restart"
             )
+    for line in filter(None, too_small):
+        say(line)
+
+
+def why_too_small(machine: MachineReport, resources: Mapping[str, float], needs: Demand) -> str:
+    """Returns a line if Ray would start more processes of trials on a machine than fit in its memory, else "".
+
+    Ray counts CPUs and GPUs. Of the memory limits of a batch system it knows none.
+
+    Args:
+        resources: what Ray offers on the machine: CPU, GPU.
+    """
+    starts = int(resources.get("CPU", 0.0))
+    if needs.gpus:
+        starts = min(starts, int(resources.get("GPU", 0.0) / needs.gpus))
+    if starts * PROCESS_BYTES <= machine.memory:
+        return ""
+    fit = max(1, int(machine.memory / PROCESS_BYTES))
+    return (
+        f"Warning: {machine.host} may train {counted(starts, 'trial')} at a time, each with about"
+        f" {PROCESS_BYTES / 1e9:.1f} GB, but has {machine.memory / 1e9:.1f} GB of free memory. If trials are killed"
+        f" there, start Ray there with --num-cpus={fit}"
+    )
 
 
 def _differences(machine: MachineReport) -> str:

@@ -37,7 +37,9 @@ class Capacity:
     final: bool = True
     """Whether these resources are the maximum. If not, they are the present resources of a cluster that may grow."""
     together: float = math.inf
-    """Number of trials with several workers that fit in the memory of the driver's machine."""
+    """Number of trials with several workers that fit in the memory of the driver's machine, without their workers."""
+    head_trains: bool = False
+    """Whether the driver's machine also runs workers, so that its memory must hold them too."""
     memory: float = math.inf
     """Bytes of memory free for trials on a single machine. Infinite on a cluster, because the machines may differ."""
 
@@ -143,7 +145,7 @@ def trials_at_once(there: Capacity, needs: Demand, most: int | None, jobs: int |
     if not there.final:
         fits += MAX_WAITING if needs.workers == 1 else 1
     if needs.workers > 1:
-        fits = int(min(fits, there.together))
+        fits = int(min(fits, there.together * (ON_THE_HEAD / needs.memory if there.head_trains else 1.0)))
     if most is None:
         return max(1, int(min(fits, there.memory / needs.memory)))
     return max(1, min(fits, most))

@@ -54,7 +54,7 @@ FILE_TROUBLE = {
     "disk is full": "free space on its disk",
     "readonly database": "make the file and its folder writable",
     "unable to open database file": "make the file and its folder readable and writable",
-    "disk I/O error": "check its disk",
+    "disk I/O error": "check its disk, and your quota on this disk",
 }
 """SQLite's errors about a file that is not damaged, and the remedy for each."""
 

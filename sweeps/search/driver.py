@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from mvae.storage.files import remedy
 from sweeps import engine
 from sweeps.cli.console import Console, Progress
 from sweeps.cli.options import CommonOptions
@@ -239,7 +240,7 @@ def report_on(study: SearchRecord, store: Store, links: dict[str, str], console:
     try:
         search_report.write(folder, outcome)
     except OSError as refused:
-        console.say(f"Cannot write the report: {refused}")
+        console.say(f"Cannot write the report: {refused}{remedy(refused)}")
         return INCOMPLETE
     console.say(f"Report: {folder}")
     return INCOMPLETE if study.search.left(known) else COMPLETE

@@ -27,6 +27,7 @@ from typing import Self
 
 from mvae.refusal import Refusal
 from mvae.storage.clock import CLOCK, Clock
+from mvae.storage.files import remedy
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place
 from sweeps.store.processes import Process, this_process, user
@@ -189,7 +190,9 @@ class Lease:
                 failed = False
             except OSError as error:
                 if not failed:
-                    self._say(f"cannot renew the lease ({error.strerror}): {self.path}; will keep trying")
+                    self._say(
+                        f"cannot renew the lease ({error.strerror}): {self.path}{remedy(error)}; will keep trying"
+                    )
                 failed = True
 
     def renew(self) -> bool:

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mvae.refusal import Refusal
+from mvae.storage.files import remedy
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place
 from mvae.training.checkpoint import Checkpoints
@@ -102,6 +103,10 @@ class Store:
             raise self._unwritable(error) from None
 
     def _unwritable(self, error: OSError) -> Refusal:
+        if full := remedy(error):
+            return Refusal(
+                f"--storage {self.root} cannot be written ({error.strerror}){full}, or choose another folder"
+            )
         do = "correct the URI, or give this machine access" if self.root.is_remote else "choose another folder"
         return Refusal(f"--storage {self.root} cannot be written ({error.strerror}): {do}")
 

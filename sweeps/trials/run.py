@@ -33,7 +33,7 @@ from mvae.models.multimodal import Multimodal
 from mvae.plugins import load as load_plugins
 from mvae.plugins import made_by
 from mvae.refusal import Refusal
-from mvae.storage.files import Damaged
+from mvae.storage.files import Damaged, remedy
 from mvae.training.loop import THREADS, NonFiniteLoss, best_epoch, train
 from mvae.trial import TRAINING_VERSION, Trial
 from mvae.workers import ALONE, Workers
@@ -95,7 +95,7 @@ _DONE = Message(epoch=1, epochs=1, done=True)
 
 def _why(error: Exception, job: Job) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename or job.store.folder}"
+        return f"{error.strerror}: {error.filename or job.store.folder}{remedy(error)}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

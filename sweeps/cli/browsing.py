@@ -1,0 +1,41 @@
+"""How to open MLflow: the text after "Browse:", the last line that a command prints."""
+
+import os
+import shlex
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sweeps.cli.programs import from_here, installed
+from sweeps.cli.tracking_uri import without_credentials
+
+SERVER = Path(__file__).parents[2] / "cluster" / "mlflow_server.sh"
+"""Starts MLflow on a socket. Exists only in a clone, not in an installed wheel."""
+
+BATCH_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
+"""Environment variables of batch systems' jobs. Other users share such a machine."""
+
+SOCKET = "~/.mvae-mlflow/socket"
+
+
+def how_to_browse(uri: str, *, on_cluster: bool) -> str:
+    """Returns the server's address, or the command that shows a database in a browser.
+
+    MLflow has no login, so on a machine with other users the command opens a socket instead of a port.
+
+    Args:
+        uri: from `tracking_uri`.
+        on_cluster: whether this command runs on a cluster that RAY_ADDRESS names.
+    """
+    shown = without_credentials(uri)
+    if uri.startswith("http"):
+        local = on_cluster and urlsplit(uri).hostname in ("127.0.0.1", "localhost")
+        return shown + " on this machine (from your own: ray attach CLUSTER.yaml -p 5000)" * local
+    if not any(os.environ.get(name) for name in BATCH_JOBS):
+        return f"{installed('mlflow')} ui --backend-store-uri {shlex.quote(shown)}"
+    if not SERVER.is_file():
+        return "see docs/browse.md, MLflow on a shared machine, because other users can open MLflow's port"
+    socket = os.environ.get("MLFLOW_SOCKET") or SOCKET
+    start = (
+        f"MLFLOW_BACKEND_STORE_URI={shlex.quote(shown)} MLFLOW_SOCKET={socket} bash {shlex.quote(from_here(SERVER))}"
+    )
+    return f"{start} (a socket, because other users can open MLflow's port; docs/browse.md)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from mvae import plugins
 from mvae.evaluation.judges import needed as needed_by
+from mvae.storage.clock import CLOCK, Clock
 from mvae.storage.files import remedy
 from mvae.storage.place import Place, each
 from sweeps import engine
@@ -64,10 +64,11 @@ class Driver:
     lease: Lease
     interruption: Interruption
     failures: dict[str, str] = field(default_factory=dict)
+    clock: Clock = CLOCK
 
     def run(self) -> int:
         """Trains the missing trials, reports the table, and returns the exit code."""
-        self.started = time.time()
+        self.started = self.clock.time()
         self._tidy()
         self._keep_plugins()
         self.catalogue = Catalogue(self.planned, self.store, self.data_marks, self.options.cache)
@@ -87,6 +88,7 @@ class Driver:
             load_model=self.catalogue.load_model,
             say=self.console.say,
             record=self.store.mirrored(self.sweep.name),
+            clock=self.clock,
         )
         for key in self.planned.trials:
             tracker.update(self.catalogue.view(key))
@@ -285,7 +287,7 @@ class Driver:
             },
             report=self.store.reports / self.sweep.name,
             started=self.started,
-            ended=None if state is TrialState.RUNNING else time.time(),
+            ended=None if state is TrialState.RUNNING else self.clock.time(),
         )
 
 

@@ -5,6 +5,7 @@ machines.py      machines of the cluster: do they share the storage and run the 
 tune.py          runs the trials of a sweep with Ray Tune
 tune_search.py   runs the trials of a search with Ray Tune
 train.py         runs a trial of several workers with Ray Train
+events.py        passes the events of trials to the driver
 watch.py         notices that the head of the cluster is lost
 quiet.py         keeps Ray from printing, from dying with the terminal, and from ending the process
 private.py       every private name of Ray that we use, the reason, and the time saved
@@ -12,8 +13,9 @@ start_worker.py  starts Ray's worker processes
 """
 
 from sweeps.engine.attach import check, cluster
+from sweeps.engine.events import Listener
 from sweeps.engine.machines import address, this_host
-from sweeps.engine.tune import Listener, alike, run_jobs
+from sweeps.engine.tune import alike, run_jobs
 from sweeps.engine.tune_search import Question, SearchListener, run_search
 from sweeps.planning.demand import Capacity, Demand, demand, memory_bound, trials_at_once
 

@@ -9,11 +9,12 @@ Tune's own state is not used to resume: a new Tuner runs the trials whose result
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeps.engine.events import Events, Listener
 from sweeps.engine.machines import address
 from sweeps.engine.private import HEAD
 from sweeps.engine.train import run_together
@@ -33,18 +34,6 @@ A trial that itself raises an error is not restarted.
 
 MOST_DEATHS_ON_A_CLUSTER = 100
 """Number of restarts per trial on a cluster, where a long trial on spot machines may lose many machines."""
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Callbacks of the driver for events of trials; called in the driver's main thread."""
-
-    started: Callable[[str], None]
-    """Called with a trial's key when the trial starts or restarts."""
-    word: Callable[[str, Message], None]
-    """Called with a trial's key and each message of the trial. The last message is done or failed."""
-    again: Callable[[str, str], None] = lambda _, __: None
-    """Called with a trial's key and the reason when the trial restarts from its last checkpoint."""
 
 
 def demand_of(job: Job) -> Demand:
@@ -145,18 +134,10 @@ def fit(
 
 
 def relay(listener: Listener) -> Any:
-    """Returns a Tune callback that calls the listener.
-
-    Tune restarts a trial if its process dies after the last message and before Tune has ended the trial. Such a trial
-    has its result, so the listener is not called again for this trial.
-    """
+    """Returns a Tune callback that calls the listener."""
     from ray import tune
 
-    done = set[str]()
-
-    def notify(trial: Any, callback: Callable[..., None], *arguments: Any) -> None:
-        if trial.config["key"] not in done:
-            callback(trial.config["key"], *arguments)
+    events = Events(listener)
 
     class Relay(tune.Callback):
         def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
@@ -164,23 +145,19 @@ def relay(listener: Listener) -> Any:
             return tune.Callback, ()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            notify(trial, listener.started)
+            events.started(trial.config["key"])
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             if "word" in result:
-                message = Message(**result["word"])
-                notify(trial, listener.word, message)
-                if message.done:
-                    done.add(trial.config["key"])
+                events.sent(trial.config["key"], Message(**result["word"]))
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            notify(trial, listener.again, _why_lost(trial))
+            events.restarted(trial.config["key"], _why_lost(trial))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            why = f"{_why_lost(trial)}; no retries left after {trial.num_failures} failures"
-            notify(trial, listener.word, Message(failed=why, details=_error_text(trial)))
+            events.lost(trial.config["key"], _why_lost(trial), trial.num_failures, _error_text(trial))
 
     return Relay()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mvae.plugins import load as load_plugins
 from sweeps.engine.quiet import environment
-from sweeps.engine.tune import Listener, demand_of, fit
+from sweeps.engine.tune import demand_of, fit
 from sweeps.trials.messages import Job, Message
 
 OBJECTIVE, EPOCH = "objective", "epoch"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-import time
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mvae.storage.clock import CLOCK, Clock
 from mvae.training.records import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +100,7 @@ class Attempts:
         workers: number of processes that train together.
         elastic: whether the number of workers may have changed during training.
         plugins: digests, by file name, of the plug-ins that define the trial's data set and arm.
+        clock: gives the times.
     """
 
     def __init__(
@@ -111,8 +112,10 @@ class Attempts:
         workers: int = 1,
         elastic: bool = False,
         plugins: Mapping[str, str] | None = None,
+        clock: Clock = CLOCK,
     ) -> None:
         self.device = device
+        self._clock = clock
         self._elastic = elastic
         import torch
 
@@ -134,7 +137,7 @@ class Attempts:
 
     def for_checkpoint(self) -> dict[str, Any]:
         """Returns the provenance of a checkpoint. Updates the seconds that this attempt has taken."""
-        self._this["seconds"] = time.time() - self._this["started"]
+        self._this["seconds"] = self._clock.time() - self._this["started"]
         return {"device": self.device, "attempts": self._all}
 
     def for_result(self, checkpoint: Checkpoint, data: str, training_version: int, measuring: float) -> dict[str, Any]:
@@ -147,7 +150,7 @@ class Attempts:
             data: fingerprint of the data set.
             measuring: Unix time in seconds at which measuring began.
         """
-        now = time.time()
+        now = self._clock.time()
         return {
             "finished": now,
             "measured_in_seconds": now - measuring,

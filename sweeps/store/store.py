@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mvae.refusal import Refusal
+from mvae.storage.clock import CLOCK, Clock
 from mvae.storage.files import remedy
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place
@@ -122,9 +123,9 @@ class Store:
     def reports(self) -> Place:
         return self.folder / "reports"
 
-    def checkpoints(self, key: str, attempt: str = "reader") -> Checkpoints:
+    def checkpoints(self, key: str, attempt: str = "reader", clock: Clock = CLOCK) -> Checkpoints:
         """Returns the checkpoints of a trial. Only a writer needs an attempt id."""
-        return Checkpoints(self.folder / "checkpoints" / key, attempt)
+        return Checkpoints(self.folder / "checkpoints" / key, attempt, clock=clock)
 
     def begun(self) -> set[str]:
         """Returns the keys that have a folder for checkpoints; the folder may be empty."""

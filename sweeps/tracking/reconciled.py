@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
+from mvae.storage.clock import CLOCK, Clock
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place, each
 from sweeps.cli.tracking_uri import without_credentials
@@ -76,6 +76,7 @@ class Reconciled:
     """MLflow's name for all sweeps of the storage name."""
     artifacts: AnyPlace | None
     """Location of MLflow's artifacts; None if the server decides."""
+    clock: Clock = CLOCK
 
     def links(self, sweep: SweepView, views: Iterable[RunView]) -> dict[str, str] | None:
         """Returns the MLflow run of each key, like `Mirror.links`; None unless MLflow still holds all views.
@@ -104,7 +105,7 @@ class Reconciled:
             if path is not None:
                 return _digest(_in_database(path, self.experiment, self.namespace))
             if self.uri.startswith(("http://", "https://")):
-                return _digest(_on_server(self.uri, self.experiment, self.namespace), time.time() // DAY_SECONDS)
+                return _digest(_on_server(self.uri, self.experiment, self.namespace), self.clock.time() // DAY_SECONDS)
         return ""
 
     def _about(self, sweep: SweepView, views: Iterable[RunView]) -> dict[str, str]:

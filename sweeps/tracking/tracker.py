@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from mvae.refusal import Refusal
+from mvae.storage.clock import CLOCK, Clock
 from mvae.storage.place import AnyPlace, Place
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.planning.state import TrialState
@@ -87,6 +88,7 @@ class Tracker:
         say: gets a line for the user; called in the tracker's thread, in `links` and in `close`.
         retry_seconds: seconds between attempts while MLflow cannot be written to.
         record: file that tells the next command that MLflow holds everything (reconciled.py), or None.
+        clock: gives times to values without a time.
     """
 
     def __init__(
@@ -101,27 +103,24 @@ class Tracker:
         say: Callable[[str], None],
         retry_seconds: float = RETRY_SECONDS,
         record: Place | None = None,
+        clock: Clock = CLOCK,
     ) -> None:
-        self._uri, self._namespace, self._experiment = uri, namespace, experiment
-        self._artifacts, self._load_model, self._say = artifacts, load_model, say
+        self._uri, self._where = uri, (namespace, experiment, artifacts)
+        self._load_model, self._say, self._clock = load_model, say, clock
         self._shown_uri = without_credentials(uri)
         self._retry_seconds = retry_seconds
-        self._record = Reconciled(record, uri, namespace, experiment, artifacts) if record is not None else None
+        self._record = None if record is None else Reconciled(record, uri, namespace, experiment, artifacts, clock)
         self._changed = threading.Condition()
-        self._sweep = sweep
-        self._sweep_is_new = True
+        self._sweep, self._sweep_is_new = sweep, True
         self._views: dict[str, RunView] = {}
         self._waiting: dict[str, None] = {}  # keys whose newest view is not written yet, oldest first
-        self._closing = False
+        self._closing = self._given_up = self._down = self._complete = False
         self._written: set[str] = set()  # keys written since `close` was called
         self._links: dict[str, str] | None = None  # None until everything was written once
-        self._given_up = False
         self._mirror: Mirror | None = None
         self._database: tuple[int, int] | None = None
-        self._down = False
         self._noticed = False  # whether the user knows that the command waits for a server
         self.stuck = ""  # what the user must do about an error that will not go away by itself
-        self._complete = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
 
@@ -331,7 +330,7 @@ class Tracker:
             self._record.path.unlink(missing_ok=True)
         uri = self._uri if path is None else open_database(path)
         self._database = None if path is None else identity_of(path)
-        mirror = Mirror(uri, self._namespace, self._experiment, self._artifacts, self._load_model, self._say)
+        mirror = Mirror(uri, *self._where, self._load_model, self._say, self._clock)
         with self._changed:
             sweep, keys = self._sweep, list(self._views)
             self._waiting |= {key: None for key in keys if key not in self._waiting}

@@ -8,7 +8,6 @@ deleted last.
 from __future__ import annotations
 
 import platform
-import time
 import traceback
 import uuid
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from mvae.models.multimodal import Multimodal
 from mvae.plugins import load as load_plugins
 from mvae.plugins import made_by
 from mvae.refusal import Refusal
+from mvae.storage.clock import CLOCK, Clock
 from mvae.storage.files import Damaged, remedy
 from mvae.training.loop import THREADS, NonFiniteLoss, best_epoch, train
 from mvae.trial import TRAINING_VERSION, Trial
@@ -46,10 +46,10 @@ from sweeps.trials.parts import PartFiles
 from sweeps.trials.speed import speed_of_one, speeds
 
 
-def run(job: Job, send: Callable[[Message], None]) -> None:
+def run(job: Job, send: Callable[[Message], None], clock: Clock = CLOCK) -> None:
     """Runs a job to its end. Sends a failure instead of raising it, so that the process can run the next job."""
     try:
-        _run(job, send, ALONE, "cuda" if job.gpus else "cpu")
+        _run(job, send, ALONE, "cuda" if job.gpus else "cpu", clock)
     except Exception as error:
         if not (isinstance(error, OSError | Damaged) and _finished_by_another(job)):
             diverged = isinstance(error, NonFiniteLoss)
@@ -107,9 +107,9 @@ def _finished_by_another(job: Job) -> bool:
         return False
 
 
-def _run(job: Job, send: Callable[[Message], None], workers: Workers, device: str) -> None:
+def _run(job: Job, send: Callable[[Message], None], workers: Workers, device: str, clock: Clock = CLOCK) -> None:
     torch.set_num_threads(THREADS)
-    started = time.time()
+    started = clock.time()
     load_plugins(job.plugins)
     job.store.check_is(job.namespace)
     _take(device, job.gpus)
@@ -121,10 +121,10 @@ def _run(job: Job, send: Callable[[Message], None], workers: Workers, device: st
         )
     data = data.knowing(job.trial.vocabulary)
     attempt = uuid.uuid4().hex[:12]
-    checkpoints = job.store.checkpoints(job.key, attempt)
+    checkpoints = job.store.checkpoints(job.key, attempt, clock)
     before = checkpoints.latest() if workers.rank == 0 else None
     by_itself = speed_of_one(job.trial, data) if job.speeds and workers.first and not workers.alone else None
-    throttled = _Throttled(send)
+    throttled = _Throttled(send, clock)
     attempts = Attempts(
         attempt,
         device.partition(":")[0],
@@ -133,6 +133,7 @@ def _run(job: Job, send: Callable[[Message], None], workers: Workers, device: st
         workers.count,
         elastic=job.trial.fewest_workers is not None,
         plugins=made_by(job.trial),
+        clock=clock,
     )
     trained = train(
         job.trial,
@@ -157,7 +158,7 @@ def _run(job: Job, send: Callable[[Message], None], workers: Workers, device: st
     gained = {"speed": speeds(fresh, workers.count, by_itself)} if job.speeds else {}
     epoch = trained.checkpoint.epoch
     for measure in job.measures:
-        began = time.time()
+        began = clock.time()
         parts = PartFiles(job.store.measuring(job.key), measure.token, trained.checkpoint, attempts.device)
         host = Host(
             lambda done, of: throttled(Message(epoch, epoch, measured=done / of)),
@@ -218,11 +219,12 @@ class _Throttled:
     """Sends at most one message per REPORT_EVERY seconds, plus all messages marked `at_once`. Drops the others."""
 
     send: Callable[[Message], None]
+    clock: Clock
     last: float = 0.0
 
     def __call__(self, message: Message, *, at_once: bool = False) -> None:
-        if at_once or time.monotonic() - self.last >= REPORT_EVERY:
-            self.last = time.monotonic()
+        if at_once or self.clock.monotonic() - self.last >= REPORT_EVERY:
+            self.last = self.clock.monotonic()
             self.send(message)
 
 

@@ -1,0 +1,59 @@
+"""Passes the events of trials from Tune to the driver. Does not use Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.trials.messages import Message
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Callbacks of the driver for events of trials; called in the driver's main thread."""
+
+    started: Callable[[str], None]
+    """Called with a trial's key when the trial starts or restarts."""
+    word: Callable[[str, Message], None]
+    """Called with a trial's key and each message of the trial. The last message is done or failed."""
+    again: Callable[[str, str], None] = lambda _, __: None
+    """Called with a trial's key and the reason when the trial restarts from its last checkpoint."""
+
+
+class Events:
+    """Calls the listener for each event of a trial until the trial has reported its result.
+
+    Tune restarts a trial if its process dies after the last message and before Tune has ended the trial. Such a trial
+    has its result, so the listener is not called again for this trial.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._done = set[str]()
+
+    def started(self, key: str) -> None:
+        self._notify(key, self._listener.started)
+
+    def sent(self, key: str, message: Message) -> None:
+        self._notify(key, self._listener.word, message)
+        if message.done:
+            self._done.add(key)
+
+    def restarted(self, key: str, why: str) -> None:
+        self._notify(key, self._listener.again, why)
+
+    def lost(self, key: str, why: str, failures: int, details: str = "") -> None:
+        """Reports a trial that is not restarted again.
+
+        Args:
+            why: why the trial was last lost.
+            failures: number of times that the trial was lost.
+            details: all errors, oldest first.
+        """
+        text = f"{why}; no retries left after {failures} failures"
+        self._notify(key, self._listener.word, Message(failed=text, details=details))
+
+    def _notify(self, key: str, callback: Callable[..., None], *arguments: Any) -> None:
+        if key not in self._done:
+            callback(key, *arguments)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mvae.plugins import load as load_plugins
+from sweeps.engine.events import Listener
 from sweeps.engine.quiet import environment
 from sweeps.engine.tune import demand_of, fit
 from sweeps.trials.messages import Job, Message

@@ -1,0 +1,446 @@
+"""What the simulated processes run: the product's own driver, lease, tracker and trial process, with a counter to train.
+
+Replaced are Ray (`Engine` starts and restarts processes; the product's `Events` decides what the driver is told), the
+training (a counter), the table's files, threads, time and ids. Everything else is the product's code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+from torch import nn
+
+import mvae.storage.place
+import sweeps.driver
+import sweeps.store.lease
+import sweeps.store.processes
+import sweeps.store.results
+import sweeps.tracking.mirror
+import sweeps.tracking.mirror.uploads
+import sweeps.tracking.reconciled
+import sweeps.tracking.tracker
+import sweeps.trials.run
+from mvae.measure import ACCURACY
+from mvae.refusal import Refusal
+from mvae.training.loop import Progress, Trained
+from mvae.training.records import MODEL, Record
+from mvae.training.saving import Saving
+from mvae.trial import Trial
+from sweeps.cli.console import Console
+from sweeps.cli.signals import Interrupted
+from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, Driver
+from sweeps.engine import Capacity, Listener
+from sweeps.engine.events import Events
+from sweeps.engine.tune import most_deaths
+from sweeps.planning.plan import Cell, plan
+from sweeps.store.lease import Lease
+from sweeps.store.processes import Process as Identity
+from sweeps.store.store import Store
+from sweeps.sweep import Sweep
+from sweeps.trials.messages import Job, Message
+from tests.histories.mlflow_server import Server
+from tests.histories.storage import Disk, SimulatedPlace
+from tests.histories.world import Event, Process, Threading, World
+
+EPOCHS = 5
+STEP = 0.5
+"""Seconds that a step of the counter takes."""
+CHECKPOINT_EVERY = 0.9
+"""Seconds between checkpoints: about every second step, and after the last."""
+FINGERPRINT = "f" * 64
+NOTICED = 3.0
+"""Seconds until the engine notices that a process has died."""
+GIVEN_UP = 12.0
+"""Seconds without an answer after which the engine takes a process for dead."""
+LINGER = 4.0
+"""Seconds that a trial's process lives on after its driver's death, while it runs."""
+URI = "http://mlflow:5000"
+
+
+def trials() -> list[Trial]:
+    return [
+        Trial.create(dataset="digits", model="nn", paired_fraction=1.0, epochs=EPOCHS, seed=seed) for seed in range(3)
+    ]
+
+
+def step(digest: str, number: int) -> str:
+    """One step of the counter: the digest of its whole history."""
+    return hashlib.sha256(f"{digest} {number}".encode()).hexdigest()[:16]
+
+
+def whole(seed: int, steps: int = EPOCHS) -> str:
+    digest = str(seed)
+    for number in range(1, steps + 1):
+        digest = step(digest, number)
+    return digest
+
+
+def number_of(digest: str) -> float:
+    """A digest as a metric: 13 hex digits fit into a float."""
+    return float(int(digest[:13], 16))
+
+
+TRIALS = trials()
+KEYS = tuple(trial.key(FINGERPRINT) for trial in TRIALS)
+CELLS = tuple(Cell("NN", 1.0, trial, ACCURACY, None, "nn") for trial in TRIALS)
+SWEEP = Sweep(name="counters", title="Counters", cells=CELLS)
+OPTIONS: Any = SimpleNamespace(
+    cache=None,
+    data_root=None,
+    dataset="digits",
+    preset="demo",
+    checkpoint_every=CHECKPOINT_EVERY,
+    gpus_per_trial=0,
+    test_curve=False,
+    max_concurrent=2,
+)
+
+
+@dataclass(eq=False)
+class Sim:
+    """One world with its storage and its MLflow server, and the history of what was trained."""
+
+    world: World
+    disk: Disk
+    server: Server
+    begun: list[dict[str, Any]] = field(default_factory=list)
+    """One entry per training: key, epoch that it resumed from, newest epoch that was complete then, time."""
+    drivers: list[Process] = field(default_factory=list)
+
+    @property
+    def root(self) -> SimulatedPlace:
+        return SimulatedPlace("storage", self.disk)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.root, "main")
+
+    def command(self, host: str) -> Process:
+        """Types the command on a host."""
+        process = self.world.start(f"driver {len(self.drivers)}", host, lambda: self._command(process))
+        process.facts["kind"] = "driver"
+        process.at_death.append(lambda: self._orphan(process))
+        self.drivers.append(process)
+        return process
+
+    def _command(self, process: Process) -> None:
+        """Does what `sweeps.main` does after its checks, and keeps the exit code."""
+        facts = process.facts
+        facts["interruption"] = interruption = Interruption(self.world)
+        facts["said"] = said = list[str]()
+        try:
+            Store.open(self.root, "main", create=True)
+            with Lease(self.store.folder, said.append, clock=self.world) as lease:
+                facts["lease"] = lease
+                self.store.namespace()
+                planned = plan(CELLS, self.store, FINGERPRINT)
+                arguments = (SWEEP, OPTIONS, planned, FINGERPRINT, self.store, URI, Quiet(said), lease, interruption)
+                code = SimulatedDriver(*arguments, clock=self.world, sim=self).run()
+        except Refusal:
+            code = BAD_INPUT
+        except OSError:
+            code = INCOMPLETE
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        facts["code"] = code
+        process.dead = True  # the process ends, and with it its other threads
+        self._orphan(process)
+
+    def _orphan(self, driver: Process) -> None:
+        for worker in driver.facts.get("workers", ()):
+            self._end_soon(worker)
+
+    def _end_soon(self, worker: Process) -> None:
+        def end() -> None:
+            if worker.stopped or worker.cut:
+                worker.facts["orphan"] = True  # ends some seconds after it returns
+            else:
+                self.world.kill(worker)
+
+        self.world.at(LINGER, end)
+
+    def resume(self, process: Process) -> None:
+        self.world.resume(process)
+        if process.facts.pop("orphan", False):
+            self._end_soon(process)
+
+    def newest_complete(self, key: str) -> int:
+        """The highest epoch with a manifest in storage."""
+        start = f"storage/main/checkpoints/{key}/"
+        names = [name.removeprefix(start) for name in self.disk.files if name.startswith(start)]
+        return max((int(name[:6]) for name in names if name.endswith("/manifest.json")), default=0)
+
+
+class Quiet(Console):
+    """A console that keeps what it prints."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.said = said
+
+    def header(self, line: str) -> None:
+        self.said.append(line)
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+class NoProgress:
+    """A progress line that shows nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+@dataclass
+class Interruption:
+    """Like `sweeps.cli.signals.Interruption`: the signal is noticed at the next message."""
+
+    world: World
+    heard: str = ""
+
+    def check(self) -> None:
+        if self.heard:
+            raise Interrupted(self.heard)
+
+
+@dataclass
+class SimulatedDriver(Driver):
+    """The product's driver on a simulated engine. Writes no table."""
+
+    sim: Any = None
+
+    def train(self, tracker: Any) -> None:
+        capacity = Capacity(cpus=2, gpus=0)
+        jobs = [self._job(planned, capacity) for planned in self.planned.todo]
+        progress: Any = NoProgress()
+        Engine(self.sim).run_jobs(jobs, self._listener(tracker, progress), OPTIONS.max_concurrent)
+
+    def report(self, links: dict[str, str]) -> int:
+        done = [self.store.results.read(key, ACCURACY.token) for key in self.planned.trials]
+        return COMPLETE if all(done) else INCOMPLETE
+
+
+class Engine:
+    """Starts trials in processes of their own and restarts them after their death, as Ray Tune does."""
+
+    def __init__(self, sim: Sim) -> None:
+        self._sim, self._world = sim, sim.world
+        self._driver = sim.world.process
+        self._inbox: deque[tuple[Process, str, Any]] = deque()
+        self._mail = Event(sim.world)
+        self._driver.facts["workers"] = []
+
+    def run_jobs(self, jobs: list[Job], listener: Listener, at_once: int) -> None:
+        events, waiting, running = Events(listener), deque(jobs), dict[str, Process]()
+        failures = dict.fromkeys((job.key for job in jobs), 0)
+        by_key = {job.key: job for job in jobs}
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    job = waiting.popleft()
+                    running[job.key] = self._start(job)
+                    events.started(job.key)
+                process, key, message = self._next()
+                if running.get(key) is not process:
+                    continue  # a process that was taken for dead
+                if message is not None:
+                    events.sent(key, message)
+                    if message.done or message.failed:
+                        del running[key]
+                    continue
+                del running[key]
+                failures[key] += 1
+                if failures[key] > most_deaths():
+                    events.lost(key, "process died", failures[key])
+                else:
+                    events.restarted(key, "process died")
+                    waiting.appendleft(by_key[key])
+        finally:
+            if not self._driver.dead:
+                for worker in running.values():
+                    self._world.kill(worker)
+
+    def _next(self) -> tuple[Process, str, Any]:
+        while not self._inbox:
+            self._mail = Event(self._world)
+            self._mail.wait()
+        return self._inbox.popleft()
+
+    def _start(self, job: Job) -> Process:
+        world, driver = self._world, self._driver
+        number = len(driver.facts["workers"])
+        host = driver.host if number % 2 == 0 else "far"
+
+        def send(message: Message) -> None:
+            world.alive()
+            put(message)
+
+        def put(message: Any) -> None:
+            if not driver.dead:
+                self._inbox.append((process, job.key, message))
+                self._mail.set()
+
+        def watch() -> None:
+            """Tells the engine about a process that died or does not answer."""
+            if driver.dead or process.facts.get("over"):
+                return
+            if process.dead or not process.well:
+                if process.dead or world.now - process.facts.setdefault("silent", world.now) >= GIVEN_UP:
+                    put(None)
+                    return
+            else:
+                process.facts.pop("silent", None)
+            world.at(NOTICED, watch)
+
+        def work() -> None:
+            sweeps.trials.run.run(job, send, world)
+            process.facts["over"] = process.dead = True
+
+        process = world.start(f"{driver.name}.{number}", host, work)
+        process.facts["kind"] = "worker"
+        driver.facts["workers"].append(process)
+        world.at(NOTICED, watch)
+        return process
+
+
+def train_counter(sim: Sim) -> Callable[..., Trained]:
+    """Returns a stand-in for `mvae.training.loop.train`: a counter that resumes, saves and reports like the loop."""
+
+    def train(
+        trial: Any, data: Any, checkpoints: Any, *, provenance: Any, heard: Any, checkpoint_every: float, **_: Any
+    ) -> Trained:
+        world, key = sim.world, checkpoints.folder.name
+        complete = sim.newest_complete(key)
+        last = checkpoints.latest()
+        digest, count, history = str(trial.seed), 0, list[Record]()
+        sim.begun.append({"key": key, "from": last.epoch if last else 0, "complete": complete, "when": world.now})
+        if last is not None:
+            history = list(last.history)
+            weights = checkpoints.load(last, MODEL)
+            digest, count = weights["digest"], weights["count"]
+            if last.epoch < EPOCHS:
+                count = checkpoints.load(last, "training.pt")["count"]
+            heard(Progress(last.epoch, EPOCHS, list(history)))
+        committed, saved_at, saving = len(history), world.now, Saving(checkpoints, background=False)
+        for epoch in range(last.epoch if last else 0, EPOCHS):
+            world.sleep(STEP)
+            count += 1
+            digest = step(digest, count)
+            metrics = {"train/count": float(count), "train/digest": number_of(digest)}
+            history.append(Record(epoch=epoch + 1, time=world.now, metrics=metrics))
+            if world.now - saved_at >= checkpoint_every or epoch + 1 == EPOCHS:
+                files = {MODEL: {"digest": digest, "count": count}, "training.pt": {"count": count}}
+                saving.save(epoch + 1, files, history, provenance())
+                saved_at = world.now
+            fresh: list[Record] = []
+            if (saved := saving.complete()) is not None:
+                last, fresh, committed = saved, history[committed : saved.epoch], saved.epoch
+            heard(Progress(epoch + 1, EPOCHS, fresh))
+        assert last is not None
+        model = nn.Module()
+        model.counted = digest, count  # type: ignore[assignment]
+        return Trained(model, history, last)
+
+    return train
+
+
+def measured(_measure: Any, model: Any, *_: Any) -> dict[str, float]:
+    digest, count = model.counted
+    return {"test/accuracy": number_of(digest), "test/count": float(count)}
+
+
+class Data:
+    """Stands in for a data set."""
+
+    fingerprint, modalities = FINGERPRINT, ()
+
+    def knowing(self, _: Any) -> Data:
+        return self
+
+
+class OneByOne:
+    """Replaces the threads of `mvae.storage.place.each`."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> OneByOne:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def map(self, function: Callable[[Any], Any], items: Any) -> Iterator[Any]:
+        return map(function, items)
+
+
+class PerProcess(dict[Any, Any]):
+    """What each simulated process keeps in memory for itself."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._own
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._own[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._own[key] = value
+
+    @property
+    def _own(self) -> dict[Any, Any]:
+        memory: dict[Any, Any] = self._world.process.facts.setdefault("memory", {})
+        return memory
+
+
+@contextmanager
+def simulated(kind: str, chance: int) -> Iterator[Sim]:
+    """Replaces what the product takes from the operating system by a new world, until the block ends."""
+    world = World(chance)
+    disk = Disk(world, kind)
+    sim = Sim(world, disk, Server(world))
+
+    def identity() -> Identity:
+        return Identity(world.process.host, "boot", world.process.pid, 1)
+
+    def is_dead(self: Identity) -> bool:
+        if self.host != world.process.host:
+            return False
+        return next(process.dead for process in world.processes if process.pid == self.pid)
+
+    with pytest.MonkeyPatch.context() as patch:
+        threading = Threading(world)
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=world.new_id() | (world.chance << 64)))
+        patch.setattr(sweeps.store.lease, "threading", threading)
+        patch.setattr(sweeps.tracking.tracker, "threading", threading)
+        patch.setattr(sweeps.store.lease, "this_process", identity)
+        patch.setattr(sweeps.store.processes.Process, "is_dead", is_dead)
+        patch.setattr(sweeps.store.lease, "user", lambda: "ada")
+        patch.setattr(sweeps.store.results, "_fetched", PerProcess(world))
+        patch.setattr(mvae.storage.place, "ThreadPoolExecutor", OneByOne)
+        patch.setattr(sweeps.driver, "remove_folders_of_the_dead", lambda: None)
+        patch.setattr(sweeps.trials.run, "train", train_counter(sim))
+        patch.setattr(sweeps.trials.run, "compute", measured)
+        patch.setattr(sweeps.trials.run, "_data", lambda *_: Data())
+        patch.setattr(sweeps.trials.run, "best_epoch", lambda _: {})
+        patch.setattr(torch, "set_num_threads", lambda _: None)
+        patch.setattr(mlflow, "MlflowClient", sim.server.client)
+        patch.setattr(sweeps.tracking.reconciled, "reply", sim.server.reply)
+        patch.setattr(sweeps.tracking.mirror.uploads.Uploads, "model", lambda *_: {})
+        logging.disable(logging.CRITICAL)
+        try:
+            yield sim
+        finally:
+            world.close()
+            logging.disable(logging.NOTSET)

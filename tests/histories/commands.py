@@ -114,8 +114,12 @@ class Sim:
     world: World
     disk: Disk
     server: Server
-    begun: list[dict[str, Any]] = field(default_factory=list)
-    """One entry per training: key, epoch that it resumed from, newest epoch that was complete then, time."""
+    complete: dict[str, int] = field(default_factory=dict)
+    """The highest epoch of each key that a complete checkpoint has covered."""
+    trainings: list[Callable[[str, int, int], None]] = field(default_factory=list)
+    """Called when a training has found its checkpoint: key, its epoch, and the epoch that was complete before."""
+    starts: list[Callable[[Process, str], None]] = field(default_factory=list)
+    """Called when a driver starts a trial."""
     drivers: list[Process] = field(default_factory=list)
 
     @property
@@ -144,6 +148,7 @@ class Sim:
             with Lease(self.store.folder, said.append, clock=self.world) as lease:
                 facts["lease"] = lease
                 self.store.namespace()
+                facts["planned at"] = self.world.now
                 planned = plan(CELLS, self.store, FINGERPRINT)
                 arguments = (SWEEP, OPTIONS, planned, FINGERPRINT, self.store, URI, Quiet(said), lease, interruption)
                 code = SimulatedDriver(*arguments, clock=self.world, sim=self).run()
@@ -154,8 +159,7 @@ class Sim:
         except KeyboardInterrupt:
             code = INTERRUPTED
         facts["code"] = code
-        process.dead = True  # the process ends, and with it its other threads
-        self._orphan(process)
+        self.world.kill(process)  # the process ends, and with it its other threads
 
     def _orphan(self, driver: Process) -> None:
         for worker in driver.facts.get("workers", ()):
@@ -174,12 +178,6 @@ class Sim:
         self.world.resume(process)
         if process.facts.pop("orphan", False):
             self._end_soon(process)
-
-    def newest_complete(self, key: str) -> int:
-        """The highest epoch with a manifest in storage."""
-        start = f"storage/main/checkpoints/{key}/"
-        names = [name.removeprefix(start) for name in self.disk.files if name.startswith(start)]
-        return max((int(name[:6]) for name in names if name.endswith("/manifest.json")), default=0)
 
 
 class Quiet(Console):
@@ -279,6 +277,8 @@ class Engine:
 
     def _start(self, job: Job) -> Process:
         world, driver = self._world, self._driver
+        for told in self._sim.starts:
+            told(driver, job.key)
         number = len(driver.facts["workers"])
         host = driver.host if number % 2 == 0 else "far"
 
@@ -305,7 +305,8 @@ class Engine:
 
         def work() -> None:
             sweeps.trials.run.run(job, send, world)
-            process.facts["over"] = process.dead = True
+            process.facts["over"] = True
+            world.kill(process)
 
         process = world.start(f"{driver.name}.{number}", host, work)
         process.facts["kind"] = "worker"
@@ -321,10 +322,11 @@ def train_counter(sim: Sim) -> Callable[..., Trained]:
         trial: Any, data: Any, checkpoints: Any, *, provenance: Any, heard: Any, checkpoint_every: float, **_: Any
     ) -> Trained:
         world, key = sim.world, checkpoints.folder.name
-        complete = sim.newest_complete(key)
+        complete = sim.complete.get(key, 0)
         last = checkpoints.latest()
         digest, count, history = str(trial.seed), 0, list[Record]()
-        sim.begun.append({"key": key, "from": last.epoch if last else 0, "complete": complete, "when": world.now})
+        for told in sim.trainings:
+            told(key, last.epoch if last else 0, complete)
         if last is not None:
             history = list(last.history)
             weights = checkpoints.load(last, MODEL)

@@ -70,15 +70,15 @@ class Server:
     lost_replies: int = 0
     """Number of further changes after which the server fails: before, in the middle of, or after its work."""
     backup: tuple[dict[str, Run], dict[str, Any]] = field(default_factory=lambda: ({}, {}))
-    restored: int = 0
     numbers: int = 0
+    watchers: list[Callable[[Run], None]] = field(default_factory=list)
+    """Called for every run after a change."""
 
     def keep_backup(self) -> None:
         self.backup = copy.deepcopy((self.runs, self.experiments))
 
     def restore(self) -> None:
         self.runs, self.experiments = copy.deepcopy(self.backup)
-        self.restored += 1
 
     def ask(self, *parts: Callable[[], Any]) -> Any:
         """One request. Returns the result of the last part; each part is a transaction."""
@@ -103,6 +103,9 @@ class Server:
         result = None
         for part in parts:
             result = part()
+            for run in self.active() if self.watchers else ():
+                for watcher in self.watchers:
+                    watcher(run)
         return result
 
     def active(self) -> list[Run]:

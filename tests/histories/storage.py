@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from mvae.storage.place import Keyed, Version
@@ -47,8 +47,9 @@ class Change:
     key: str
     before: bytes | None
     data: bytes | None
-    process: str
-    when: float
+    process: Process
+    damaged: bool
+    """Whether the content before was damaged."""
 
 
 @dataclass(eq=False)
@@ -63,7 +64,8 @@ class Disk:
     late: float | None = None
     """Seconds after which the change arrives that a killed process has just requested; None if it never does."""
     damaged: set[str] = field(default_factory=set)
-    """Keys of files that were damaged."""
+    """Keys of files whose present content is damaged."""
+    ever_damaged: set[str] = field(default_factory=set)
     watchers: list[Write] = field(default_factory=list)
     """Called after every change."""
     holders: dict[str, Process] = field(default_factory=dict)
@@ -86,8 +88,8 @@ class Disk:
             changed = int(now) * 10**9 if self.remote else int(now * 1e9)
             seen = now if before is None else before.seen
             self.files[key] = File(data, changed, process.host, seen)
+        change = Change(key, before and before.data, data, process, key in self.damaged)
         self.damaged.discard(key)
-        change = Change(key, before and before.data, data, process.name, self.world.now)
         for watcher in self.watchers:
             watcher(change)
 
@@ -114,11 +116,18 @@ class Disk:
         def free() -> None:
             if process.cut and not process.dead:
                 for key in [key for key, holder in self.holders.items() if holder is process]:
+                    process.facts["lost a lock"] = True
                     del self.holders[key]
                     self.world.wake_all(self.waiting.get(key, []))  # type: ignore[arg-type]
 
         if self.kind == "nfs":
             self.world.at(LOCKS_EXPIRE, free)
+
+    def damage(self, key: str, data: bytes) -> None:
+        """Changes a file's content behind everybody's back, as a bad disk does."""
+        self.files[key] = replace(self.files[key], data=data)
+        self.damaged.add(key)
+        self.ever_damaged.add(key)
 
     def shown(self, file: File) -> bool:
         """Whether a listing of the running process shows a file."""

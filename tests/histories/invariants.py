@@ -57,6 +57,8 @@ class Watch:
         self.sim = sim
         self.lagged = False
         """Whether a listing ever lagged."""
+        self.restored = False
+        """Whether MLflow was restored from a backup while a driver ran, which remembers what it wrote."""
         self._disturbed = 0.0
         self._former: set[str] = set()
         sim.disk.watchers.append(self._changed)
@@ -64,6 +66,12 @@ class Watch:
         sim.server.watchers.append(self._run)
         sim.trainings.append(self._training)
         sim.starts.append(self._start)
+
+    def _broken(self, invariant: str, detail: object) -> Broken:
+        """Ends the schedule, even if the product catches the exception."""
+        broken = Broken(invariant, detail)
+        self.sim.world.crashes.append(broken)
+        return broken
 
     # ---- at each change
 
@@ -81,18 +89,18 @@ class Watch:
         before = None if change.damaged else change.before
         if change.data is None:
             if before is not None:
-                raise Broken(NONE_LOST, f"{change.process.name} deleted the result of {key}")
+                raise self._broken(NONE_LOST, f"{change.process.name} deleted the result of {key}")
             return
         now = json.loads(change.data)
         epochs = [record["epoch"] for record in now["history"]]
         if epochs != list(range(1, EPOCHS + 1)) or now["metrics"] != TRUTH[key]:
-            raise Broken(NO_STEP_TWICE, f"{key} claims {epochs} and {now['metrics']}, not {TRUTH[key]}")
+            raise self._broken(NO_STEP_TWICE, f"{key} claims {epochs} and {now['metrics']}, not {TRUTH[key]}")
         if before is None:
             return
         if self.sim.disk.has_locks and not self._late(change.process):
-            raise Broken(WRITTEN_ONCE, f"{change.process.name} overwrote the result of {key}")
+            raise self._broken(WRITTEN_ONCE, f"{change.process.name} overwrote the result of {key}")
         if json.loads(before)["metrics"] != now["metrics"]:
-            raise Broken(NONE_DIFFERS, key)
+            raise self._broken(NONE_DIFFERS, key)
 
     def _late(self, process: Process) -> bool:
         """Whether a change comes from a dead process, or from one whose lock the server has freed."""
@@ -105,11 +113,11 @@ class Watch:
         before, now = (_owner(data) for data in (change.before, change.data))
         mine = change.process.facts.get("lease")
         if now is None and mine is not None and before not in (None, mine._mine.owner) and self.sim.disk.has_locks:
-            raise Broken(ONE_HOLDER, f"{change.process.name} deleted another driver's lease")
+            raise self._broken(ONE_HOLDER, f"{change.process.name} deleted another driver's lease")
         if before is not None and now is not None and before != now:
             self._former.add(before)
         if now in self._former and self.sim.disk.has_locks:
-            raise Broken(ONE_HOLDER, f"{change.process.name} took back a lease that it had lost")
+            raise self._broken(ONE_HOLDER, f"{change.process.name} took back a lease that it had lost")
 
     def _held(self) -> None:
         now, holders = self.sim.world.now, list[str]()
@@ -121,30 +129,30 @@ class Watch:
             if now - since > RENEWED + 12 * process.latency:
                 holders.append(process.name)
         if len(holders) > 1:
-            raise Broken(ONE_HOLDER, f"{' and '.join(holders)} both work under the lease")
+            raise self._broken(ONE_HOLDER, f"{' and '.join(holders)} both work under the lease")
 
     def _start(self, driver: Process, key: str) -> None:
         lease, disk = driver.facts["lease"], self.sim.disk
         since = driver.facts.setdefault("lost at", self.sim.world.now) if lease.lost.is_set() else None
         if since is not None and self.sim.world.now - since > RENEWED:
-            raise Broken(NO_START, f"{driver.name} starts {key}")
+            raise self._broken(NO_START, f"{driver.name} starts {key}")
         name = f"storage/main/results/{key}.accuracy-v1.json"
         there = disk.files.get(name)
         if there is None or self.lagged or name in disk.ever_damaged:
             return
         if there.changed / 1e9 < driver.facts["planned at"] - 1:
-            raise Broken(NOT_AGAIN, f"{driver.name} starts {key}")
+            raise self._broken(NOT_AGAIN, f"{driver.name} starts {key}")
 
     def _training(self, key: str, epoch: int, complete: int) -> None:
         if epoch < complete and not self.lagged and not self._damaged(key):
-            raise Broken(BOUNDED_LOSS, f"{key} resumes from epoch {epoch}, but epoch {complete} was complete")
+            raise self._broken(BOUNDED_LOSS, f"{key} resumes from epoch {epoch}, but epoch {complete} was complete")
 
     def _run(self, run: Run) -> None:
         key = run.tags.get("mvae.key")
-        if key is None or run.status != "FINISHED":
+        if key is None or run.status != "FINISHED" or self.restored:
             return
         if run.steps("epoch") != list(range(1, EPOCHS + 1)) or not TRUTH[key].items() <= run.metrics.items():
-            raise Broken(FINISHED, f"{key} has the epochs {run.steps('epoch')} and {run.metrics}")
+            raise self._broken(FINISHED, f"{key} has the epochs {run.steps('epoch')} and {run.metrics}")
 
     def _damaged(self, key: str) -> bool:
         return any(f"/{key}/" in name for name in self.sim.disk.ever_damaged)

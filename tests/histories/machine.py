@@ -162,6 +162,7 @@ class Schedules(RuleBasedStateMachine):
     def mlflow_backup(self, restore: bool, passes: float) -> None:
         if restore:
             self.the.server.restore()
+            self.watch.restored |= any(not driver.dead for driver in self.the.drivers)
         else:
             self.the.server.keep_backup()
         self._step("mlflow_restore" if restore else "mlflow_backup", passes)

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from mvae.storage.place import Keyed, Version
-from tests.histories.world import Process, World, locked
+from tests.histories.world import Green, Process, World, locked
 
 KINDS = ("folder", "nfs", "unlocked", "objects")
 PATIENCE = 60.0
@@ -69,7 +69,7 @@ class Disk:
     watchers: list[Write] = field(default_factory=list)
     """Called after every change."""
     holders: dict[str, Process] = field(default_factory=dict)
-    waiting: dict[str, list[object]] = field(default_factory=dict)
+    waiting: dict[str, list[Green]] = field(default_factory=dict)
 
     @property
     def has_locks(self) -> bool:
@@ -118,7 +118,7 @@ class Disk:
                 for key in [key for key, holder in self.holders.items() if holder is process]:
                     process.facts["lost a lock"] = True
                     del self.holders[key]
-                    self.world.wake_all(self.waiting.get(key, []))  # type: ignore[arg-type]
+                    self.world.wake_all(self.waiting.get(key, []))
 
         if self.kind == "nfs":
             self.world.at(LOCKS_EXPIRE, free)
@@ -236,11 +236,17 @@ class SimulatedPlace(Keyed):
             (self / name).unlink(missing_ok=True)
 
     def lock(self) -> AbstractContextManager[object]:
-        disk = self.disk
-        return locked(disk.world, disk.holders, disk.waiting, self.key) if disk.has_locks else nullcontext()  # type: ignore[arg-type]
+        return self._locked() if self.disk.has_locks else nullcontext()
 
     def has_locks(self) -> bool:
         return self.disk.has_locks
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        disk = self.disk
+        disk.request()
+        with locked(disk.world, disk.holders, disk.waiting, self.key):
+            yield
 
     def _renamed(self, temporary: str, whole: bytes, process: Process) -> None:
         self.disk.files.pop(temporary, None)

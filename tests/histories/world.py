@@ -55,8 +55,8 @@ class Process:
     """Number of further requests, and what happens to the process at the next request."""
     refusals: list[str] = field(default_factory=list)
     """What happens to the next changes of storage: see `tests/histories/storage.py`."""
-    threads: list[_Green] = field(default_factory=list)
-    parked: list[_Green] = field(default_factory=list)
+    threads: list[Green] = field(default_factory=list)
+    parked: list[Green] = field(default_factory=list)
     at_death: list[Callable[[], None]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -70,7 +70,7 @@ class Process:
         return not (self.dead or self.stopped or self.cut)
 
 
-class _Green:
+class Green:
     """One simulated thread."""
 
     def __init__(self, process: Process, target: Callable[[], object], name: str) -> None:
@@ -95,7 +95,7 @@ class World(Clock):
         self._sequence = 0
         self._ids = 0
         self._hub = getcurrent()
-        self._current: _Green | None = None
+        self._current: Green | None = None
 
     # ---- the clock of the product
 
@@ -137,8 +137,8 @@ class World(Clock):
         self.spawn(made, target, "main")
         return made
 
-    def spawn(self, process: Process, target: Callable[[], object], name: str) -> _Green:
-        thread = _Green(process, target, name)
+    def spawn(self, process: Process, target: Callable[[], object], name: str) -> Green:
+        thread = Green(process, target, name)
         process.threads.append(thread)
         self._wake(thread, self.now)
         return thread
@@ -178,7 +178,7 @@ class World(Clock):
         self._wake(thread, self.now + seconds)
         self._switch(thread)
 
-    def block(self, waiting: list[_Green], seconds: float | None) -> None:
+    def block(self, waiting: list[Green], seconds: float | None) -> None:
         """Waits until another thread wakes the threads in the list, or until the time has passed."""
         thread = self._running()
         thread.token += 1
@@ -189,7 +189,7 @@ class World(Clock):
         if thread in waiting:
             waiting.remove(thread)
 
-    def wake_all(self, waiting: list[_Green]) -> None:
+    def wake_all(self, waiting: list[Green]) -> None:
         for thread in waiting:
             self._wake(thread, self.now)
         waiting.clear()
@@ -266,26 +266,26 @@ class World(Clock):
 
     # ---- inside
 
-    def _running(self) -> _Green:
+    def _running(self) -> Green:
         assert self._current is not None, "no simulated thread is running"
         if self._current.process.dead:
             raise Killed
         return self._current
 
-    def _push(self, when: float, thread: _Green) -> None:
+    def _push(self, when: float, thread: Green) -> None:
         self._sequence += 1
         heapq.heappush(self._heap, (when, self._sequence, thread, thread.token))
 
-    def _wake(self, thread: _Green, when: float) -> None:
+    def _wake(self, thread: Green, when: float) -> None:
         thread.token += 1
         self._push(when, thread)
 
-    def _switch(self, thread: _Green) -> None:
+    def _switch(self, thread: Green) -> None:
         self._hub.switch()
         if thread.process.dead:
             raise Killed
 
-    def _resume_thread(self, thread: _Green) -> None:
+    def _resume_thread(self, thread: Green) -> None:
         process = thread.process
         if process.stopped and not process.dead:
             process.parked.append(thread)
@@ -303,7 +303,7 @@ class World(Clock):
         for watcher in self.watchers:
             watcher()
 
-    def _body(self, thread: _Green) -> None:
+    def _body(self, thread: Green) -> None:
         try:
             thread.target()
         except Killed:
@@ -333,7 +333,7 @@ class Threading:
 
 class Event:
     def __init__(self, world: World) -> None:
-        self._world, self._set, self._waiting = world, False, list[_Green]()
+        self._world, self._set, self._waiting = world, False, list[Green]()
 
     def is_set(self) -> bool:
         return self._set
@@ -353,7 +353,7 @@ class Condition:
     """Needs no lock, because no thread gives up control while it holds one."""
 
     def __init__(self, world: World) -> None:
-        self._world, self._waiting = world, list[_Green]()
+        self._world, self._waiting = world, list[Green]()
 
     def __enter__(self) -> None: ...
 
@@ -379,7 +379,7 @@ class Condition:
 class Thread:
     def __init__(self, world: World, target: Callable[[], object], name: str) -> None:
         self._world, self._target, self._name = world, target, name
-        self._green: _Green | None = None
+        self._green: Green | None = None
         self._over = Event(world)
 
     @property
@@ -398,7 +398,7 @@ class Thread:
 
 
 @contextmanager
-def locked(world: World, holders: dict[str, Process], waiting: dict[str, list[_Green]], key: str) -> Iterator[None]:
+def locked(world: World, holders: dict[str, Process], waiting: dict[str, list[Green]], key: str) -> Iterator[None]:
     """Holds a lock of the operating system, which ends with its process."""
     while key in holders and not holders[key].dead:
         world.block(waiting.setdefault(key, []), None)
@@ -414,7 +414,7 @@ def locked(world: World, holders: dict[str, Process], waiting: dict[str, list[_G
 
 
 def _free(
-    world: World, holders: dict[str, Process], waiting: dict[str, list[_Green]], key: str, process: Process
+    world: World, holders: dict[str, Process], waiting: dict[str, list[Green]], key: str, process: Process
 ) -> Callable[[], None]:
     def free() -> None:
         if holders.get(key) is process:

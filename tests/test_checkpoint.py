@@ -252,10 +252,12 @@ def test_a_full_disk_raises_and_leaves_nothing_half_written(
     with pytest.raises(OSError, match="No space left"):
         saved(checkpoints, 3)
     monkeypatch.undo()
-    assert files_below(folder) == before
     found = checkpoints.latest()
     assert found is not None
-    assert found.epoch == 2
+    if calls == 6:  # the manifest has its name already, so the checkpoint is complete
+        assert found.epoch == 3 and is_whole(checkpoints, found)
+    else:
+        assert files_below(folder) == before and found.epoch == 2
     assert is_whole(checkpoints, saved(checkpoints, 3))
 
 

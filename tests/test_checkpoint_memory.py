@@ -135,3 +135,40 @@ def test_a_save_fails_if_another_attempt_finishes_the_trial_before_the_manifest_
     found: Any = heir.latest()
     assert found.path == folder / "000004-heir" and found.final
     assert not (folder / "000004-zombie").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_a_writer_that_returns_late_does_not_delete_the_checkpoint_that_another_attempt_has_kept(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder: Place = place(tmp_path / "key") if kind == "folder" else Memory("key")
+    heir, zombie = Checkpoints(folder, "heir"), Checkpoints(folder, "zombie")
+    check = mvae.training.checkpoint._check_not_deleted
+
+    def late(checkpoint: Checkpoint) -> None:
+        if not checkpoint.final:
+            assert heir.keep_final_weights() is not None
+        check(checkpoint)
+
+    monkeypatch.setattr(mvae.training.checkpoint, "_check_not_deleted", late)
+    with pytest.raises(FileNotFoundError):
+        saved(zombie, 4)
+    kept = heir.latest()
+    assert kept is not None and kept.final and kept.path == folder / "000004-zombie"
+    assert (heir.load(kept, MODEL)["weight"] == 4).all()
+
+
+def test_an_interrupt_after_the_manifest_was_written_leaves_a_complete_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, write_manifest = Memory("key"), mvae.training.checkpoint._write_manifest
+
+    def interrupted(checkpoint: Checkpoint) -> None:
+        write_manifest(checkpoint)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mvae.training.checkpoint, "_write_manifest", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        saved(Checkpoints(folder, "first"), 3)
+    found = Checkpoints(folder, "second").latest()
+    assert found is not None and found.epoch == 3

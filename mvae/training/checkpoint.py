@@ -95,8 +95,8 @@ class Checkpoints:
             history: one record per finished epoch.
             provenance: facts that may differ between attempts. `Checkpoint.device` reads "device".
         Raises:
-            OSError: the disk is full, or another attempt finished the trial and deleted the folder. Partly written
-                files are deleted.
+            OSError: the disk is full, or another attempt finished the trial and deleted files of this checkpoint.
+                Partly written files are deleted, but not a complete checkpoint that the other attempt has kept.
         """
         import torch
 
@@ -119,9 +119,15 @@ class Checkpoints:
                 final=False,
             )
             _write_manifest(checkpoint)
-            _check_not_deleted(checkpoint)
         except BaseException:
-            _remove(path)
+            if not (path / MANIFEST).exists():  # a complete checkpoint stays: another attempt may already rely on it
+                _remove(path)
+            raise
+        try:
+            _check_not_deleted(checkpoint)
+        except FileNotFoundError:
+            if not _is_final(path):
+                _remove(path)
             raise
         complete = self._newest_first(self.folder.listing())
         for older in [folder for folder in complete if folder.name.partition("-")[2] == self.attempt][self.keep :]:
@@ -253,6 +259,14 @@ def _check_not_deleted(checkpoint: Checkpoint) -> None:
     """Raises FileNotFoundError if another attempt has finished the trial and deleted these files."""
     for name in checkpoint.files:
         (checkpoint.path / name).version()
+
+
+def _is_final(folder: Place) -> bool:
+    """Whether another attempt has finished the trial and kept the weights of this folder."""
+    try:
+        return bool(json.loads((folder / MANIFEST).read_bytes())["final"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _verified(folder: Place, digests: bool = True) -> Checkpoint:

@@ -26,7 +26,6 @@ import sweeps.driver
 import sweeps.store.lease
 import sweeps.store.processes
 import sweeps.store.results
-import sweeps.tracking.mirror
 import sweeps.tracking.mirror.uploads
 import sweeps.tracking.reconciled
 import sweeps.tracking.tracker

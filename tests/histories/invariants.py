@@ -205,7 +205,11 @@ class Watch:
                 raise Broken(ONE_RUN, f"{key} has {len(of_key)} runs")
             (run,) = of_key
             epochs, metrics = run.steps("epoch"), run.metrics
-            if run.status != "FINISHED" or epochs != list(range(1, EPOCHS + 1)) or not TRUTH[key].items() <= metrics.items():
+            if (
+                run.status != "FINISHED"
+                or epochs != list(range(1, EPOCHS + 1))
+                or not TRUTH[key].items() <= metrics.items()
+            ):
                 raise Broken(SHOWN, f"{key} is {run.status} with the epochs {epochs} and {metrics}")
         parents = [run for run in runs if run.tags.get("mvae.kind") == "sweep" or "mvae.sweep" in run.tags]
         if len(parents) != 1:

@@ -7,16 +7,16 @@ typed until it succeeds, and processes that were stopped all the time return.
 from __future__ import annotations
 
 import io
-import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import ExitStack
+from statistics import median
 
 import torch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from mvae.training.records import MANIFEST, MODEL
+from mvae.training.records import MODEL
 from sweeps.driver import COMPLETE
 from tests.histories.commands import Sim, simulated
 from tests.histories.invariants import ENDS, Broken, Watch
@@ -39,14 +39,21 @@ class Coverage:
         self.lengths: list[int] = []
         self.rules: Counter[str] = Counter()
 
+    @classmethod
+    def of(cls, parts: Iterable[Coverage]) -> Coverage:
+        whole = cls()
+        for part in parts:
+            whole.lengths += part.lengths
+            whole.rules += part.rules
+        return whole
+
+    @property
+    def median(self) -> int:
+        return int(median(self.lengths)) if self.lengths else 0
+
     def __str__(self) -> str:
-        lengths = sorted(self.lengths)
-        median = lengths[len(lengths) // 2] if lengths else 0
-        shown = ", ".join(f"{name} {count}" for name, count in sorted(self.rules.items()))
-        return f"{len(lengths)} schedules, median {median} steps; {shown}"
-
-
-COVERAGE = Coverage()
+        shown = ", ".join(f"{name} {count:,}" for name, count in sorted(self.rules.items()))
+        return f"{len(self.lengths):,} schedules, median {self.median} steps; {shown}"
 
 
 def wrong_weights() -> bytes:
@@ -57,6 +64,8 @@ def wrong_weights() -> bytes:
 
 class Schedules(RuleBasedStateMachine):
     """One schedule. The rules are what may happen to the commands of two hosts and their trials."""
+
+    coverage = Coverage()
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,7 +189,7 @@ class Schedules(RuleBasedStateMachine):
         try:
             if self.sim is not None and not self.failed:
                 self._finish(self.sim)
-                COVERAGE.lengths.append(self.steps)
+                self.coverage.lengths.append(self.steps)
         finally:
             self.held.close()
 
@@ -208,10 +217,9 @@ class Schedules(RuleBasedStateMachine):
     def _until_complete(self, sim: Sim) -> None:
         for attempt in range(6):
             last = sim.command("one")
-            if not sim.world.run(2000, until=lambda: last.dead):
-                # a stopped process may hold a lock of the operating system, for as long as it is stopped
-                for process in sim.world.processes:
-                    if process.stopped:
+            if not sim.world.run(400, until=lambda: last.dead) or attempt == 3:
+                for process in dict.fromkeys(sim.disk.holders.values()):
+                    if process.stopped:  # holds a lock of the operating system for as long as it is stopped
                         sim.world.kill(process)
                 sim.world.run(2000, until=lambda: last.dead)
             if last.facts.get("code") == COMPLETE:
@@ -234,7 +242,7 @@ class Schedules(RuleBasedStateMachine):
 
     def _step(self, name: str, passes: float) -> None:
         self.steps += 1
-        COVERAGE.rules[name] += 1
+        self.coverage.rules[name] += 1
         try:
             self.the.world.run(passes)
         except BaseException:

@@ -146,7 +146,7 @@ class Catalogue:
         return RunView(
             key=key,
             name=self.name(key),
-            state=TrialState.DONE if finished else planned.state,
+            state=TrialState.DONE if finished else _unfinished(planned.state),
             fields=planned.trial.hashed_fields(),
             records=tuple(newest.history) if newest else (),
             results=tuple(found),
@@ -161,6 +161,11 @@ class Catalogue:
             started=min((r.provenance["started"] for r in found if "started" in r.provenance), default=None),
             ended=max((r.provenance["finished"] for r in found if "finished" in r.provenance), default=None),
         )
+
+
+def _unfinished(state: TrialState) -> TrialState:
+    """Returns a planned trial's state if a result is missing now, because its file was damaged after the planning."""
+    return TrialState.INTERRUPTED if state is TrialState.DONE else state
 
 
 def _current(token: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the simulated processes run: the product's own driver, lease, tracker and trial process, with a counter to train.
+"""What simulated processes run: the product's own driver, lease, tracker and trial process, with a counter to train.
 
 Replaced are Ray (`Engine` starts and restarts processes; the product's `Events` decides what the driver is told), the
 training (a counter), the table's files, threads, time and ids. Everything else is the product's code.
@@ -117,6 +117,8 @@ class Sim:
     """The highest epoch of each key that a complete checkpoint has covered."""
     trainings: list[Callable[[str, int, int], None]] = field(default_factory=list)
     """Called when a training has found its checkpoint: key, its epoch, and the epoch that was complete before."""
+    events: list[Callable[[Process], None]] = field(default_factory=list)
+    """Called when a driver that has lost its lease has taken a trial's event as if nothing had happened."""
     starts: list[Callable[[Process, str], None]] = field(default_factory=list)
     """Called when a driver starts a trial."""
     drivers: list[Process] = field(default_factory=list)
@@ -247,12 +249,12 @@ class Engine:
                 while waiting and len(running) < at_once:
                     job = waiting.popleft()
                     running[job.key] = self._start(job)
-                    events.started(job.key)
+                    self._tell(events.started, job.key)
                 process, key, message = self._next()
                 if running.get(key) is not process:
                     continue  # a process that was taken for dead
                 if message is not None:
-                    events.sent(key, message)
+                    self._tell(events.sent, key, message)
                     if message.done or message.failed:
                         del running[key]
                     continue
@@ -267,6 +269,12 @@ class Engine:
             if not self._driver.dead:
                 for worker in running.values():
                     self._world.kill(worker)
+
+    def _tell(self, event: Callable[..., None], *arguments: Any) -> None:
+        lost = self._driver.facts["lease"].lost.is_set()
+        event(*arguments)
+        for told in self._sim.events if lost else ():
+            told(self._driver)
 
     def _next(self) -> tuple[Process, str, Any]:
         while not self._inbox:

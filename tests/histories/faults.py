@@ -27,13 +27,13 @@ from sweeps.store.store import Store
 from tests.histories.invariants import (
     BOUNDED_LOSS,
     FINISHED,
-    NO_START,
     NO_STEP_TWICE,
     NOT_AGAIN,
     ONE_HOLDER,
     ONE_RUN,
     SHOWN,
     SOUND,
+    STOPS,
     WEIGHTS,
     WRITTEN_ONCE,
 )
@@ -212,7 +212,7 @@ def a_plan_that_ignores_results(patch: Patch) -> None:
     patch.setattr(commands, "plan", planned)
 
 
-@breaks(NO_START)
+@breaks(STOPS)
 def a_driver_goes_on_without_its_lease(patch: Patch) -> None:
     patch.setattr(driver.Driver, "_stop_if_told", lambda self: self.interruption.check())
 

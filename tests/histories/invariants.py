@@ -24,7 +24,7 @@ BOUNDED_LOSS = "a restart loses at most the epochs after the last checkpoint"
 WEIGHTS = "the final weights are kept"
 SOUND = "a manifest lists only files that exist"
 ONE_HOLDER = "no lease held by two"
-NO_START = "a driver without its lease starts no trial"
+STOPS = "a driver that has lost its lease stops"
 ONE_RUN = "one MLflow run per key"
 SHOWN = "MLflow shows each epoch once, and the result"
 FINISHED = "a FINISHED run is complete"
@@ -66,6 +66,7 @@ class Watch:
         sim.server.watchers.append(self._run)
         sim.trainings.append(self._training)
         sim.starts.append(self._start)
+        sim.events.append(self._goes_on)
 
     def _broken(self, invariant: str, detail: object) -> Broken:
         """Ends the schedule, even if the product catches the exception."""
@@ -132,16 +133,16 @@ class Watch:
             raise self._broken(ONE_HOLDER, f"{' and '.join(holders)} both work under the lease")
 
     def _start(self, driver: Process, key: str) -> None:
-        lease, disk = driver.facts["lease"], self.sim.disk
-        since = driver.facts.setdefault("lost at", self.sim.world.now) if lease.lost.is_set() else None
-        if since is not None and self.sim.world.now - since > RENEWED:
-            raise self._broken(NO_START, f"{driver.name} starts {key}")
+        disk = self.sim.disk
         name = f"storage/main/results/{key}.accuracy-v1.json"
         there = disk.files.get(name)
         if there is None or self.lagged or name in disk.ever_damaged:
             return
         if there.changed / 1e9 < driver.facts["planned at"] - 1:
             raise self._broken(NOT_AGAIN, f"{driver.name} starts {key}")
+
+    def _goes_on(self, driver: Process) -> None:
+        raise self._broken(STOPS, driver.name)
 
     def _training(self, key: str, epoch: int, complete: int) -> None:
         if epoch < complete and not self.lagged and not self._damaged(key):

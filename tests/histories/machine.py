@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from statistics import median
 
@@ -110,6 +110,22 @@ class Schedules(RuleBasedStateMachine):
             victim.fuse = (after, stop)
         self._step("stop", passes)
 
+    @rule(after=st.integers(0, 75), away=st.sampled_from([14.0, 24.0]), passes=PASSES)
+    def replace_worker(self, after: int, away: float, passes: float) -> None:
+        """Stops the newest trial process until another one has taken its place, then lets it return."""
+        workers = [one for one in self.the.world.processes if one.well and one.facts.get("kind") == "worker"]
+        if workers:
+            self._stop_for(workers[-1], after, away)
+        self._step("replace_worker", passes)
+
+    @rule(after=st.integers(0, 120), passes=PASSES)
+    def replace_driver(self, after: int, passes: float) -> None:
+        """Stops a driver until another one has taken over its lease, then lets it return."""
+        drivers = [one for one in self.the.drivers if one.well and "lease" in one.facts]
+        if drivers and sum(not driver.dead for driver in self.the.drivers) < 3:
+            self._stop_for(drivers[-1], after, 30.0, lambda: self.the.command("two"))
+        self._step("replace_driver", passes)
+
     @rule(which=WHICH, after=AFTER, mlflow=st.booleans(), passes=PASSES)
     def cut_off(self, which: int, after: int, mlflow: bool, passes: float) -> None:
         def cut() -> None:
@@ -174,7 +190,7 @@ class Schedules(RuleBasedStateMachine):
             self.watch.restored |= any(not driver.dead for driver in self.the.drivers)
         else:
             self.the.server.keep_backup()
-        self._step("mlflow_restore" if restore else "mlflow_backup", passes)
+        self._step("mlflow_backup restored" if restore else "mlflow_backup", passes)
 
     @rule(which=WHICH, passes=PASSES)
     def interrupt(self, which: int, passes: float) -> None:
@@ -217,17 +233,20 @@ class Schedules(RuleBasedStateMachine):
     def _until_complete(self, sim: Sim) -> None:
         for attempt in range(6):
             last = sim.command("one")
-            if not sim.world.run(400, until=lambda: last.dead) or attempt == 3:
+            if not self._ends(last, 400) or attempt == 3:
                 for process in dict.fromkeys(sim.disk.holders.values()):
                     if process.stopped:  # holds a lock of the operating system for as long as it is stopped
                         sim.world.kill(process)
-                sim.world.run(2000, until=lambda: last.dead)
+                self._ends(last, 2000)
             if last.facts.get("code") == COMPLETE:
                 self.watch.storage()
                 self.watch.mlflow()
                 return
             sim.world.run(30.0 * (attempt + 1))
         raise Broken(ENDS, last.facts.get("said"))
+
+    def _ends(self, driver: Process, seconds: float) -> bool:
+        return self.the.world.run(seconds, until=lambda: driver.dead)
 
     # ---- helpers
 
@@ -236,6 +255,18 @@ class Schedules(RuleBasedStateMachine):
         assert self.sim is not None
         return self.sim
 
+    def _stop_for(self, victim: Process, after: int, away: float, then: Callable[[], object] = lambda: None) -> None:
+        sim = self.the
+
+        def stop() -> None:
+            victim.facts["disturbed"] = True
+            sim.world.stop(victim)
+            sim.world.at(0.0, then)
+            sim.world.at(away, lambda: sim.resume(victim))
+
+        victim.fuse = (after, stop)
+        self._pass(5.0 + away)
+
     def _alive(self, which: int) -> Process | None:
         alive = [process for process in self.the.world.processes if process.well and "kind" in process.facts]
         return alive[which % len(alive)] if alive else None
@@ -243,8 +274,11 @@ class Schedules(RuleBasedStateMachine):
     def _step(self, name: str, passes: float) -> None:
         self.steps += 1
         self.coverage.rules[name] += 1
+        self._pass(passes)
+
+    def _pass(self, seconds: float) -> None:
         try:
-            self.the.world.run(passes)
+            self.the.world.run(seconds)
         except BaseException:
             self.failed = True
             raise

@@ -111,6 +111,11 @@ class Server:
     def active(self) -> list[Run]:
         return [run for run in self.runs.values() if not run.deleted]
 
+    def found(self, where: str) -> list[Run]:
+        """The active runs with the namespace that a filter names."""
+        wanted = where.partition("'")[2].rstrip("'")
+        return [run for run in self.active() if run.tags.get("mvae.namespace") == wanted]
+
     def run(self, run_id: str) -> Run:
         found = self.runs.get(run_id)
         if found is None or found.deleted:
@@ -129,7 +134,7 @@ class Server:
             tags = [{"key": name, "value": value} for name, value in found["tags"].items()]
             return {"experiment": {"experiment_id": "1", "lifecycle_stage": "active", "tags": tags}}
         if path == "runs/search":
-            return {"runs": [_as_json(run) for run in self.ask(self.active)]}
+            return {"runs": [_as_json(run) for run in self.ask(lambda: self.found(body["filter"]))]}
         return {"models": []}
 
 
@@ -168,8 +173,8 @@ class Client:
 
         self._server.change(effect)
 
-    def search_runs(self, page_token: str | None, **where: Any) -> Page:
-        return Page(run.shown() for run in self._server.ask(self._server.active))
+    def search_runs(self, page_token: str | None, filter_string: str, **where: Any) -> Page:
+        return Page(run.shown() for run in self._server.ask(lambda: self._server.found(filter_string)))
 
     def search_logged_models(self, page_token: str | None, **where: Any) -> Page:
         return Page()

@@ -1,0 +1,26 @@
+"""Plain tests of faults that the schedules have found in the product. See also tests/test_checkpoint_memory.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mvae.measure import ACCURACY
+from mvae.training.records import Record
+from sweeps.planning.plan import plan
+from sweeps.planning.state import TrialState
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.tracking.views import Catalogue
+from tests.histories.commands import CELLS, FINGERPRINT, KEYS
+
+
+def test_a_result_that_is_damaged_after_planning_is_not_shown_as_finished(storage: Path) -> None:
+    store = Store.open(storage, "main", create=True)
+    history = [Record(epoch=1, time=1.7e9, metrics={})]
+    for key in KEYS:
+        store.results.write(Result(key, ACCURACY.token, {}, {"test/accuracy": 0.5}, {}, history))
+    planned = plan(CELLS, store, FINGERPRINT)
+    store.results.path(KEYS[0], ACCURACY.token).write_bytes(b"{")
+    shown = Catalogue(planned, store, FINGERPRINT)
+    assert shown.view(KEYS[0]).state is TrialState.INTERRUPTED
+    assert shown.view(KEYS[1]).state is TrialState.DONE

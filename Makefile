@@ -1,6 +1,7 @@
 # make demo     print a table from the embedded digits, in minutes
 # make test     run every test
 # make lab      simulate clusters of several machines on this one, and kill parts of them (needs root, Debian)
+# make nightly  run 50,000 simulated histories of storage, drivers and MLflow
 # make docs     build the pages in docs/ as a site in site/
 # make report   fill the tables, figures and pictures in the docs
 # make lint     check style and types
@@ -41,7 +42,7 @@ FAILED := { sed -nE '/^ *(ERROR|error):/,$$p' $(PIP_LOG); echo "pip failed; its 
 COMPILE := $(VENV)/bin/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab docs report lint format clean
+.PHONY: help demo test lab nightly docs report lint format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -54,6 +55,9 @@ test: $(TOOLS)
 
 lab: $(TOOLS)
 	MVAE_LAB=1 $(VENV)/bin/python -m pytest tests/cluster $(PYTEST_ARGS)
+
+nightly: $(TOOLS)
+	$(VENV)/bin/python -m tests.histories --schedules 50000
 
 docs: $(TOOLS)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict

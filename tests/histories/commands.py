@@ -122,6 +122,8 @@ class Sim:
     starts: list[Callable[[Process, str], None]] = field(default_factory=list)
     """Called when a driver starts a trial."""
     drivers: list[Process] = field(default_factory=list)
+    next_worker: Callable[[Process], None] | None = None
+    """Called with the next trial process that starts."""
 
     @property
     def root(self) -> SimulatedPlace:
@@ -319,6 +321,9 @@ class Engine:
         process.facts["kind"] = "worker"
         driver.facts["workers"].append(process)
         world.at(NOTICED, watch)
+        if self._sim.next_worker is not None:
+            self._sim.next_worker(process)
+            self._sim.next_worker = None
         return process
 
 

@@ -110,20 +110,23 @@ class Schedules(RuleBasedStateMachine):
             victim.fuse = (after, stop)
         self._step("stop", passes)
 
-    @rule(after=st.integers(0, 75), away=st.sampled_from([14.0, 24.0]), passes=PASSES)
+    @rule(after=st.integers(20, 75), away=st.sampled_from([16.0, 24.0]), passes=PASSES)
     def replace_worker(self, after: int, away: float, passes: float) -> None:
-        """Stops the newest trial process until another one has taken its place, then lets it return."""
-        workers = [one for one in self.the.world.processes if one.well and one.facts.get("kind") == "worker"]
-        if workers:
-            self._stop_for(workers[-1], after, away)
+        """Stops the next trial process until another one has taken its place, then lets it return."""
+        self.the.next_worker = lambda process: self._stop_for(process, after, away)
+        if all(driver.dead for driver in self.the.drivers):
+            self.the.command("one")
+        self._pass(8.0 + away)
         self._step("replace_worker", passes)
 
-    @rule(after=st.integers(0, 120), passes=PASSES)
+    @rule(after=st.integers(10, 150), passes=PASSES)
     def replace_driver(self, after: int, passes: float) -> None:
         """Stops a driver until another one has taken over its lease, then lets it return."""
-        drivers = [one for one in self.the.drivers if one.well and "lease" in one.facts]
-        if drivers and sum(not driver.dead for driver in self.the.drivers) < 3:
-            self._stop_for(drivers[-1], after, 30.0, lambda: self.the.command("two"))
+        alive = [driver for driver in self.the.drivers if not driver.dead]
+        driver = alive[-1] if alive else self.the.command("one")
+        if len(alive) < 3 and driver.well:
+            self._stop_for(driver, after, 30.0, lambda: self.the.command("two"))
+            self._pass(35.0)
         self._step("replace_driver", passes)
 
     @rule(which=WHICH, after=AFTER, mlflow=st.booleans(), passes=PASSES)
@@ -265,7 +268,6 @@ class Schedules(RuleBasedStateMachine):
             sim.world.at(away, lambda: sim.resume(victim))
 
         victim.fuse = (after, stop)
-        self._pass(5.0 + away)
 
     def _alive(self, which: int) -> Process | None:
         alive = [process for process in self.the.world.processes if process.well and "kind" in process.facts]

@@ -11,7 +11,7 @@ from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.tracking.views import Catalogue
-from tests.histories.commands import CELLS, FINGERPRINT, KEYS
+from tests.histories.commands import CELLS, FINGERPRINT, KEYS, simulated
 
 
 def test_a_result_that_is_damaged_after_planning_is_not_shown_as_finished(storage: Path) -> None:
@@ -24,3 +24,23 @@ def test_a_result_that_is_damaged_after_planning_is_not_shown_as_finished(storag
     shown = Catalogue(planned, store, FINGERPRINT)
     assert shown.view(KEYS[0]).state is TrialState.INTERRUPTED
     assert shown.view(KEYS[1]).state is TrialState.DONE
+
+
+def test_a_stopped_process_keeps_its_lock_until_it_ends() -> None:
+    with simulated("folder", 1) as sim:
+        place, order = sim.root / "file", list[str]()
+
+        def hold(name: str) -> None:
+            with place.lock():
+                order.append(name)
+                sim.world.sleep(1.0)
+
+        first = sim.world.start("first", "one", lambda: hold("first"))
+        sim.world.run(0.5)
+        sim.world.stop(first)
+        sim.world.start("second", "two", lambda: hold("second"))
+        sim.world.run(1000.0)
+        assert order == ["first"]
+        sim.world.kill(first)
+        sim.world.run(1.0)
+        assert order == ["first", "second"]

@@ -153,8 +153,19 @@ class Sim:
                 self.store.namespace()
                 facts["planned at"] = self.world.now
                 planned = plan(CELLS, self.store, FINGERPRINT)
-                arguments = (SWEEP, OPTIONS, planned, FINGERPRINT, self.store, URI, Quiet(said), lease, interruption)
-                code = SimulatedDriver(*arguments, clock=self.world, sim=self).run()
+                arguments: Any = (
+                    SWEEP,
+                    OPTIONS,
+                    planned,
+                    FINGERPRINT,
+                    self.store,
+                    URI,
+                    Quiet(said),
+                    lease,
+                    interruption,
+                )
+                driver: Any = SimulatedDriver
+                code = driver(*arguments, clock=self.world, sim=self).run()
         except Refusal:
             code = BAD_INPUT
         except OSError:

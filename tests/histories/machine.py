@@ -92,21 +92,23 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(which=WHICH, after=AFTER, late=st.sampled_from([None, 0.1, 3.0, 40.0]), passes=PASSES)
     def kill(self, which: int, after: int, late: float | None, passes: float) -> None:
-        def kill() -> None:
-            self.the.world.kill(victim)
-
         if victim := self._alive(which):
+
+            def kill(victim: Process = victim) -> None:
+                self.the.world.kill(victim)
+
             self.the.disk.late = late
             victim.fuse = (after, kill)
         self._step("kill", passes)
 
     @rule(which=WHICH, after=AFTER, passes=PASSES)
     def stop(self, which: int, after: int, passes: float) -> None:
-        def stop() -> None:
-            victim.facts["disturbed"] = True
-            self.the.world.stop(victim)
-
         if victim := self._alive(which):
+
+            def stop(victim: Process = victim) -> None:
+                victim.facts["disturbed"] = True
+                self.the.world.stop(victim)
+
             victim.fuse = (after, stop)
         self._step("stop", passes)
 
@@ -131,12 +133,13 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(which=WHICH, after=AFTER, mlflow=st.booleans(), passes=PASSES)
     def cut_off(self, which: int, after: int, mlflow: bool, passes: float) -> None:
-        def cut() -> None:
-            victim.facts["disturbed"] = True
-            victim.cut_from_mlflow = mlflow
-            self.the.disk.cut(victim)
-
         if self.the.disk.kind != "folder" and (victim := self._alive(which)):
+
+            def cut(victim: Process = victim) -> None:
+                victim.facts["disturbed"] = True
+                victim.cut_from_mlflow = mlflow
+                self.the.disk.cut(victim)
+
             victim.fuse = (after, cut)
         self._step("cut_off", passes)
 
@@ -264,7 +267,7 @@ class Schedules(RuleBasedStateMachine):
         def stop() -> None:
             victim.facts["disturbed"] = True
             sim.world.stop(victim)
-            sim.world.at(0.0, then)
+            sim.world.at(0.0, lambda: (then(), None)[1])
             sim.world.at(away, lambda: sim.resume(victim))
 
         victim.fuse = (after, stop)

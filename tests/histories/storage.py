@@ -88,7 +88,7 @@ class Disk:
             changed = int(now) * 10**9 if self.remote else int(now * 1e9)
             seen = now if before is None else before.seen
             self.files[key] = File(data, changed, process.host, seen)
-        change = Change(key, before and before.data, data, process, key in self.damaged)
+        change = Change(key, None if before is None else before.data, data, process, key in self.damaged)
         self.damaged.discard(key)
         for watcher in self.watchers:
             watcher(change)

@@ -21,6 +21,10 @@ from sweeps.store.store import Mark, Store
 ANSWER_SECONDS = 60.0
 """Seconds to wait for the report of a machine. The machine's first process has to import torch."""
 
+PRIVATE = "mvae-suite/private"
+"""Label of a private cluster. No other sweep may join such a cluster, because it ends with the sweep that started
+it."""
+
 
 @dataclass(frozen=True)
 class MachineReport:
@@ -60,6 +64,11 @@ def alive() -> list[dict[str, Any]]:
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def is_private() -> bool:
+    """Whether the attached cluster is private."""
+    return any(PRIVATE in (node.get("Labels") or {}) for node in alive())
 
 
 def report_of_this_machine(mark: Mark) -> MachineReport:

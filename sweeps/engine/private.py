@@ -18,13 +18,21 @@ worker.print_to_stdstream                           -        Ray prints errors o
 utils.set_sigterm_handler                           -        SIGTERM ends the driver while Ray starts
 _temp_dir                                           -        sockets and logs stay in /tmp/ray
 node:__internal_head__                              -        the process that drives a trial may be lost with a machine
+ray_constants.ENABLE_RAY_CLUSTER                    -        all processes listen on all addresses of the machine
+_raylet.Config, _raylet.AuthenticationTokenLoader   -        this process keeps the token of its first cluster
+services._is_raylet_process                         -        RAY_ADDRESS=auto finds private clusters
+services._find_address_from_flag                    -        nothing says that only private clusters were found
+config._TorchBackend, _setup_torch_process_group    -        workers of a trial meet at a port that any user may write to
 """
 
 from __future__ import annotations
 
+import os
+import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -32,13 +40,19 @@ from sweeps.engine import start_worker
 from sweeps.engine.quiet import environment
 
 if TYPE_CHECKING:
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
 HEAD = {"node:__internal_head__": 0.001}
 """Resources that only the head of a cluster has."""
 
 FOLDER = "_temp_dir"
 """Option of `ray.init`: folder for sockets and logs of a private cluster."""
+
+TOKEN = "token"
+"""Name of the file with a private cluster's token, in the cluster's own folder."""
+
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+"""Environment in which a trial's workers exchange gradients inside this machine only."""
 
 UNWATCHED = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 """Environment of a Train job that ignores notices of preemption."""
@@ -55,7 +69,11 @@ def hushed() -> Iterator[None]:
 
 @contextmanager
 def bare() -> Iterator[None]:
-    """Within the block, Ray starts a head without the parts that a sweep on one machine does not use."""
+    """Within the block, Ray starts a head without the parts that a sweep on one machine does not use.
+
+    The head's processes listen on 127.0.0.1 only. Ray has this behind a constant that is true on Linux; `ray.init`
+    replaces an explicit 127.0.0.1 by the machine's address.
+    """
     from ray._private import node, ray_constants, utils
 
     with (
@@ -65,8 +83,63 @@ def bare() -> Iterator[None]:
         patch.object(node.Node, "start_monitor", lambda _: None),
         patch.object(node.Node, "start_log_monitor", lambda _: None),
         patch.object(ray_constants, "SETUP_WORKER_FILENAME", start_worker.__file__),
+        patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False),
         environment({"RAY_prestart_worker_first_driver": "0"}),
     ):
+        yield
+
+
+@contextmanager
+def guarded(folder: Path) -> Iterator[None]:
+    """Within the block, a cluster that this process starts answers only to a token made for the block.
+
+    Args:
+        folder: a folder of mode 0700. The token is in a file of mode 0600 there. Environments hold the file's path.
+    """
+    token = folder / TOKEN
+    with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(32))
+    # Ray prefers RAY_AUTH_TOKEN, which may hold the token of another cluster
+    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_TOKEN": None}
+    with environment({**ours, **LOOPBACK}):
+        read_token()
+        yield
+
+
+def read_token() -> None:
+    """Makes this process read the environment's token. Ray reads it once per process. Called between clusters only."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def labelled(label: str) -> set[str]:
+    """Returns the addresses, as HOST:PORT, of clusters with a label whose processes this machine shows."""
+    from ray._private import services
+
+    with _searching(lambda line: label in line):
+        return set(services._find_address_from_flag("--gcs-address"))
+
+
+@contextmanager
+def hidden(label: str) -> Iterator[None]:
+    """Within the block, RAY_ADDRESS=auto finds no cluster with this label."""
+    with _searching(lambda line: label not in line):
+        yield
+
+
+@contextmanager
+def _searching(right: Callable[[str], bool]) -> Iterator[None]:
+    """Within the block, Ray finds a cluster on this machine only if its raylet's command line is right."""
+    from ray._private import services
+
+    is_raylet = services._is_raylet_process
+
+    def found(words: list[str] | None) -> bool:
+        return bool(words) and is_raylet(words) and right(" ".join(words or ()))
+
+    with patch.object(services, "_is_raylet_process", found):
         yield
 
 
@@ -94,3 +167,33 @@ def trainer_without_datasets() -> type[TorchTrainer]:
             return [one for one in callbacks if type(one).__name__ != "DatasetsCallback"]
 
     return Trainer
+
+
+def meeting_in(folder: Path) -> TorchConfig:
+    """Returns a configuration of Train with which workers on one machine meet in a file instead of at a port.
+
+    torch opens the port on all addresses, and everybody who reaches it may change what workers read.
+
+    Args:
+        folder: a folder of mode 0700, on the machine of all workers.
+    """
+    from ray.train.torch import TorchConfig, config
+
+    set_up = config._setup_torch_process_group
+
+    class Backend(config._TorchBackend):
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            meeting = f"file://{folder}/meeting-{secrets.token_hex(8)}"  # each attempt needs a new file
+
+            def set_up_there(**settings: Any) -> None:
+                set_up(**{**settings, "init_method": meeting})
+
+            with patch.object(config, "_setup_torch_process_group", set_up_there):
+                super().on_start(worker_group, backend_config)
+
+    class Meeting(TorchConfig):
+        @property
+        def backend_cls(self) -> type[Backend]:
+            return Backend
+
+    return Meeting()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 Process = tuple[int, int]
@@ -50,6 +53,17 @@ def command_line(process: Process) -> str:
         return Path(f"/proc/{process[0]}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+@contextmanager
+def raylet(address: str, label: str) -> Iterator[None]:
+    """A process that looks like the raylet of a cluster with this address and label, which all searches find."""
+    line = ["/usr/bin/raylet", "-c", "read line", f"--gcs-address={address}", f'--labels={{"{label}": "true"}}']
+    with subprocess.Popen(line, executable="/bin/sh", stdin=subprocess.PIPE) as process:
+        while not command_line((process.pid, 0)).startswith(line[0]):
+            time.sleep(0.01)
+        yield
+        process.kill()
 
 
 def _stat(pid: int) -> tuple[str, int, int] | None:

@@ -62,7 +62,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 LIMIT = 600.0
 """Seconds that a wait may take on a slow and busy machine before the test fails."""
 
-SHORT = 9
+SHORT = 8
 """Largest number of characters in a temporary folder's path. In longer ones, the folders that `place` makes would be
 too long for `sweeps.store.scratch.temporary`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from sweeps.engine.private import trainer_without_datasets
+from sweeps.engine.machines import PRIVATE
+from sweeps.engine.private import TOKEN, guarded, hidden, labelled, read_token, trainer_without_datasets
 from sweeps.engine.start_worker import rays_own
+from tests.processes import raylet
 
 PROJECT = Path(__file__).parents[1]
 
@@ -86,15 +89,65 @@ def test_every_way_to_reach_a_private_name_is_detected(source: str) -> None:
 
 
 def test_the_installed_ray_has_every_name_that_is_replaced() -> None:
-    from ray._private import node, ray_constants, utils, worker
+    from ray import _raylet
+    from ray._private import node, ray_constants, services, utils, worker
+    from ray.train.torch import config
+    from ray.tune.execution import class_cache
 
     for owner, attributes in (
         (node.Node, ("start_monitor", "start_log_monitor")),
         (utils, ("get_dashboard_dependency_error", "set_sigterm_handler")),
         (worker, ("print_to_stdstream",)),
+        (services, ("_is_raylet_process", "_find_address_from_flag")),
+        (config, ("_TorchBackend", "_setup_torch_process_group")),
+        (_raylet.Config, ("initialize",)),
+        (_raylet.AuthenticationTokenLoader.instance(), ("reset_cache",)),
     ):
         assert [name for name in attributes if not callable(getattr(owner, name, None))] == []
+    assert ray_constants.ENABLE_RAY_CLUSTER is True
+    assert {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} < class_cache.ENV_VARS_TO_PROPAGATE
     assert (Path(node.__file__).parent / "workers" / ray_constants.SETUP_WORKER_FILENAME) == Path(rays_own())
+
+
+def test_auto_finds_every_cluster_of_this_machine_except_private_ones(tmp_path: Path) -> None:
+    from ray._private import services
+
+    def found() -> set[str]:
+        services.find_gcs_addresses.cache_clear()
+        return set(services.find_gcs_addresses())
+
+    with raylet("127.0.0.1:1", PRIVATE), raylet("10.9.9.9:2", "another/label"):
+        assert {"127.0.0.1:1", "10.9.9.9:2"} <= found()
+        with hidden(PRIVATE):
+            assert "10.9.9.9:2" in found() and not labelled(PRIVATE) & found()
+    assert not {"127.0.0.1:1", "10.9.9.9:2"} & found()
+
+
+def test_each_cluster_gets_a_token_of_its_own_which_replaces_the_users_within_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def token() -> str:
+        read_token()
+        header = AuthenticationTokenLoader.instance().get_token_for_http_header()
+        return str(header.get("authorization", ""))
+
+    from ray._raylet import AuthenticationTokenLoader
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "the user's")
+    seen = [token()]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        with guarded(tmp_path / name):
+            seen.append(token())
+            file = tmp_path / name / TOKEN
+            assert (seen[-1], file.stat().st_mode & 0o777) == (f"Bearer {file.read_text('ascii')}", 0o600)
+            assert seen[-1] not in map("Bearer {}".format, os.environ.values())
+    seen.append(token())
+    assert seen[0] == seen[-1] == "Bearer the user's"
+    assert len(set(seen)) == 3
+    monkeypatch.undo()
+    read_token()
 
 
 @pytest.mark.slow

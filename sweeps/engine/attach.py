@@ -29,7 +29,7 @@ from sweeps.planning.demand import (
     demand,
     free_for_trials,
 )
-from sweeps.store.scratch import remove_folders_of_the_dead, scratch
+from sweeps.store.scratch import SESSIONS, remove_folders_of_the_dead, scratch
 from sweeps.store.store import Store
 
 STARTS = 3
@@ -90,7 +90,7 @@ def cluster(
                     include_dashboard=False,
                     object_store_memory=100 * 2**20,
                     labels={PRIVATE: "true"},
-                    **{FOLDER: str(folder)},
+                    **{FOLDER: str(folder / SESSIONS)},
                     **quiet,
                 )
         try:

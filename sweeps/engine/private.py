@@ -20,9 +20,10 @@ _temp_dir                                           -        sockets and logs st
 node:__internal_head__                              -        the process that drives a trial may be lost with a machine
 ray_constants.ENABLE_RAY_CLUSTER                    -        all processes listen on all addresses of the machine
 _raylet.Config, _raylet.AuthenticationTokenLoader   -        this process keeps the token of its first cluster
+class_cache.ENV_VARS_TO_PROPAGATE                   -        Tune copies AWS keys into logs and a worker's command line
 services._is_raylet_process                         -        RAY_ADDRESS=auto finds private clusters
 services._find_address_from_flag                    -        nothing says that only private clusters were found
-config._TorchBackend, _setup_torch_process_group    -        workers of a trial meet at a port that any user may write to
+config._TorchBackend, _setup_torch_process_group    -        workers of a trial meet at a port open to all users
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ HEAD = {"node:__internal_head__": 0.001}
 """Resources that only the head of a cluster has."""
 
 FOLDER = "_temp_dir"
-"""Option of `ray.init`: folder for sockets and logs of a private cluster."""
+"""Option of `ray.init`: folder for sockets and logs of a private cluster. Each of Ray's processes lets all users write
+to this folder, so it must be inside a folder that only this user can open."""
 
-TOKEN = "token"
+TOKEN = "token"  # noqa: S105
 """Name of the file with a private cluster's token, in the cluster's own folder."""
 
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
@@ -155,6 +157,20 @@ def own_signal_handlers() -> Iterator[None]:
     finally:
         for number, handler in ours.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def without_keys() -> Iterator[None]:
+    """Within the block, Tune does not copy AWS keys of this process into the environment that it asks for trials.
+
+    Ray logs such an environment, and starts the trial's process with it on the command line. Trials do not need the
+    copy: on each machine, Ray's processes find keys as the check of the storage has found them.
+    """
+    from ray.tune.execution import class_cache
+
+    names = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
+    with patch.object(class_cache, "ENV_VARS_TO_PROPAGATE", names):
+        yield
 
 
 def trainer_without_datasets() -> type[TorchTrainer]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.engine.machines import address
-from sweeps.engine.private import HEAD
+from sweeps.engine.private import HEAD, without_keys
 from sweeps.engine.train import run_together
 from sweeps.planning.demand import Demand
 from sweeps.planning.plan import shape_of
@@ -122,7 +122,7 @@ def fit(
     """
     from ray import tune
 
-    with scratch("ray") as session:
+    with scratch("ray") as session, without_keys():
         tune.Tuner(
             tune.with_resources(trial, holds),
             param_space=param_space,

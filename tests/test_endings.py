@@ -29,6 +29,7 @@ from sweeps.cli.signals import Interrupted, Interruption
 from sweeps.driver import COMPLETE, INCOMPLETE, INTERRUPTED
 from sweeps.engine import Capacity, attach
 from sweeps.engine import watch as watching
+from sweeps.engine.machines import PRIVATE
 from sweeps.engine.watch import GIVES_UP_AFTER, patience, watch, watched
 from sweeps.planning.state import TrialState
 from tests.processes import raylet
@@ -220,7 +221,7 @@ def test_a_full_disk_behind_standard_output_is_still_an_error() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_the_address_of_a_private_cluster_is_refused(host: str) -> None:
-    with raylet("127.0.0.1:1", attach.PRIVATE), raylet("127.0.0.1:2", "another/label"):
+    with raylet("127.0.0.1:1", PRIVATE), raylet("127.0.0.1:2", "another/label"):
         attach.check_joinable(f"{host}:2")
         with pytest.raises(Refusal, match=rf"^RAY_ADDRESS {host}:1: this cluster is private to another sweep"):
             attach.check_joinable(f"{host}:1")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import Process, command_line, descendants, kill
+from tests.processes import LOOPBACK, Process, command_line, descendants, kill
 from tests.sweeping import Driver, Place, place
 
 pytestmark = pytest.mark.slow
@@ -175,10 +175,9 @@ def private() -> Iterator[Private]:
 
 
 def test_all_processes_of_a_private_cluster_listen_on_127_0_0_1_only(private: Private) -> None:
-    loopback = {"0100007F", "0000000000000000FFFF00000100007F"}
     assert private.address.startswith("127.0.0.1:")
     assert len(private.ports()) >= 7, "gcs_server, two of raylet, two agents, worker and driver"
-    assert {port: address for port, address in private.ports().items() if address not in loopback} == {}
+    assert {port: address for port, address in private.ports().items() if address not in LOOPBACK} == {}
 
 
 def test_another_user_gets_no_answer_without_the_token_and_cannot_read_it(private: Private) -> None:

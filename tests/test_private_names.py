@@ -89,19 +89,20 @@ def test_every_way_to_reach_a_private_name_is_detected(source: str) -> None:
 
 
 def test_the_installed_ray_has_every_name_that_is_replaced() -> None:
-    from ray import _raylet
+    import ray._raylet
     from ray._private import node, ray_constants, services, utils, worker
     from ray.train.torch import config
     from ray.tune.execution import class_cache
 
+    compiled: Any = ray._raylet
     for owner, attributes in (
         (node.Node, ("start_monitor", "start_log_monitor")),
         (utils, ("get_dashboard_dependency_error", "set_sigterm_handler")),
         (worker, ("print_to_stdstream",)),
         (services, ("_is_raylet_process", "_find_address_from_flag")),
         (config, ("_TorchBackend", "_setup_torch_process_group")),
-        (_raylet.Config, ("initialize",)),
-        (_raylet.AuthenticationTokenLoader.instance(), ("reset_cache",)),
+        (compiled.Config, ("initialize",)),
+        (compiled.AuthenticationTokenLoader.instance(), ("reset_cache",)),
     ):
         assert [name for name in attributes if not callable(getattr(owner, name, None))] == []
     assert ray_constants.ENABLE_RAY_CLUSTER is True
@@ -109,12 +110,14 @@ def test_the_installed_ray_has_every_name_that_is_replaced() -> None:
     assert (Path(node.__file__).parent / "workers" / ray_constants.SETUP_WORKER_FILENAME) == Path(rays_own())
 
 
-def test_auto_finds_every_cluster_of_this_machine_except_private_ones(tmp_path: Path) -> None:
+def test_auto_finds_every_cluster_of_this_machine_except_private_ones() -> None:
     from ray._private import services
 
+    find: Any = services.find_gcs_addresses
+
     def found() -> set[str]:
-        services.find_gcs_addresses.cache_clear()
-        return set(services.find_gcs_addresses())
+        find.cache_clear()
+        return set(find())
 
     with raylet("127.0.0.1:1", PRIVATE), raylet("10.9.9.9:2", "another/label"):
         assert {"127.0.0.1:1", "10.9.9.9:2"} <= found()
@@ -126,12 +129,14 @@ def test_auto_finds_every_cluster_of_this_machine_except_private_ones(tmp_path: 
 def test_each_cluster_gets_a_token_of_its_own_which_replaces_the_users_within_the_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import ray._raylet
+
+    compiled: Any = ray._raylet
+
     def token() -> str:
         read_token()
-        header = AuthenticationTokenLoader.instance().get_token_for_http_header()
+        header = compiled.AuthenticationTokenLoader.instance().get_token_for_http_header()
         return str(header.get("authorization", ""))
-
-    from ray._raylet import AuthenticationTokenLoader
 
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "the user's")

@@ -110,7 +110,7 @@ def guarded(folder: Path) -> Iterator[None]:
 
 def read_token() -> None:
     """Makes this process read the environment's token. Ray reads it once per process. Called between clusters only."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()

@@ -9,6 +9,7 @@ from typing import Any
 from docs.report.sources import Sources, Value, holds
 from docs.report.tables import DIRECTIONS, Means, by_metric, table
 from mvae.models import arm
+from pipelines import coherence
 from sweeps.cli.words import counted
 from sweeps.table.comparison import Contrast, Entry, Verdict
 from sweeps.table.entries import contrast
@@ -44,7 +45,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     Raises:
         Refusal: a sentence of a page is no longer true.
     """
-    pages = (_table_4, _dcgan, _likelihoods, _figure_5, _figure_6, _vision, _translation, _speed)
+    pages = (_table_4, _dcgan, _likelihoods, _figure_5, _figure_6, _vision, _translation, _coherence, _speed)
     return {name: value for page in pages for name, value in page(sources).items()}
 
 
@@ -209,6 +210,16 @@ def _translation(sources: Sources) -> dict[str, Value]:
             for name, (ours, copied) in shown.items()
         },
     }
+
+
+def _coherence(sources: Sources) -> dict[str, Value]:
+    report = table(sources, "coherence")
+    shown = Means(report)
+    rows = [row for row in report.rows if row != coherence.REAL_IMAGES]
+    holds(all(shown[row, coherence.REBUILT] < coherence.TRAINED for row in rows), "every arm is under-trained")
+    judges = [one.mean or 0 for one in report.in_order() if one.row == coherence.REAL_IMAGES]
+    holds(min(judges) >= coherence.JUDGES, "every classifier is good enough to judge")
+    return {"coherence.rise": shown["MVTCAE", "4 inputs"] - shown["MVTCAE", "1 input"]}
 
 
 def _speed(sources: Sources) -> dict[str, Value]:

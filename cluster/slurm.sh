@@ -45,8 +45,8 @@ ray_node() { # ray_node OPTIONS: runs Ray on this node until it is ended, with s
   local folder ray
   rm -rf "/tmp/mvae-$SLURM_JOB_ID-"* # left by this job if the node lost its power
   folder=$(mktemp -d "/tmp/mvae-$SLURM_JOB_ID-XXXXXX") # short, because paths of sockets are limited to 107 bytes
-  trap 'kill "$ray" 2>/dev/null; wait; rm -rf "$folder"' EXIT
-  trap 'exit 0' TERM
+  trap 'kill -KILL "$ray" 2>/dev/null; wait; rm -rf "$folder"' EXIT # the kernel then ends the processes that Ray started
+  trap 'exit 0' TERM USR1
   ray start --block "$@" --temp-dir="$folder" --num-cpus="$SLURM_CPUS_PER_TASK" --object-store-memory=200000000 \
     --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 --disable-usage-stats \
     >"$private/$SLURMD_NODENAME.log" 2>&1 &
@@ -96,11 +96,10 @@ for attempt in range(1000):
 END
 }
 
-end_ray() { # ends the workers before the head, because they wait for the head to answer
-  [[ -z $workers ]] || scancel --signal=TERM "$SLURM_JOB_ID.0" 2>/dev/null || kill "$workers" 2>/dev/null
-  wait $workers
+end_ray() {
+  kill -USR1 $workers 2>/dev/null # srun forwards this signal; after TERM it would report an error
   kill $head 2>/dev/null
-  wait $head
+  wait $workers $head 2>/dev/null
   rm -rf "$private"
 }
 

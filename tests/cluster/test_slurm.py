@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.cluster import in_one_process, tell
-from tests.cluster.slurm import ROOT, Slurm, assert_complete, needs_slurm
+from tests.cluster.lab import ROOT
+from tests.cluster.slurm import Slurm, assert_complete, needs_slurm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), needs_slurm]
 

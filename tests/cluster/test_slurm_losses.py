@@ -1,6 +1,6 @@
-"""What interrupts a job on a SLURM cluster: its time limit, a more urgent job, and a node's power cut.
+"""Jobs on a SLURM cluster: stopped by a time limit, a more urgent job or a power cut, and two jobs at the same time.
 
-Each time, the job returns to the queue and ends with the table of an unbroken run, bit for bit.
+Each time, the job ends with the table of an unbroken run, bit for bit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.cluster import asked_for, in_one_process, tell
+from tests.cluster.cluster import asked_for, in_one_process, table_of, tell
 from tests.cluster.slurm import Job, Slurm, assert_complete, needs_slurm
 from tests.sweeping import Place
 
@@ -17,8 +17,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), needs_slurm, asked_fo
 
 SWEEP = (
     *("pipelines/weak_supervision.py", "--arms", "nn,mvae", "--targets", "own", "--fractions", "0.05,1"),
-    *("--seeds", "0", "--epochs", "150", "--checkpoint-every", "0"),
+    *("--seeds", "0", "--epochs", "100", "--checkpoint-every", "0"),
 )
+
+
+SHORT = (*SWEEP[:-4], "--epochs", "5", "--checkpoint-every", "0")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def assert_returned_and_complete(job: Job, undisturbed: tuple[Place, str]) -> No
 def test_before_its_time_limit_a_job_saves_its_trials_and_returns_to_the_queue(
     nodes: int, slurm: Slurm, undisturbed: tuple[Place, str]
 ) -> None:
-    job = half_done(slurm, f"--nodes={nodes} --time=2 --signal=B:TERM@45")
+    job = half_done(slurm, f"--nodes={nodes} --time=3 --signal=B:TERM@60")
     slurm.until(lambda: "returning to the queue (1 of" in job.out, "the time limit is near")
     assert "Stopped by SIGTERM" in job.out
     slurm.run(f"scontrol update JobId={job.number} TimeLimit=30")
@@ -81,3 +84,16 @@ def test_a_job_that_loses_a_nodes_power_returns_to_the_queue(slurm: Slurm, undis
     job.batch_node.cut_power()
     slurm.until(lambda: job.starts == 1, "SLURM notices the loss")
     assert_returned_and_complete(job, undisturbed)
+
+
+def test_two_jobs_on_the_same_two_nodes_do_not_meet(slurm: Slurm) -> None:
+    with in_one_process(*SHORT[1:]) as (_, report):
+        jobs = [
+            slurm.submit(*SHORT, "--name", name, options="--nodes=2 --cpus-per-task=1") for name in ("one", "other")
+        ]
+        slurm.until(lambda: all("Cluster: " in job.out for job in jobs), "both jobs run")
+        assert {job.state for job in jobs} == {"RUNNING"}
+        for job in jobs:
+            assert job.until_ended() == "COMPLETED", job.out
+            assert "Cluster: 2 machines with 2 CPUs" in job.out
+            assert table_of(job.out) == table_of(report)

@@ -45,7 +45,8 @@ ray_node() { # ray_node OPTIONS: runs Ray on this node until it is ended, with s
   local folder ray
   rm -rf "/tmp/mvae-$SLURM_JOB_ID-"* # left by this job if the node lost its power
   folder=$(mktemp -d "/tmp/mvae-$SLURM_JOB_ID-XXXXXX") # short, because paths of sockets are limited to 107 bytes
-  trap 'kill -KILL "$ray" 2>/dev/null; wait; rm -rf "$folder"' EXIT # the kernel then ends the processes that Ray started
+  # The kernel ends the processes that Ray has started when their parent, "$ray", is killed.
+  trap '{ kill -KILL "$ray"; wait; } 2>/dev/null; rm -rf "$folder"' EXIT
   trap 'exit 0' TERM USR1
   ray start --block "$@" --temp-dir="$folder" --num-cpus="$SLURM_CPUS_PER_TASK" --object-store-memory=200000000 \
     --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 --disable-usage-stats \
@@ -56,7 +57,7 @@ ray_node() { # ray_node OPTIONS: runs Ray on this node until it is ended, with s
 }
 
 start_ray() { # starts a head on this node and workers on the others; only processes with the job's token can connect
-  local address port others
+  local address port others deadline
   rm -rf "$PWD/.slurm-$SLURM_JOB_ID-"*
   export private
   private=$(mktemp -d "$PWD/.slurm-$SLURM_JOB_ID-XXXXXX") # mode 0700, in the clone, which all nodes mount
@@ -77,8 +78,8 @@ start_ray() { # starts a head on this node and workers on the others; only proce
   srun --overlap --export=ALL --relative=1 --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \
     --cpus-per-task="$SLURM_CPUS_PER_TASK" --no-kill bash -c "ray_node --address=$address:$port" &
   workers=$!
-  local until=$((SECONDS + 120))
-  until [[ -n $stopped ]] || ((SECONDS > until || $(grep -ls 'Ray runtime started' "$private/"*.log | wc -l) > others)); do
+  deadline=$((SECONDS + 120))
+  until [[ -n $stopped ]] || ((SECONDS > deadline || $(grep -ls 'Ray runtime started' "$private/"*.log | wc -l) > others)); do
     kill -0 "$workers" 2>/dev/null || break
     sleep 0.5
   done

@@ -276,6 +276,12 @@ class Job:
         return int(self._field("ExitCode").partition(":")[0])
 
     @property
+    def minutes(self) -> int:
+        """Whole minutes since the job started."""
+        hours, minutes, _ = self._field("RunTime").split(":")  # HH:MM:SS in the job's first day
+        return 60 * int(hours) + int(minutes)
+
+    @property
     def batch_node(self) -> Node:
         """The node that runs the batch script."""
         name = self._field("BatchHost")

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), needs_slurm, asked_fo
 
 SWEEP = (
     *("pipelines/weak_supervision.py", "--arms", "nn,mvae", "--targets", "own", "--fractions", "0.05,1"),
-    *("--seeds", "0", "--epochs", "100", "--checkpoint-every", "0"),
+    *("--seeds", "0", "--epochs", "150", "--checkpoint-every", "0"),
 )
 
 
@@ -55,7 +55,8 @@ def assert_returned_and_complete(job: Job, undisturbed: tuple[Place, str]) -> No
 def test_before_its_time_limit_a_job_saves_its_trials_and_returns_to_the_queue(
     nodes: int, slurm: Slurm, undisturbed: tuple[Place, str]
 ) -> None:
-    job = half_done(slurm, f"--nodes={nodes} --time=3 --signal=B:TERM@60")
+    job = half_done(slurm, f"--nodes={nodes} --time=30 --signal=B:TERM@30")
+    slurm.run(f"scontrol update JobId={job.number} TimeLimit={job.minutes + 1}")
     slurm.until(lambda: "returning to the queue (1 of" in job.out, "the time limit is near")
     assert "Stopped by SIGTERM" in job.out
     slurm.run(f"scontrol update JobId={job.number} TimeLimit=30")

@@ -45,8 +45,7 @@ ray_node() { # ray_node OPTIONS: runs Ray on this node until it is ended, with s
   local folder ray
   rm -rf "/tmp/mvae-$SLURM_JOB_ID-"* # left by this job if the node lost its power
   folder=$(mktemp -d "/tmp/mvae-$SLURM_JOB_ID-XXXXXX") # short, because paths of sockets are limited to 107 bytes
-  # The kernel ends the processes that Ray has started when their parent, "$ray", is killed.
-  trap '{ kill -KILL "$ray"; wait; } 2>/dev/null; rm -rf "$folder"' EXIT
+  trap 'end "$ray" 2>/dev/null; rm -rf "$folder"' EXIT
   trap 'exit 0' TERM USR1
   ray start --block "$@" --temp-dir="$folder" --num-cpus="$SLURM_CPUS_PER_TASK" --object-store-memory=200000000 \
     --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 --disable-usage-stats \
@@ -54,6 +53,13 @@ ray_node() { # ray_node OPTIONS: runs Ray on this node until it is ended, with s
   ray=$!
   wait "$ray"
   (($? != 1)) || { echo "slurm.sh: Ray failed on $SLURMD_NODENAME:" && tail -n 20 "$private/$SLURMD_NODENAME.log"; }
+}
+
+end() { # end PID: ends a Ray node with its processes; kills what does not end within ten seconds
+  kill "$1"
+  for _ in {1..50}; do kill -0 "$1" && sleep 0.2 || break; done
+  kill -KILL "$1"
+  wait "$1"
 }
 
 start_ray() { # starts a head on this node and workers on the others; only processes with the job's token can connect
@@ -73,7 +79,7 @@ start_ray() { # starts a head on this node and workers on the others; only proce
     kill -0 "$head" 2>/dev/null || return 1
     sleep 0.2
   done
-  export -f ray_node
+  export -f ray_node end
   others=$((SLURM_JOB_NUM_NODES - 1))
   srun --overlap --export=ALL --relative=1 --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \
     --cpus-per-task="$SLURM_CPUS_PER_TASK" --no-kill bash -c "ray_node --address=$address:$port" &
@@ -97,10 +103,11 @@ for attempt in range(1000):
 END
 }
 
-end_ray() {
+end_ray() { # ends the workers first, because they need the head to end cleanly
   kill -USR1 $workers 2>/dev/null # srun forwards this signal; after TERM it would report an error
+  [[ -z $workers ]] || wait $workers 2>/dev/null
   kill $head 2>/dev/null
-  wait $workers $head 2>/dev/null
+  [[ -z $head ]] || wait $head 2>/dev/null
   rm -rf "$private"
 }
 

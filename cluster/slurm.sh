@@ -64,9 +64,9 @@ end() { # end PID: ends a Ray node with its processes; kills what does not end w
 
 start_ray() { # starts a head on this node and workers on the others; only processes with the job's token can connect
   local address port others deadline
-  rm -rf "$PWD/.slurm-$SLURM_JOB_ID-"*
-  export private
-  private=$(mktemp -d "$PWD/.slurm-$SLURM_JOB_ID-XXXXXX") # mode 0700, in the clone, which all nodes mount
+  export private=$PWD/.slurm-$SLURM_CLUSTER_NAME-$SLURM_JOB_ID
+  rm -rf "$private-"* # left by this job if this node lost its power
+  private=$(mktemp -d "$private-XXXXXX") # mode 0700, in the clone, which all nodes mount
   (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$private/token")
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$private/token
   address=$(scontrol show node -o "$SLURMD_NODENAME" | grep -o 'NodeAddr=[^ ]*')

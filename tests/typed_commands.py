@@ -78,7 +78,10 @@ def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
     module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
     ours = ["--plan", "--storage", str(scratch / "runs"), "--cache", str(scratch / "cache")]
     try:
-        options = read(getattr(module, "Options", CommonOptions), [*(word for word in arguments if word not in ("--report", "--resume")), *ours])
+        options = read(
+            getattr(module, "Options", CommonOptions),
+            [*(word for word in arguments if word not in ("--report", "--resume")), *ours],
+        )
         assert isinstance(options, CommonOptions)
         training_examples(options.dataset, options.data_root)
         module.sweep(options)

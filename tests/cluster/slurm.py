@@ -223,8 +223,8 @@ class Slurm:
         key = self.state / "key" / "munge.key"
         key.write_bytes(secrets.token_bytes(1024))
         key.chmod(0o400)
-        config = CONFIG.read_text(encoding="utf-8").replace("$S", str(self.state))
-        (self.state / "slurm.conf").write_text(config, encoding="utf-8")
+        config = CONFIG.read_text(encoding="utf-8").replace("$NAME", self.state.name)
+        (self.state / "slurm.conf").write_text(config.replace("$S", str(self.state)), encoding="utf-8")
         names = ["127.0.0.1 localhost", f"{CONTROLLER} ctl", *(f"{node.address} {node.name}" for node in self.nodes)]
         (self.state / "hosts").write_text("\n".join(names) + "\n", encoding="utf-8")
 

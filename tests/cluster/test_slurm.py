@@ -31,8 +31,8 @@ def test_a_cancelled_job_stays_cancelled_and_the_same_command_on_two_nodes_compl
         slurm.until(lambda: not slurm.nodes[0].processes(), "the job's processes have ended")
 
         again = slurm.submit(*SWEEP, options="--nodes=2")
-        slurm.until(lambda: list(ROOT.glob(f".slurm-{again.number}-*")), "the head starts")
-        (private,) = ROOT.glob(f".slurm-{again.number}-*")
+        slurm.until(lambda: list(ROOT.glob(f".slurm-{slurm.state.name}-{again.number}-*")), "the head starts")
+        (private,) = ROOT.glob(f".slurm-{slurm.state.name}-{again.number}-*")
         assert private.stat().st_mode & 0o777 == 0o700
         slurm.until(lambda: any("raylet" in line for line in slurm.nodes[1].processes()), "the second node has joined")
         assert (private / "token").stat().st_mode & 0o777 == 0o600

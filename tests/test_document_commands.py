@@ -70,7 +70,8 @@ def test_a_command_that_would_not_run_is_found(
 def _flags() -> set[str]:
     """Every option of a pipeline, and the other commands' options that the text names."""
     found = {"--help", "--help-all", "--out", "--check", "--names", "--sweeps", "--extra-index-url"}
-    return found | {option for option, _, _ in option_rows()} | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
+    found |= {"--no-restart", "--working-dir", "--tmux", "--batch", "--signal", "--overlap"}  # of Ray and SLURM
+    return found | {option for option, _, _ in option_rows()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

@@ -11,6 +11,8 @@ ray ...                       Ray's command line parses it; files, variables and
 mlflow ...                    MLflow's command line parses it
 bash cluster/X.sh ...         the script exists and knows the word after it
 ssh ...                       ssh parses its options
+sbatch ... cluster/slurm.sh   its options are among those of our SLURM tests; the pipeline is tried as above
+scancel, tail, ...            bash parses the line
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from docs.report.__main__ import main as documents_main
-from mvae.data import MissingFiles, training_examples
+from mvae.data import MissingFiles, source, training_examples
+from mvae.data.__main__ import parser as prepare_parser
 from mvae.refusal import Refusal
 from sweeps.cli.options import CommonOptions, read
 from sweeps.main import main as sweep_main
@@ -63,7 +66,9 @@ def run(line: str, scratch: Path) -> None:
             _ssh(words[1:])
         elif words[0] == "benchmarks/gpu":
             _gpu(words[1:])
-        elif line != ACTIVATION:
+        elif words[0] == "sbatch":
+            _batch(words[1:], scratch)
+        elif line != ACTIVATION and words[0] not in ("scancel", "tail", "export", "apptainer"):
             raise Wrong(f"{line}: tests/typed_commands.py cannot try {words[0]}")
 
 
@@ -73,7 +78,10 @@ def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
     module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
     ours = ["--plan", "--storage", str(scratch / "runs"), "--cache", str(scratch / "cache")]
     try:
-        options = read(getattr(module, "Options", CommonOptions), [*(word for word in arguments if word not in ("--report", "--resume")), *ours])
+        options = read(
+            getattr(module, "Options", CommonOptions),
+            [*(word for word in arguments if word not in ("--report", "--resume")), *ours],
+        )
         assert isinstance(options, CommonOptions)
         training_examples(options.dataset, options.data_root)
         module.sweep(options)
@@ -89,6 +97,12 @@ def _module(name: str, arguments: list[str]) -> None:
     if name == "docs.report":
         _documents(arguments)
         return
+    if name == "mvae.data":
+        try:
+            source(prepare_parser().parse_args(arguments).dataset)
+        except (Refusal, SystemExit) as refusal:
+            raise Wrong(f"python -m mvae.data {' '.join(arguments)}: {refusal}") from None
+        return
     if name in ("pytest", "mkdocs"):
         raise Wrong(f"python -m {name}: use a make target instead")
     try:
@@ -98,6 +112,14 @@ def _module(name: str, arguments: list[str]) -> None:
         raise Wrong(f"python -m {name}: no such module, or it has no options") from None
     except (ValidationError, SettingsError, SystemExit) as refusal:
         raise Wrong(f"python -m {name} {' '.join(arguments)}: {refusal}") from None
+
+
+def _batch(words: list[str], scratch: Path) -> None:
+    script = words.index("cluster/slurm.sh") if "cluster/slurm.sh" in words else len(words)
+    names = {word.partition("=")[0] for word in words[:script]}
+    if script == len(words) or not names <= {"--nodes", "--time", "--signal"}:
+        raise Wrong(f"sbatch {' '.join(words)}: unknown option, or not cluster/slurm.sh")
+    _pipeline(words[script + 1], words[script + 2 :], scratch)
 
 
 def _documents(arguments: list[str]) -> None:

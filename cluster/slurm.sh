@@ -41,13 +41,15 @@ trap 'stopped=yes; [[ -z $driver ]] || kill -TERM "$driver" 2>/dev/null' TERM
 
 say() { echo "slurm.sh: $*"; }
 
-ray_node() { # ray_node OPTIONS: runs Ray on this node until it is ended, with sockets and logs in a folder of mode 0700
+ray_node() { # ray_node OPTIONS: runs Ray on this node until it is ended
   local folder ray
   rm -rf "/tmp/mvae-$SLURM_JOB_ID-"* # left by this job if the node lost its power
-  folder=$(mktemp -d "/tmp/mvae-$SLURM_JOB_ID-XXXXXX") # short, because paths of sockets are limited to 107 bytes
+  # Mode 0700. Ray lets all users write to its own folder, so this folder protects it. Short: paths of sockets are
+  # limited to 107 bytes.
+  folder=$(mktemp -d "/tmp/mvae-$SLURM_JOB_ID-XXXXXX")
   trap 'end "$ray" 2>/dev/null; rm -rf "$folder"' EXIT
   trap 'exit 0' TERM USR1
-  ray start --block "$@" --temp-dir="$folder" --num-cpus="$SLURM_CPUS_PER_TASK" --object-store-memory=200000000 \
+  ray start --block "$@" --temp-dir="$folder/r" --num-cpus="$SLURM_CPUS_PER_TASK" --object-store-memory=200000000 \
     --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 --disable-usage-stats \
     >"$private/$SLURMD_NODENAME.log" 2>&1 &
   ray=$!

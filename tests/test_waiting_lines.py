@@ -26,7 +26,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     options: list[dict[str, Any]] = []
     monkeypatch.setattr(ray, "init", lambda **given: options.append(given))
     monkeypatch.setattr(attach, "current_capacity", lambda: Capacity(2, 0, final=False))
-    monkeypatch.setattr(attach, "capacity", lambda: Capacity(2, 0))
+    monkeypatch.setattr(attach, "capacity", lambda _: Capacity(2, 0))
     monkeypatch.setattr(attach, "alive", list)
     monkeypatch.setattr(attach, "watched", nullcontext)
     monkeypatch.setattr(attach, "shut_down", lambda: None)

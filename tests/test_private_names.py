@@ -146,7 +146,7 @@ def test_each_cluster_gets_a_token_of_its_own_which_replaces_the_users_within_th
         with guarded(tmp_path / name):
             seen.append(token())
             file = tmp_path / name / TOKEN
-            assert (seen[-1], file.stat().st_mode & 0o777) == (f"Bearer {file.read_text('ascii')}", 0o600)
+            assert (seen[-1], file.stat().st_mode & 0o777) == (f"Bearer {file.read_text(encoding='ascii')}", 0o600)
             assert seen[-1] not in map("Bearer {}".format, os.environ.values())
     seen.append(token())
     assert seen[0] == seen[-1] == "Bearer the user's"

@@ -25,7 +25,7 @@ from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines import coherence
 from sweeps.cli.options import read
-from sweeps.driver import waves
+from sweeps.trials.messages import waves
 from sweeps.trials.messages import Job
 
 CLASSES, N = 4, 400

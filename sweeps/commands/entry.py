@@ -34,7 +34,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         ensure_home()
         if not typed or typed[0] in ("-h", "--help", "help"):
-            print(short_help())
+            with outliving_readers(""):
+                print(short_help())
             return COMPLETE
         command, *rest = typed
         if command not in COMMANDS:

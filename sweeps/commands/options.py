@@ -94,6 +94,9 @@ class Parser(argparse.ArgumentParser):
         raise Refusal(f"unknown option {flag}: {hint}")
 
     def error(self, message: str) -> NoReturn:
+        needed = message.removeprefix("the following arguments are required: ")
+        if needed != message:
+            raise Refusal(f"{needed} is missing: {self.prog} --help lists what it takes")
         raise Refusal(message.removeprefix("argument ").replace(": ", " ", 1))
 
 

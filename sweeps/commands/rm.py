@@ -6,6 +6,7 @@ state as an unbroken one.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -116,9 +117,20 @@ class _Everything:
             with _one_line(self._uri):
                 runs = self._mlflow.runs()
             found.append(f"  {counted(runs, 'run')} to delete in MLflow, {without_credentials(self._uri)}")
+        if elsewhere := self._shown_elsewhere():
+            found.append(f"  its runs in MLflow at {elsewhere} stay, unless you give it to --tracking-uri")
         if self._study:
             found.append(f"  the search's study in {without_credentials(self._study)}")
         return found
+
+    def _shown_elsewhere(self) -> str:
+        """Returns the tracking URI that the sweep's last command used, if it is another one."""
+        try:
+            record = json.loads(self._own.store.mirrored(self._own.listed.sweep).read_bytes())
+            last = str(record["tracking_uri"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        return "" if last == without_credentials(self._uri) else last
 
     def delete(self, check: Callable[[], object]) -> None:
         """Deletes MLflow's runs first, then the study, the trials' files, and the sweep's own files.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mvae.refusal import Refusal
+from sweeps.cli.output import outliving_readers
 from sweeps.cli.programs import installed, started_by
 from sweeps.store.provenance import ROOT
 
@@ -25,7 +26,8 @@ def main(typed: Sequence[str]) -> int:
         Refusal: there is no such pipeline.
     """
     if not typed or typed[0] in ("-h", "--help"):
-        print(page())
+        with outliving_readers(""):
+            print(page())
         return 0
     name, *options = typed
     path = file_of(name)

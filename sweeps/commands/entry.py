@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mvae.home import ensure_home
 from mvae.refusal import Refusal
+from mvae.storage.files import remedy
 from sweeps.cli.output import outliving_readers
 from sweeps.cli.words import error
 
@@ -49,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> int:
         error(str(refusal))
         return BAD_INPUT
     except OSError as failure:
-        error(f"stopped by a system error: {failure}")
+        error(f"stopped by a system error: {failure}{remedy(failure)}")
         return FAILED
     except KeyboardInterrupt:
         error("interrupted")

@@ -66,10 +66,14 @@ def test_a_list_killed_at_any_line_is_the_old_or_the_new_one(storage: Path) -> N
     path = on_disk(store.list_of(FIRST))
     old = path.read_bytes()
     seen = set()
+
+    def restore() -> None:
+        path.write_bytes(old)
+
     for _ in killed_at_any_line(
         lambda: list_sweep(store, FIRST, ("0123456789abcdef",)),
         ("sweeps/store/lists.py", "mvae/storage/files.py"),
-        lambda: path.write_bytes(old) and None,
+        restore,
         storage,
     ):
         found = lists.read(store, FIRST)

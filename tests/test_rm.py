@@ -97,7 +97,7 @@ def test_rm_killed_at_any_line_and_repeated_ends_in_the_state_of_an_unbroken_one
     filled: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = tmp_path / "whole"
-    shutil.copytree(filled.root, whole)
+    shutil.copytree(on_disk(filled.root), whole)
 
     def start() -> None:
         root = on_disk(filled.root)

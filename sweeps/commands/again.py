@@ -85,15 +85,14 @@ class Candidates:
         for key in keys:
             if chosen + len(self.altered) >= number:
                 return
-            results = [
-                one
-                for one in self._store.results.where(lambda this, _, key=key: this == key)
-                if measure_named(one.measure)
-            ]
+            results = [one for one in self._of(key) if measure_named(one.measure)]
             found = self._candidate(key, results)
             if found is not None:
                 chosen += 1
                 yield found
+
+    def _of(self, key: str) -> list[Result]:
+        return self._store.results.where(lambda this, _: this == key)
 
     def _mark(self, dataset: str) -> str:
         if dataset not in self._marks:

@@ -71,16 +71,21 @@ class Held:
         )
 
 
+def parser() -> Parser:
+    """Returns the parser of `mvae ls`."""
+    made = Parser("ls", "", ABOUT)
+    made.where(default_name=None)
+    made.cache()
+    return made
+
+
 def main(typed: Sequence[str]) -> int:
     """Prints the sweeps; returns 0.
 
     Raises:
         Refusal: the storage does not exist, or cannot be reached.
     """
-    parser = Parser("ls", "", ABOUT)
-    parser.where(default_name=None)
-    parser.cache()
-    chosen = parser.parse_args(typed)
+    chosen = parser().parse_args(typed)
     root, console = root_of(chosen), Console()
     found = [chosen.name] if chosen.name else _names_below(root)
     stores = [Store.open(root, name, create=False) for name in found]

@@ -14,16 +14,21 @@ ABOUT = """Downloads a data set's files if they are missing and no --data-root i
 Every sweep does the same when it starts. A second time, this command only checks the files."""
 
 
+def parser() -> Parser:
+    """Returns the parser of `mvae prepare`."""
+    made = Parser("prepare", "DATASET", ABOUT)
+    made.add_argument("dataset", metavar="DATASET", help=f"One of {', '.join(DATASETS)}.")
+    made.data()
+    return made
+
+
 def main(typed: Sequence[str]) -> int:
     """Prepares the data set, and the data set that its grey values come from; returns 0.
 
     Raises:
         Refusal: unknown data set, missing or damaged files, or the cache cannot be written.
     """
-    parser = Parser("prepare", "DATASET", ABOUT)
-    parser.add_argument("dataset", metavar="DATASET", help=f"One of {', '.join(DATASETS)}.")
-    parser.data()
-    chosen = parser.parse_args(typed)
+    chosen = parser().parse_args(typed)
     load_plugins(chosen.plugins)
     found = source(chosen.dataset)
     shown = logging.StreamHandler(sys.stdout)

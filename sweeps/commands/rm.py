@@ -31,6 +31,23 @@ class MlflowFailed(OSError):
     """MLflow could not be read or written. The message is one line."""
 
 
+def parser() -> Parser:
+    """Returns the parser of `mvae rm`."""
+    made = Parser("rm", "SWEEP", ABOUT)
+    made.add_argument("sweep", metavar="SWEEP", type=read_as(token), help="Name of a sweep, as `mvae ls` shows it.")
+    made.where()
+    made.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server or database (default: $MLFLOW_TRACKING_URI, else a database in the storage).",
+    )
+    made.add_argument(
+        "--study-uri", metavar="URI", help="Database of a search's study, if its URI has a password (default: known)."
+    )
+    made.add_argument("--yes", action="store_true", help="Delete without asking.")
+    return made
+
+
 def main(typed: Sequence[str]) -> int:
     """Deletes a sweep, and returns 0; 1 if the user said no, or something could not be deleted.
 
@@ -38,19 +55,7 @@ def main(typed: Sequence[str]) -> int:
         Refusal: the sweep cannot be deleted as it is; nothing was deleted.
         OSError: something could not be deleted; the same command deletes the rest.
     """
-    parser = Parser("rm", "SWEEP", ABOUT)
-    parser.add_argument("sweep", metavar="SWEEP", type=read_as(token), help="Name of a sweep, as `mvae ls` shows it.")
-    parser.where()
-    parser.add_argument(
-        "--tracking-uri",
-        metavar="URI",
-        help="MLflow server or database (default: $MLFLOW_TRACKING_URI, else a database in the storage).",
-    )
-    parser.add_argument(
-        "--study-uri", metavar="URI", help="Database of a search's study, if its URI has a password (default: known)."
-    )
-    parser.add_argument("--yes", action="store_true", help="Delete without asking.")
-    chosen = parser.parse_args(typed)
+    chosen = parser().parse_args(typed)
     store, console = existing_store(chosen), Console()
     uri = mlflow_of(chosen, store)
     place_of_artifacts(uri, store.root)

@@ -21,20 +21,25 @@ bit for bit. A difference is an error (exit code 1) if the stored numbers were m
 processor with the same torch; otherwise it is only printed. Writes nothing to the storage."""
 
 
+def parser() -> Parser:
+    """Returns the parser of `mvae verify`."""
+    made = Parser("verify", "N", ABOUT)
+    made.add_argument("number", metavar="N", type=whole(1), help="Number of trials to run again.")
+    made.add_argument(
+        "--seed", metavar="N", type=whole(0), default=0, help="Chooses other trials than seed 0 does (default: 0)."
+    )
+    made.where()
+    made.data()
+    return made
+
+
 def main(typed: Sequence[str]) -> int:
     """Verifies trials; returns 0, or 1 if a result is not what this machine should give.
 
     Raises:
         Refusal: no such storage, no trial that can run again here, or its data are missing.
     """
-    parser = Parser("verify", "N", ABOUT)
-    parser.add_argument("number", metavar="N", type=whole(1), help="Number of trials to run again.")
-    parser.add_argument(
-        "--seed", metavar="N", type=whole(0), default=0, help="Chooses other trials than seed 0 does (default: 0)."
-    )
-    parser.where()
-    parser.data()
-    chosen = parser.parse_args(typed)
+    chosen = parser().parse_args(typed)
     load_plugins(chosen.plugins)
     store, console = existing_store(chosen), Console()
     remove_folders_of_the_dead()

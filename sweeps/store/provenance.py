@@ -13,10 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import mvae
 from mvae.training.records import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds mvae, sweeps and pipelines."""
+"""The folder that holds sweeps and pipelines. In a clone, it also holds mvae."""
 
 
 @cache
@@ -40,9 +41,9 @@ def git_sha() -> str:
 def source_digest() -> str:
     """Returns a digest of the package's source files. The digest does not depend on the folder or machine."""
     digest = hashlib.sha256()
-    for package in ("mvae", "pipelines", "sweeps"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            digest.update(f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for package, root in (("mvae", Path(mvae.__file__).resolve().parents[1]), ("pipelines", ROOT), ("sweeps", ROOT)):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 

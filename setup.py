@@ -21,7 +21,7 @@ FOLDER = "mvae_suite"
 MOVED = ("pipelines", "sweeps")
 
 
-class Nested(build_py):
+class Nested(build_py):  # type: ignore[misc]  # setuptools has no types
     """Copies the packages, then moves those whose names may collide into FOLDER."""
 
     def run(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from ray.scripts.scripts import cli as ray_cli
 
 from docs.report.__main__ import documents
 from docs.report.sources import option_rows
+from sweeps.commands.entry import COMMANDS as COMMANDS_OF_MVAE
 from tests.command_checks import REPOSITORY, Wrong
 from tests.document_checks import inline, split
 from tests.typed_commands import _targets, run
@@ -74,6 +76,9 @@ def _flags() -> set[str]:
     """Every option of a pipeline, and the other commands' options that the text names."""
     found = {"--help", "--help-all", "--out", "--check", "--names", "--sweeps", "--extra-index-url"}
     found |= {"--no-restart", "--working-dir", "--tmux", "--batch", "--signal", "--overlap"}  # of Ray and SLURM
+    for command in COMMANDS_OF_MVAE.keys() - {"run"}:
+        parser = importlib.import_module(f"sweeps.commands.{command}").parser()
+        found |= {flag for action in parser._actions for flag in action.option_strings}
     return found | {option for option, _, _ in option_rows()}
 
 

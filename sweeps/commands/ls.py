@@ -93,7 +93,7 @@ def main(typed: Sequence[str]) -> int:
     console.header(f"{root}: {counted(len(stores), 'name')}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("name", "sweep", "what", "started", "changed"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "sweep")  # a name to copy after `mvae rm`
     for heading in ("cells done", "trials", "checkpoints", "artifacts"):
         table.add_column(heading, justify="right")
     sums = []

@@ -6,24 +6,23 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from mvae import plugins
-from mvae.evaluation.judges import needed as needed_by
 from mvae.storage.files import remedy
 from mvae.storage.place import Place, each
 from sweeps import engine
 from sweeps.cli.browsing import how_to_browse
 from sweeps.cli.console import Console, Progress
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.programs import installed
+from sweeps.cli.programs import how_to_start, installed
 from sweeps.cli.signals import Interrupted, Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, without_credentials
 from sweeps.cli.words import counted, duration, error
+from sweeps.planning.listed import list_trials
 from sweeps.planning.plan import Fingerprints, Plan, PlannedTrial, kind_of, shape_of
 from sweeps.planning.state import TrialState
 from sweeps.store.lease import Lease
@@ -36,7 +35,7 @@ from sweeps.table.rounding import shown_value
 from sweeps.tracking.tracker import Tracker
 from sweeps.tracking.view import RunView, SweepView
 from sweeps.tracking.views import Catalogue
-from sweeps.trials.messages import Job, Message
+from sweeps.trials.messages import Job, Message, waves
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes of every pipeline."""
@@ -70,6 +69,7 @@ class Driver:
         self.started = time.time()
         self._tidy()
         self._keep_plugins()
+        self.list_trials()
         self.catalogue = Catalogue(self.planned, self.store, self.data_marks, self.options.cache)
         self.correct_views()
         self.console.header(f"{self.sweep.title}: {self.what_there_is()}")
@@ -163,6 +163,15 @@ class Driver:
             copy = self.store.plugin(plugin.path.name, plugin.digest)
             if not copy.exists():
                 copy.write_bytes(plugin.content)
+
+    def list_trials(self, study: str = "") -> None:
+        """Adds the planned trials to the sweep's list in storage (`mvae ls`, `mvae rm`).
+
+        Args:
+            study: URI of a search's database, without credentials.
+        """
+        about = {"sweep": self.sweep.name, "title": self.sweep.title, "command": command(), "study": study}
+        list_trials(self.planned, self.store, self.data_marks, now=self.started, **about)
 
     def train(self, tracker: Tracker) -> None:
         todo = self.planned.todo
@@ -289,13 +298,6 @@ class Driver:
         )
 
 
-def waves(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Returns the jobs in the order in which they can run: first the trials whose models other jobs' measures need."""
-    needed = {trial for job in jobs for trial in needed_by(job.measures, job.trial.dataset)}
-    first = [job for job in jobs if job.trial in needed]
-    return [wave for wave in (first, [job for job in jobs if job.trial not in needed]) if wave]
-
-
 def report_on(
     sweep: Sweep, planned: Plan, store: Store, console: Console, failures: dict[str, str], links: dict[str, str]
 ) -> int:
@@ -328,7 +330,7 @@ def report_on(
 def command() -> str:
     """Returns the command that resumes this one. Leaves out --fresh and --resume, which may refuse a second start."""
     words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
-    return without_credentials(shlex.join([installed("python"), sys.argv[0], *words]))
+    return without_credentials(shlex.join([*how_to_start(installed("python")), *words]))
 
 
 def stopped_by(cause: str) -> str:

@@ -10,6 +10,8 @@ ray ...                       Ray's command line parses it; files, variables and
                               checked
 mlflow ...                    MLflow's command line parses it
 bash cluster/X.sh ...         the script exists and knows the word after it
+mvae run X ...                the same as for pipelines/X.py
+mvae X ...                    its options are parsed
 ssh ...                       ssh parses its options
 sbatch ... cluster/slurm.sh   its options are among those of our SLURM tests; the pipeline is tried as above
 scancel, tail, ...            bash parses the line
@@ -32,6 +34,7 @@ from mvae.data import MissingFiles, source, training_examples
 from mvae.data.__main__ import parser as prepare_parser
 from mvae.refusal import Refusal
 from sweeps.cli.options import CommonOptions, read
+from sweeps.commands.entry import COMMANDS
 from sweeps.main import main as sweep_main
 from tests.command_checks import REPOSITORY, Wrong, calls, check_ray_line, check_shell, check_variables
 
@@ -60,6 +63,8 @@ def run(line: str, scratch: Path) -> None:
             check_ray_line(line)
         elif words[0] == "mlflow":
             _mlflow(words[1:])
+        elif words[0] == "mvae":
+            _mvae(words[1:], scratch)
         elif words[0] == "bash":
             _script(words[1:])
         elif words[0] == "ssh":
@@ -169,6 +174,18 @@ def _mlflow(words: list[str]) -> None:
         command.make_context(words[0], list(words[1:]))
     except click.UsageError as refusal:
         raise Wrong(f"mlflow {words[0]}: {refusal.format_message()}") from None
+
+
+def _mvae(words: list[str], scratch: Path) -> None:
+    if words[0] == "run":
+        _pipeline(f"pipelines/{words[1]}.py", words[2:], scratch)
+        return
+    if words[0] not in COMMANDS:
+        raise Wrong(f"mvae {words[0]}: no such command")
+    try:
+        importlib.import_module(f"sweeps.commands.{words[0]}").parser().parse_args(words[1:])
+    except Refusal as refusal:
+        raise Wrong(f"mvae {' '.join(words)}: {refusal}") from None
 
 
 def _script(words: list[str]) -> None:

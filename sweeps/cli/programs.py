@@ -4,6 +4,19 @@ import shutil
 import sys
 from pathlib import Path
 
+_typed: list[str] = []
+"""Words that started the pipeline, if not `python FILE`."""
+
+
+def started_by(*words: str) -> None:
+    """Records the words that started a pipeline, for its help page and its resume line: mvae run weak_supervision."""
+    _typed[:] = words
+
+
+def how_to_start(python: str = "python") -> list[str]:
+    """Returns the words that start this pipeline again, without its options."""
+    return list(_typed) or [python, sys.argv[0]]
+
 
 def installed(program: str) -> str:
     """Returns a program's name if the shell finds the program in this environment, else the program's path."""

@@ -1,4 +1,4 @@
-"""Formats times and counts: 3 min 20 s, 1,200 trials."""
+"""Formats times, counts and sizes: 3 min 20 s, 1,200 trials, 9.1 MB."""
 
 import sys
 from decimal import Decimal
@@ -27,6 +27,15 @@ def timing(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """Formats a count with its noun: 1 trial, 1,200 trials."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def size(number: int) -> str:
+    """Formats a number of bytes: 12 B, 3.4 kB, 9.1 MB, 1.2 GB."""
+    value, units = float(number), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{figures(value, 2) if value < 99.5 else round(value)} {units[0]}"
 
 
 def error(line: str) -> None:

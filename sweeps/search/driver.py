@@ -16,17 +16,19 @@ from sweeps import engine
 from sweeps.cli.console import Console, Progress
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.signals import Interrupted
+from sweeps.cli.tracking_uri import without_credentials
 from sweeps.cli.words import counted
 from sweeps.driver import COMPLETE, INCOMPLETE, Driver
 from sweeps.planning.plan import Plan, PlannedTrial, plan, shape_of
 from sweeps.planning.price import Host, costs
 from sweeps.planning.state import TrialState
 from sweeps.search import report as search_report
-from sweeps.search.database import StudyLost
+from sweeps.search.database import StudyLost, study_uri
 from sweeps.search.report import Outcome
 from sweeps.search.space import Search, words
 from sweeps.search.study import SearchRecord, look, opened
 from sweeps.search.tried import TriedTrial, counts
+from sweeps.store.lists import STUDY
 from sweeps.store.store import Store
 from sweeps.sweep import LookUp, Sweep
 from sweeps.table.files import known_links
@@ -122,6 +124,12 @@ class SearchDriver(Driver):
         parts = [counted(self.study.search.total, "trial"), counts(self.study.known())]
         return ", ".join(filter(None, parts))
 
+    def list_trials(self, study: str = "") -> None:
+        assert isinstance(self.sweep.search, Searching)
+        uri, remote = self.sweep.search.uri, self.store.folder.is_remote
+        usual = not remote and uri == study_uri(self.store, None)
+        super().list_trials(STUDY if usual else without_credentials(uri))
+
     @property
     def unfinished(self) -> bool:
         return self.study.left > 0
@@ -211,6 +219,7 @@ class SearchDriver(Driver):
             keys=(*self.planned.keys, known.key),
             trials={**self.planned.trials, **one.trials},
         )
+        self.list_trials()
         self.catalogue.add(self.planned, known.key)
 
     def correct_views(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from sweeps.store.processes import Process, this_process
 
 PREFIX = "mvae-"
-KINDS = ("ray", "model", "files")
+KINDS = ("ray", "model", "files", "verify")
 """Kinds of folders. Folders of other kinds with the same prefix are not ours and are never deleted."""
 OWNER = "owner.json"
 SESSIONS = "r"

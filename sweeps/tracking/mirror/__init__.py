@@ -26,10 +26,11 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 from mlflow.utils import environment
 
 from sweeps.tracking.mirror.mirror import Mirror
+from sweeps.tracking.mirror.removal import Removal
 from sweeps.tracking.mirror.stored import open_database
 from sweeps.tracking.mirror.uploads import LoadModel
 
-__all__ = ["LoadModel", "Mirror", "open_database"]
+__all__ = ["LoadModel", "Mirror", "Removal", "open_database"]
 
 for _logger in ("mlflow", "alembic"):
     logging.getLogger(_logger).setLevel(logging.CRITICAL)  # errors are raised, and the tracker reports them once

@@ -30,8 +30,11 @@ from sweeps.store.provenance import git_sha
 from sweeps.store.scratch import remove_folders_of_the_dead
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
+from sweeps.table.comparison import Report
 from sweeps.table.files import known_links, recall_statistics, show, tabulate, write
 from sweeps.table.rounding import shown_value
+from sweeps.tracking.cells import cell_views, sweep_numbers, watched
+from sweeps.tracking.notes import view_page
 from sweeps.tracking.tracker import Tracker
 from sweeps.tracking.view import RunView, SweepView
 from sweeps.tracking.views import Catalogue
@@ -63,6 +66,7 @@ class Driver:
     lease: Lease
     interruption: Interruption
     failures: dict[str, str] = field(default_factory=dict)
+    reported: Report | None = None
 
     def run(self) -> int:
         """Trains the missing trials, reports the table, and returns the exit code."""
@@ -109,7 +113,8 @@ class Driver:
                 tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
                 if tracker.stuck and code == COMPLETE:
                     code = INCOMPLETE
-        self.console.say(f"Browse: {how_to_browse(self.uri, on_cluster=engine.address() is not None)}")
+        page = view_page(self.sweep.name, tracker.experiment) if tracker.experiment else ""
+        self.console.say(f"Browse: {how_to_browse(self.uri, page, on_cluster=engine.address() is not None)}")
         return code
 
     def _head_lost(self, reason: str) -> None:
@@ -140,7 +145,8 @@ class Driver:
 
     def report(self, links: dict[str, str]) -> int:
         """Prints and writes the table; returns COMPLETE if every cell has its result, else INCOMPLETE."""
-        return report_on(self.sweep, self.planned, self.store, self.console, self.failures, links)
+        code, self.reported = report_on(self.sweep, self.planned, self.store, self.console, self.failures, links)
+        return code
 
     def _tidy(self) -> None:
         """Cleans up after killed processes: temporary folders, and finished trials' files except final weights."""
@@ -286,6 +292,10 @@ class Driver:
             command=command(),
             program=Path(sys.argv[0]).name,
             metrics=tuple(dict.fromkeys(cell.metric for cell in self.sweep.cells)),
+            quantities=tuple(dict.fromkeys(cell.quantity or cell.measure.quantity for cell in self.sweep.cells)),
+            watched=watched(self.catalogue.views()),
+            numbers=sweep_numbers(self.reported) if self.reported else {},
+            cells=cell_views(self.reported, self.catalogue.view) if self.reported else None,
             tags={
                 "git": git_sha(),
                 "dataset": self.options.dataset,
@@ -300,8 +310,8 @@ class Driver:
 
 def report_on(
     sweep: Sweep, planned: Plan, store: Store, console: Console, failures: dict[str, str], links: dict[str, str]
-) -> int:
-    """Prints and writes the table of the stored results; returns COMPLETE if every cell has its result.
+) -> tuple[int, Report]:
+    """Prints and writes the table of the stored results. Returns it, and COMPLETE if every cell has its result.
 
     Args:
         failures: error message of each trial that failed in this command, by key.
@@ -322,9 +332,9 @@ def report_on(
             write(folder, report, details, pictures)
         except OSError as failure:
             console.say(f"Cannot write the report: {failure}{remedy(failure)}")
-            return INCOMPLETE
+            return INCOMPLETE, report
         console.say(f"Report: {folder}")
-    return COMPLETE if report.complete else INCOMPLETE
+    return COMPLETE if report.complete else INCOMPLETE, report
 
 
 def command() -> str:

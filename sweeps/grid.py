@@ -31,7 +31,7 @@ class Grid:
         return COMPLETE
 
     def report(self, sweep: Sweep, planned: Plan, store: Store, console: Console) -> int:
-        return report_on(sweep, planned, store, console, failures={}, links={})
+        return report_on(sweep, planned, store, console, failures={}, links={})[0]
 
     def drive(self, *start: Any) -> int:
         return Driver(*start).run()

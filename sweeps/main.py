@@ -41,7 +41,7 @@ from sweeps.store.lease import Lease
 from sweeps.store.provenance import stale_package
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, Work
-from sweeps.tracking.tracker import check
+from sweeps.tracking.server import check
 
 __all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "main"]
 

@@ -285,7 +285,7 @@ def test_a_record_that_cannot_be_read_is_ignored(sweeping: Sweeping) -> None:
     record = reconciled.Reconciled(place(sweeping.record), sweeping.storage.uri, NAMESPACE, "main", None)
     for content in (b"", b"{", b"[]", b"null", b'{"links": 1}', b'{"links": {}}', b"\xff"):
         sweeping.record.write_bytes(content)
-        assert record.links(sweeping.sweep, sweeping.views) is None
+        assert record.read(sweeping.sweep, sweeping.views) is None
     assert sweeping.again()
     assert not sweeping.again()
 

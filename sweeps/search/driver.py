@@ -138,7 +138,11 @@ class SearchDriver(Driver):
         """Shows the search's metric first, then the varied settings."""
         usual, search = super().view(state), self.study.search
         metrics = (search.metric, *(name for name in usual.metrics if name != search.metric))
-        return replace(usual, metrics=metrics, settings=tuple(search.varied))
+        known = self.study.known()
+        numbers = {"trials/ended": float(search.total - search.left(known)), "trials/all": float(search.total)}
+        return replace(
+            usual, metrics=metrics, settings=tuple(search.varied), quantities=(), watched=(), numbers=numbers
+        )
 
     def train(self, tracker: Tracker) -> None:
         search, epochs = self.study.search, float(self.study.search.default.epochs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,12 @@ class Catalogue:
     def view(self, key: str) -> RunView:
         return self._views[key]
 
+    def views(self) -> Iterable[RunView]:
+        return self._views.values()
+
     def running(self, key: str) -> RunView:
-        return self._set(key, state=TrialState.RUNNING, error=None, traceback=None)
+        started = self._views[key].started or time.time()
+        return self._set(key, state=TrialState.RUNNING, error=None, traceback=None, started=started)
 
     def committed(self, key: str, records: Sequence[Record]) -> RunView:
         return self._set(
@@ -143,9 +148,10 @@ class Catalogue:
         finished = {measure.token for measure in planned.measures} <= {result.measure for result in found}
         newest = self._store.checkpoints(key).latest(digests=not finished)
         data = source(planned.trial.dataset)
+        about = [result.provenance for result in found] or (newest.provenance.get("attempts", []) if newest else [])
         return RunView(
             key=key,
-            name=self.name(key),
+            name=f"{planned.trial.dataset} {self.name(key)}",
             state=TrialState.DONE if finished else planned.state,
             fields=planned.trial.hashed_fields(),
             records=tuple(newest.history) if newest else (),
@@ -158,7 +164,7 @@ class Catalogue:
             ),
             checkpoint=newest,
             artifacts=self._store.artifacts(key),
-            started=min((r.provenance["started"] for r in found if "started" in r.provenance), default=None),
+            started=min((one["started"] for one in about if "started" in one), default=None),
             ended=max((r.provenance["finished"] for r in found if "finished" in r.provenance), default=None),
         )
 

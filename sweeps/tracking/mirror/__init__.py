@@ -4,8 +4,8 @@ There is one operation: compare MLflow's run of a key with its view, and write w
 live updates, the clean-up after a killed driver, a rebuilt database, and the first write to a new server. Storage holds
 the data; MLflow only shows it.
 
-Each sweep has one parent run, and each key has one child run. Runs are found by their tags (namespace, and sweep or
-key), so a killed driver never leads to a second run.
+Each sweep has one parent run. Each key, and each cell of the sweep's table, has one child run. Runs are found by their
+tags (namespace, and sweep, key or cell), so a killed driver never leads to a second run.
 
 Import this package only in the tracker's thread, because the import takes two seconds. The import also silences MLflow.
 """

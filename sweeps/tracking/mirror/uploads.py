@@ -18,7 +18,7 @@ from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace
 from sweeps.store.scratch import scratch
 from sweeps.tracking.mirror.stored import NOTE, Held, last_step
-from sweeps.tracking.notes import model_note
+from sweeps.tracking.notes import model_name, model_note
 from sweeps.tracking.view import RunView
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Uploads:
             return None
         model = self._client.create_logged_model(
             self._experiment,
-            name="model",
+            name=model_name(view),
             source_run_id=held.run_id,
             tags={"mvae.namespace": self._namespace, "mvae.key": view.key, NOTE: model_note(view, held.run_id)},
             params={name: str(value) for name, value in view.fields.items()},

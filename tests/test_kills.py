@@ -63,7 +63,7 @@ def test_an_unbroken_sweep_prints_only_our_own_lines(unbroken: Unbroken) -> None
     table = next(number for number, line in enumerate(lines) if line.startswith("digits: test accuracy by"))
     assert [line for line in lines[:table] if not OURS.match(line)] == []
     assert sum(line.startswith("[") for line in lines) == 6
-    assert [line.partition(":")[0] for line in lines[-2:]] == ["Report", "Browse"]
+    assert [line.partition(":")[0] for line in lines[-3:]] == ["Report", "Browse", "  then"]
 
 
 def test_an_unbroken_sweep_is_complete_in_mlflow(unbroken: Unbroken) -> None:

@@ -206,9 +206,11 @@ def test_the_command_prints_a_line_per_trial_and_the_table_and_typed_again_only_
         "NN 100% seed 0",
         "NN 5% seed 0",
     ]
-    assert lines[-2] == f"Report: {tmp_path}/runs/main/reports/weak_supervision-digits"
+    assert lines[-3] == f"Report: {tmp_path}/runs/main/reports/weak_supervision-digits"
     browse = rf"Browse: \S*mlflow ui --backend-store-uri sqlite:///{re.escape(str(tmp_path))}/runs/mlflow.db"
-    assert re.fullmatch(browse, lines[-1])
+    assert re.fullmatch(browse, lines[-2])
+    page = "/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=mvae-weak_supervision-digits"
+    assert lines[-1] == f"  then: http://127.0.0.1:5000{page}"
     written = tmp_path / "runs" / "main" / "reports" / "weak_supervision-digits" / "runs.csv"
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     for line in csv.DictReader(written.read_text(encoding="utf-8").splitlines()):
@@ -256,9 +258,9 @@ def test_arms_without_labels_are_trained_once_and_a_new_fraction_trains_nothing(
             assert second_attempt["from_epoch"] == 2, "a second fraction must only measure, not train"
     runs = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db").search_runs(["1"], "tags.`mvae.kind` = 'trial'")
     assert {run.info.run_name: run.info.status for run in runs} == dict.fromkeys(
-        ("RBM seed 0", "VAE seed 0", "JMVAE 5% seed 0", "JMVAE 100% seed 0"), "FINISHED"
+        (f"digits {name} seed 0" for name in ("RBM", "VAE", "JMVAE 5%", "JMVAE 100%")), "FINISHED"
     )
-    (vae,) = (run for run in runs if run.info.run_name == "VAE seed 0")
+    (vae,) = (run for run in runs if run.info.run_name == "digits VAE seed 0")
     assert {f"test/accuracy-f{f}" for f in ("0.05", "0.2", "1")} <= vae.data.metrics.keys()
 
 

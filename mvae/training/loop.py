@@ -36,6 +36,7 @@ from mvae.training.optimiser import optimiser_of
 from mvae.training.records import MODEL, Checkpoint, Record
 from mvae.training.saving import Saving
 from mvae.training.steps import Steps, steps_of
+from mvae.training.usage import Usage
 from mvae.workers import ALONE, Workers
 
 THREADS = 1
@@ -147,6 +148,7 @@ def train(
     steps = steps_of(learner, model, optimizer, trial, data.modalities, workers)
     looks = {-(-trial.epochs * i // LOOKS) for i in range(1, LOOKS)} - {trial.epochs}
     committed = len(history)
+    usage = Usage(device)
     saved_at = time.monotonic()
     with closing(Saving(checkpoints, background=background)) as saving:
         for epoch in range(last.epoch if last else 0, trial.epochs):
@@ -160,7 +162,7 @@ def train(
             metrics = {**trained, **learner.facts(), **validated(model, trial, data)}
             if test_curve and has_accuracy(trial.model, data.modalities):
                 metrics["diagnostic/test_accuracy"] = prediction_accuracy(model, data.modalities, data.test)
-            history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed))
+            history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed, system=usage()))
             if epoch + 1 in looks:
                 look(model.eval(), epoch + 1)
             due = time.monotonic() - saved_at >= checkpoint_every and not saving.busy

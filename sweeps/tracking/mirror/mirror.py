@@ -147,7 +147,7 @@ class Mirror:
         if view.dataset is not None and not held.has_dataset:
             self._client.log_inputs(held.run_id, [dataset_input(view.dataset)])
             held.has_dataset = True
-        uploaded = self._uploads.files(held, view.artifacts, "samples")
+        uploaded = self._uploads.files(held, view.artifacts, "samples", history[-1]["epoch"] if history else 0)
         uploaded |= self._uploads.files(held, view.traceback, "errors")
         if view.state is TrialState.DONE:
             uploaded |= self._uploads.model(held, view)

@@ -30,11 +30,8 @@ def how_to_browse(uri: str, page: str = "", *, on_cluster: bool) -> str:
     shown = without_credentials(uri)
     if uri.startswith("http"):
         local = on_cluster and urlsplit(uri).hostname in ("127.0.0.1", "localhost")
-        return (
-            shown
-            + f"/#{page}" * bool(page)
-            + " on this machine (from your own: ray attach CLUSTER.yaml -p 5000)" * local
-        )
+        shown += f"/#{page}" * bool(page)
+        return shown + " on this machine (from your own: ray attach CLUSTER.yaml -p 5000)" * local
     then = f"\n  then: http://127.0.0.1:5000/#{page}" * bool(page)
     if not any(os.environ.get(name) for name in BATCH_JOBS):
         return f"{installed('mlflow')} ui --backend-store-uri {shlex.quote(shown)}{then}"

@@ -174,7 +174,7 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
     metrics = [f"metrics.`{name}`" for name in (*over_seeds, *chosen, "epoch")]
     settings = [f"params.`{name}`" for name in sweep.settings]
     by_cell = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "mvae.cell"}]}
-    widths = {"attributes.`Run Name`": 400, **dict.fromkeys(metrics[:2], 170)}
+    widths = {"attributes.`Run Name`": 300, **dict.fromkeys(metrics[:2], 170)}
     state = {
         "searchFilter": f"tags.`{member_tag(sweep.name)}` = 'yes'",
         "orderByKey": "attributes.start_time",

@@ -44,7 +44,7 @@ def test_the_printed_address_shows_cells_and_means_without_a_click_and_their_ban
     first.page.goto(browsed.printed, wait_until="commit")
     first.sees(*groups(browsed), "(average)")
     assert all(any(shown == pytest.approx(mean) for shown in first.averages()) for mean in browsed.means().values())
-    first.page.locator("input[value='CHART']").check(force=True)
+    first.page.locator("label", has=first.page.locator("input[value='CHART']")).click()
     first.sees("over seeds")
     first.page.locator(DRAWN_LINE).nth(3 * len(browsed.means()) - 1).wait_for(state="attached")
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mvae.storage.files import write_atomically
+from mvae.training.records import Record
 from mvae.training.usage import Usage
 from sweeps.planning.state import TrialState
 from sweeps.tracking.cells import band, cell_views, sweep_numbers, watched
@@ -26,7 +27,6 @@ from tests.tracked import (
     Storage,
     finished,
     no_model,
-    records,
     reported,
     running,
     storage,
@@ -45,7 +45,10 @@ def seeds(*accuracies: float) -> list[RunView]:
     for key, accuracy in zip(KEYS, accuracies, strict=False):
         view = finished(key, accuracy=accuracy)
         (result,) = view.results
-        history = [{**one, "metrics": {"validation/accuracy": accuracy + one["epoch"] / 100}} for one in records(3)]
+        history = [
+            Record(epoch=e, time=STARTED + 2 * e, metrics={"validation/accuracy": accuracy + e / 100})
+            for e in (1, 2, 3)
+        ]
         found.append(replace(view, results=(replace(result, history=history),), ended=STARTED + 9))
     return found
 

@@ -82,22 +82,22 @@ def figures(sources: Sources) -> dict[str, Value]:
     """Returns `options.table`, `noted.NAME`, `output.NAME`, and `benchmarks.FILE.PATH` with the path in the JSON file.
 
     The README shows the demo's output shortened: `output.demo.short` has the first and last trials, the table with its
-    caption, and where the report is; `output.demo.again` has the first lines of the second run, and how to browse.
+    caption, and where the report is; `output.demo.again` has the first lines and the last line of the second run.
     """
     outputs = sources.outputs()
     demo, again = outputs["demo"].splitlines(), outputs["demo-again"].splitlines()
     trials = [number for number, line in enumerate(demo) if line.startswith("[")]
     caption = next(number for number, line in enumerate(demo) if line.startswith("Settings: "))
-    browse = next(number for number, line in enumerate(again) if line.startswith("Browse: "))
+    report = next(number for number, line in enumerate(demo) if line.startswith("Report: "))
     after = demo.index("", caption)  # the first empty line after the caption, which may take several lines
-    short = [*demo[: trials[2]], "...", *demo[trials[-2] : after], "...", *demo[-3:]]
+    short = [*demo[: trials[2]], "...", *demo[trials[-2] : after], "...", *demo[report:]]
     options = [[f"`{option}`", meaning, where] for option, meaning, where in OPTION_ROWS]
     return {
         "options.table": markdown_table(["option", "meaning", "pipeline"], [], options),
         **{f"noted.{name}": value for name, value in sources.noted().items()},
         **{f"output.{name}": block for name, block in outputs.items()},
         "output.demo.short": "\n".join(short),
-        "output.demo.again": "\n".join([*again[:2], "... the same table", *again[browse:]]),
+        "output.demo.again": "\n".join([*again[:2], "... the same table", again[-1]]),
         **dict(_leaves(sources.benchmarks(), "benchmarks")),
     }
 

@@ -10,18 +10,19 @@ import pytest
 
 from mvae.storage.objects import place
 from mvae.training.records import MODEL, Checkpoint, Record, StoredFile
+from sweeps.cli.browsing import BATCH_JOBS, how_to_browse
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.tracking.notes import (
     NOTE_CHARACTERS,
     experiment_note,
-    how_to_browse,
     model_name,
     run_note,
     saved_view,
     source_tags,
     sweep_note,
     view_id,
+    view_page,
 )
 from sweeps.tracking.view import RunView, SweepView
 
@@ -147,15 +148,21 @@ def test_a_view_of_many_metrics_fits_the_tag(sweep: SweepView) -> None:
     assert len(saved_view(many, 1_700_000_000_000, None)) < TAG_OF_AN_EXPERIMENT
 
 
-def test_the_last_line_has_the_page_of_the_sweep_on_the_server_or_on_the_server_that_its_command_starts() -> None:
-    page = "/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=mvae-a%20sweep"
-    tunnel = " through a tunnel"
-    assert how_to_browse("http://me:secret@host:80", "a sweep", "7", tunnel) == f"http://host:80{page}"
-    assert how_to_browse("http://127.0.0.1:80", "a sweep", "7", tunnel) == f"http://127.0.0.1:80{page}{tunnel}"
-    command, then = how_to_browse("sqlite:////a b.db", "a sweep", "7", tunnel).splitlines()
+def test_the_last_line_has_the_sweeps_page_on_the_server_or_on_the_server_that_its_command_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in BATCH_JOBS:
+        monkeypatch.delenv(name, raising=False)
+    page = view_page("a sweep", "7")
+    assert page == "/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=mvae-a%20sweep"
+    assert how_to_browse("http://me:secret@host:80", page, on_cluster=True) == f"http://host:80/#{page}"
+    tunnel = how_to_browse("http://127.0.0.1:80", page, on_cluster=True)
+    assert tunnel.startswith(f"http://127.0.0.1:80/#{page} on this machine")
+    command, then = how_to_browse("sqlite:////a b.db", page, on_cluster=True).splitlines()
     assert command.endswith("mlflow ui --backend-store-uri 'sqlite:////a b.db'")
-    assert then == f"  then: http://127.0.0.1:5000{page}"
-    assert how_to_browse("sqlite:////a.db", "a sweep", "", "").endswith("then: http://127.0.0.1:5000")
+    assert then == f"  then: http://127.0.0.1:5000/#{page}"
+    monkeypatch.setenv(BATCH_JOBS[0], "7")
+    assert how_to_browse("sqlite:////a.db", page, on_cluster=False).splitlines()[1] == then, "the tunnel has this port"
 
 
 def test_the_name_of_a_model_has_only_characters_that_mlflow_allows() -> None:

@@ -14,7 +14,7 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.tracking.mirror import open_database
 from sweeps.tracking.tracker import Tracker
-from sweeps.tracking.view import RunView, SweepView
+from sweeps.tracking.view import CellView, RunView, SweepView
 from tests.crashes import on_disk
 from tests.tracked import finished
 
@@ -64,7 +64,9 @@ def show(store: Store) -> str:
     root = on_disk(store.root)
     uri = default_uri(root)
     for sweep, keys in ((FIRST, (MINE, SHARED)), (SECOND, (SHARED, THEIRS))):
-        view = SweepView(sweep, TrialState.DONE, "title", report=store.reports / sweep, started=1.7e9, ended=1.7e9)
+        cell = CellView(cell_of(sweep), {"row": "NN", "column": "1%"}, {"test/accuracy/mean": 0.5})
+        about = {"report": store.reports / sweep, "started": 1.7e9, "ended": 1.7e9}
+        view = SweepView(sweep, TrialState.DONE, "title", cells=(cell,), **about)
         tracker = Tracker(
             uri,
             namespace=store.namespace(),
@@ -82,6 +84,11 @@ def show(store: Store) -> str:
     return uri
 
 
+def cell_of(sweep: str) -> str:
+    """Returns the name of the run of a sweep's only cell."""
+    return f"{sweep} NN 1%"
+
+
 def _with_pictures(store: Store, view: RunView) -> RunView:
     from dataclasses import replace
 
@@ -89,12 +96,13 @@ def _with_pictures(store: Store, view: RunView) -> RunView:
 
 
 def runs_shown(root: Path) -> dict[str, Run]:
-    """All runs in MLflow, also deleted ones, by key or sweep."""
+    """All runs in MLflow, also deleted ones: by key, by sweep, or by `cell_of` the sweep."""
     client = mlflow.MlflowClient(open_database(root / "mlflow.db"))
     experiment = client.get_experiment_by_name("main")
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
-    return {run.data.tags.get("mvae.key") or run.data.tags["mvae.sweep"]: run for run in found}
+    names = ("mvae.key", "mvae.sweep", "mlflow.runName")
+    return {next(run.data.tags[name] for name in names if name in run.data.tags): run for run in found}
 
 
 def views_shown(root: Path) -> set[str]:

@@ -27,6 +27,7 @@ from tests.stored_sweeps import (
     SHARED,
     THEIRS,
     UNLISTED,
+    cell_of,
     fill,
     fill_trial,
     list_sweep,
@@ -71,20 +72,20 @@ def test_a_sweeps_own_trials_go_and_what_another_sweep_uses_stays(
     filled: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, runs = kept(filled), runs_shown(on_disk(filled.root))
-    assert set(runs) == {MINE, SHARED, THEIRS, FIRST, SECOND}
+    assert set(runs) == {MINE, SHARED, THEIRS, FIRST, SECOND, cell_of(FIRST), cell_of(SECOND)}
     assert runs[SHARED].data.tags["mlflow.parentRunId"] == runs[FIRST].info.run_id
     assert rm(filled) == 0
     said = capsys.readouterr().out
     assert "1 trial to delete" in said and "2 trials that other sweeps use: stay" in said
-    assert "2 runs to delete in MLflow" in said
+    assert "3 runs to delete in MLflow" in said
     after = kept(filled)
     assert {path for path in after if not path.startswith("mlartifacts")} == expected(filled, before)
     left = runs_shown(on_disk(filled.root))
-    assert set(left) == {SHARED, THEIRS, SECOND}
+    assert set(left) == {SHARED, THEIRS, SECOND, cell_of(SECOND)}
     assert left[SHARED].data.tags["mlflow.parentRunId"] == left[SECOND].info.run_id
     assert member_tag(FIRST) not in left[SHARED].data.tags
     folders = {path.split("/")[1] for path in after if path.startswith("mlartifacts/")}
-    assert folders == {run.info.run_id for run in left.values()}
+    assert folders == {left[name].info.run_id for name in (SHARED, THEIRS, SECOND)}
     assert views_shown(on_disk(filled.root)) == {f"mlflow.sharedViewState.mvae-{SECOND}"}
     assert rm(filled, SECOND) == 0
     assert {key for key in (MINE, SHARED, THEIRS, JUDGE) if any(key in path for path in kept(filled))} == set()

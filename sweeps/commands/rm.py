@@ -20,7 +20,7 @@ from sweeps.cli.words import counted, error, size
 from sweeps.commands.options import Parser, existing_store, mlflow_of, read_as
 from sweeps.commands.removal import Own, check_links, own
 from sweeps.store.lease import Lease
-from sweeps.tracking.tracker import check
+from sweeps.tracking.server import check
 
 ABOUT = """Deletes a sweep: its report, and the results, checkpoints, artifacts and MLflow runs of the trials that no
 other sweep uses. Lists files and bytes first, then asks. Trials that another sweep uses stay; so do trials of sweeps

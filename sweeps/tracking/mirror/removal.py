@@ -24,12 +24,11 @@ from mlflow.tracking._tracking_service.utils import _get_store
 
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place
-from sweeps.planning.state import TrialState
 from sweeps.store.sqlite import sqlite_path
 from sweeps.tracking.mirror.moved import follow, location
 from sweeps.tracking.mirror.stored import PAGE, all_pages, open_database
 from sweeps.tracking.notes import VIEW, view_id
-from sweeps.tracking.view import SweepView, member_tag
+from sweeps.tracking.view import member_tag
 
 PARENT = "mlflow.parentRunId"
 
@@ -90,7 +89,7 @@ class Removal:
             return
         runs = list(self._runs(ViewType.ALL))
         doomed = [run for run in runs if self._is_doomed(run)]
-        parents = [run for run in doomed if "mvae.key" not in run.data.tags]
+        parents = [run for run in doomed if "mvae.sweep" in run.data.tags]
         gone = {run.info.run_id for run in doomed}
         for run in runs:
             if run.info.run_id not in gone and run.info.lifecycle_stage == "active":
@@ -104,13 +103,15 @@ class Removal:
             check()
             self._delete_artifacts(run.info.artifact_uri, run.info.run_id)
             self._delete_run(run)
-        view = VIEW + view_id(SweepView(self.sweep, TrialState.DONE, title=""))
+        view = VIEW + view_id(self.sweep)
         if view in self._tags:
             self._client.delete_experiment_tag(self._id, view)
 
     def _is_doomed(self, run: Run) -> bool:
         tags = run.data.tags
-        return tags["mvae.key"] in self.keys if "mvae.key" in tags else tags.get("mvae.sweep") == self.sweep
+        if "mvae.key" in tags:
+            return tags["mvae.key"] in self.keys
+        return tags.get("mvae.sweep") == self.sweep or member_tag(self.sweep) in tags  # the sweep's run, or a cell's
 
     def _keep(self, run: Run, gone: set[str], runs: list[Run]) -> None:
         """Takes the sweep's name off a run that stays, and gives a run without a parent another sweep's run."""
@@ -120,7 +121,7 @@ class Removal:
         if tags.get(PARENT) not in gone:
             return
         using = [name for name, keys in self.others.items() if tags.get("mvae.key") in keys]
-        parents = {one.data.tags.get("mvae.sweep"): one.info.run_id for one in runs if "mvae.key" not in one.data.tags}
+        parents = {one.data.tags.get("mvae.sweep"): one.info.run_id for one in runs if "mvae.sweep" in one.data.tags}
         new = next((parents[name] for name in using if name in parents), None)
         if new is None:
             self._client.delete_tag(run.info.run_id, PARENT)

@@ -65,8 +65,8 @@ def show(store: Store) -> str:
     uri = default_uri(root)
     for sweep, keys in ((FIRST, (MINE, SHARED)), (SECOND, (SHARED, THEIRS))):
         cell = CellView(cell_of(sweep), {"row": "NN", "column": "1%"}, {"test/accuracy/mean": 0.5})
-        about = {"report": store.reports / sweep, "started": 1.7e9, "ended": 1.7e9}
-        view = SweepView(sweep, TrialState.DONE, "title", cells=(cell,), **about)
+        report = store.reports / sweep
+        view = SweepView(sweep, TrialState.DONE, "title", cells=(cell,), report=report, started=1.7e9, ended=1.7e9)
         tracker = Tracker(
             uri,
             namespace=store.namespace(),

@@ -69,7 +69,6 @@ class Driver:
     failures: dict[str, str] = field(default_factory=dict)
     reported: Report | None = None
     capacity: engine.Capacity | None = None
-    """Capacity of the cluster, once it has started."""
 
     def run(self) -> int:
         """Trains the missing trials, reports the table, and returns the exit code."""
@@ -254,8 +253,7 @@ class Driver:
                 view = self.catalogue.finished(key)
                 spent = max((result.provenance.get("seconds", 0.0) for result in view.results), default=0.0)
                 spent += sum(result.provenance.get("measured_in_seconds", 0.0) for result in view.results)
-                shown = self.metric(view)
-                progress.finished(key, self.catalogue.name(key), f"{shown}  {duration(spent)}")
+                progress.finished(key, self.catalogue.name(key), f"{self.metric(view)}  {duration(spent)}")
                 tracker.update(view)
             else:
                 progress.epoch(key, message.epoch, message.epochs)

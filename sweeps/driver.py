@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from contextlib import suppress
@@ -18,13 +17,15 @@ from sweeps import engine
 from sweeps.cli.browsing import how_to_browse
 from sweeps.cli.console import Console, Progress
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.programs import how_to_start, installed
+from sweeps.cli.programs import command, stopped_by
 from sweeps.cli.signals import Interrupted, Interruption
-from sweeps.cli.tracking_uri import place_of_artifacts, without_credentials
+from sweeps.cli.tracking_uri import place_of_artifacts
 from sweeps.cli.words import counted, duration, error
 from sweeps.planning.listed import list_trials
-from sweeps.planning.plan import Fingerprints, Plan, PlannedTrial, kind_of, shape_of
+from sweeps.planning.plan import Fingerprints, Plan, PlannedTrial, plan, shape_of
+from sweeps.planning.price import left
 from sweeps.planning.state import TrialState
+from sweeps.planning.times import kind_of
 from sweeps.store.lease import Lease
 from sweeps.store.provenance import git_sha
 from sweeps.store.scratch import remove_folders_of_the_dead
@@ -40,7 +41,7 @@ from sweeps.tracking.view import RunView, SweepView
 from sweeps.tracking.views import Catalogue
 from sweeps.trials.messages import Job, Message, waves
 
-COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+COMPLETE, INCOMPLETE, BAD_INPUT, OUT_OF_HOURS, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes of every pipeline."""
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
@@ -67,6 +68,7 @@ class Driver:
     interruption: Interruption
     failures: dict[str, str] = field(default_factory=dict)
     reported: Report | None = None
+    capacity: engine.Capacity | None = None
 
     def run(self) -> int:
         """Trains the missing trials, reports the table, and returns the exit code."""
@@ -98,19 +100,23 @@ class Driver:
         try:
             if self.unfinished:
                 self.train(tracker)
+            self.interruption.without_limit()
             tracker.start()
             code = self.report(tracker.links(BRIEFLY))
         except KeyboardInterrupt as stop:
-            code = INTERRUPTED
+            code = OUT_OF_HOURS if self.interruption.out_of_hours else INTERRUPTED
+            with suppress(OSError):
+                self.console.say(self.left())
             self.console.say(stopped_by(self.interruption.heard or str(stop)))
         finally:
             if self.lease.lost.is_set():  # another driver writes to MLflow now
                 tracker.give_up()
             else:
-                state = {COMPLETE: TrialState.DONE, INTERRUPTED: TrialState.INTERRUPTED}.get(code, TrialState.FAILED)
+                stopped = dict.fromkeys((OUT_OF_HOURS, INTERRUPTED), TrialState.INTERRUPTED)
+                state = ({COMPLETE: TrialState.DONE} | stopped).get(code, TrialState.FAILED)
                 tracker.start()
                 tracker.update_sweep(self.view(state))
-                tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
+                tracker.close(BRIEFLY if code in stopped else PATIENTLY)
                 if tracker.stuck and code == COMPLETE:
                     code = INCOMPLETE
         page = view_page(self.sweep.name, tracker.experiment) if tracker.experiment else ""
@@ -138,6 +144,12 @@ class Driver:
         half_done = self.planned.count(TrialState.INTERRUPTED)
         progress = f", {done} done" * bool(done) + f", {half_done} half done" * bool(half_done)
         return f"{counted(len(self.planned.trials), 'trial')}{progress}"
+
+    def left(self) -> str:
+        """Returns a line with the trials that this command leaves, and how long they take."""
+        machine = engine.host_now(self.options.gpus_per_trial, self.capacity)
+        latest = plan(self.sweep.cells, self.store, self.data_marks, device=machine.device)
+        return left(latest.estimate, latest.count(TrialState.INTERRUPTED), machine, self.options)
 
     @property
     def unfinished(self) -> bool:
@@ -188,6 +200,7 @@ class Driver:
             self.console.progress(work, before, kinds) as progress,
             engine.cluster(self._head_lost, self.console.say) as capacity,
         ):
+            self.capacity = capacity
             jobs = [self._job(planned, capacity) for planned in todo]
             most = self.options.max_concurrent
             groups = [group for wave in waves(jobs) for group in engine.alike(wave)]
@@ -210,6 +223,7 @@ class Driver:
             cache=self.options.cache,
             gpus=engine.demand(*shape_of(planned.trial), self.options.gpus_per_trial, capacity).gpus,
             checkpoint_every=self.options.checkpoint_every,
+            until=self.interruption.until,
             git=git_sha(),
             namespace=self.store.namespace(),
             speeds=self.sweep.speeds,
@@ -239,8 +253,7 @@ class Driver:
                 view = self.catalogue.finished(key)
                 spent = max((result.provenance.get("seconds", 0.0) for result in view.results), default=0.0)
                 spent += sum(result.provenance.get("measured_in_seconds", 0.0) for result in view.results)
-                shown = self.metric(view)
-                progress.finished(key, self.catalogue.name(key), f"{shown}  {duration(spent)}")
+                progress.finished(key, self.catalogue.name(key), f"{self.metric(view)}  {duration(spent)}")
                 tracker.update(view)
             else:
                 progress.epoch(key, message.epoch, message.epochs)
@@ -335,14 +348,3 @@ def report_on(
             return INCOMPLETE, report
         console.say(f"Report: {folder}")
     return COMPLETE if report.complete else INCOMPLETE, report
-
-
-def command() -> str:
-    """Returns the command that resumes this one. Leaves out --fresh and --resume, which may refuse a second start."""
-    words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
-    return without_credentials(shlex.join([*how_to_start(installed("python")), *words]))
-
-
-def stopped_by(cause: str) -> str:
-    """Returns the last line that a stopped driver prints."""
-    return f"Stopped by {cause}; finished trials are kept. To resume: {command()}"

@@ -24,6 +24,7 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import click
 from pydantic import ValidationError
@@ -94,7 +95,9 @@ def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
         return
     except Refusal as refusal:
         raise Wrong(f"{script} {' '.join(arguments)}: {refusal}") from None
-    if code := sweep_main(lambda: module.sweep(options), options):
+    with mock.patch("sweeps.planning.probe.probed", return_value=None):  # each probe would take seconds
+        code = sweep_main(lambda: module.sweep(options), options)
+    if code:
         raise Wrong(f"{script} {' '.join(arguments)} --plan: exit code {code}")
 
 

@@ -252,8 +252,21 @@ def _speed(sources: Sources) -> dict[str, Value]:
         "speed.gpu.table": markdown_table(["examples per second"], list(WAYS.values()), lines),
         **_range("speed.gpu.times", [ways["graphed"] / ways["eager"] for ways in speeds.values()]),
         "speed.gpu.lockstep": lockstep / speeds["mvae mnist mlp"]["graphed"],
+        "speed.plans.table": _plans(benchmarks["estimates-cpu"]["plans"]),
         "speed.machines": _machines(benchmarks),
     }
+
+
+def _plans(plans: dict[str, Any]) -> str:
+    """A Markdown table of planned and taken times, in seconds, with the load before and after each command."""
+    lines = [
+        [
+            *(name, f"{one['low']:.0f} to {one['high']:.0f}", f"{one['taken']:.0f}", "yes" if one["holds"] else "no"),
+            f"{one['load_before']:.0f} to {one['load_after']:.0f}",
+        ]
+        for name, one in plans.items()
+    ]
+    return markdown_table(["plan"], ["planned, s", "taken, s", "in the range", "load"], lines)
 
 
 def _machines(benchmarks: dict[str, Any]) -> str:

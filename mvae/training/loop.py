@@ -81,6 +81,7 @@ def train(
     heard: Callable[[Progress], None] = lambda _: None,
     look: Callable[[nn.Module, int], None] = lambda _model, _epoch: None,
     checkpoint_every: float = 60.0,
+    until: float | None = None,
     checkpoint_at: Container[int] = (),
     workers: Workers = ALONE,
     background: bool = False,
@@ -97,6 +98,8 @@ def train(
             (see `LOOKS`). `look` may draw pictures and must not change the module.
         checkpoint_every: seconds between checkpoints. Checkpoints are written only at the end of an epoch, and always
             after the last epoch.
+        until: Unix time in seconds at which this process will be stopped. The time between checkpoints shrinks to half
+            of the time left, so that the stop loses little more than the epoch that it cuts off.
         checkpoint_at: epochs after which a checkpoint is written regardless of the time.
         workers: this process's place among the workers. All workers call this function within a torch.distributed
             process group. Only the first worker reads and writes checkpoints, validates, and calls the functions above.
@@ -165,7 +168,8 @@ def train(
             history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed, system=usage()))
             if epoch + 1 in looks:
                 look(model.eval(), epoch + 1)
-            due = time.monotonic() - saved_at >= checkpoint_every and not saving.busy
+            every = checkpoint_every if until is None else min(checkpoint_every, (until - time.time()) / 2)
+            due = time.monotonic() - saved_at >= every and not saving.busy
             if due or epoch + 1 == trial.epochs or epoch + 1 in checkpoint_at:
                 state = {MODEL: model.state_dict(), "training.pt": {"optimizer": optimizer.state_dict()}}
                 saving.save(epoch + 1, state, history, provenance())

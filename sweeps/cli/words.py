@@ -1,4 +1,4 @@
-"""Formats times, counts and sizes: 3 min 20 s, 1,200 trials, 9.1 MB."""
+"""Formats times, counts and sizes: 3 min 20 s, 1.5 to 2 h, 1,200 trials, 9.1 MB."""
 
 import sys
 from decimal import Decimal
@@ -17,6 +17,20 @@ def duration(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size} {unit} {whole % size // small_size:02d} {small_unit}"
     return f"{whole} s"
+
+
+def span(low: float, high: float) -> str:
+    """Formats a range of durations with two digits in one unit: 1.5 to 2 h, 35 to 55 s; 2 h if both ends are equal."""
+    unit, size = next(
+        (
+            (unit, size)
+            for unit, size, most in (("s", 1, 100), ("min", 60, 6_000), ("h", 3_600, 172_800))
+            if high < most
+        ),
+        ("d", 86_400),
+    )
+    ends = dict.fromkeys(figures(seconds / size, 2) for seconds in (low, high))
+    return f"{' to '.join(ends)} {unit}"
 
 
 def timing(seconds: float) -> str:

@@ -12,7 +12,7 @@ start_worker.py  starts Ray's worker processes
 """
 
 from sweeps.engine.attach import check, cluster
-from sweeps.engine.machines import address, this_host
+from sweeps.engine.machines import address, host_now, this_host
 from sweeps.engine.tune import Listener, alike, run_jobs
 from sweeps.engine.tune_search import Question, SearchListener, run_search
 from sweeps.planning.demand import Capacity, Demand, demand, memory_bound, trials_at_once
@@ -28,6 +28,7 @@ __all__ = [
     "check",
     "cluster",
     "demand",
+    "host_now",
     "memory_bound",
     "run_jobs",
     "run_search",

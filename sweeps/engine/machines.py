@@ -6,7 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mvae.limits import cores, free_memory, gpus
@@ -14,6 +14,7 @@ from mvae.refusal import Refusal
 from sweeps.cli.words import counted
 from sweeps.engine.quiet import last_line
 from sweeps.planning.demand import PROCESS_BYTES, Capacity, Demand, Gpus, free_for_trials
+from sweeps.planning.load import LoadWatch
 from sweeps.planning.price import Host
 from sweeps.store.provenance import device_name, source_digest, versions
 from sweeps.store.store import Mark, Store
@@ -57,6 +58,18 @@ def this_host(wanted: Gpus) -> Host:
     if address():
         return Host(Capacity(cores(), count), kind, None)
     return Host(Capacity(cores(), count, memory=free_for_trials()), kind, device_name(kind))
+
+
+def host_now(wanted: Gpus, there: Capacity | None) -> Host:
+    """Like `this_host`, with the load that other programs put on this machine now.
+
+    Args:
+        there: capacity of the cluster that runs the trials, which replaces this machine's; None before it has started.
+    """
+    here = this_host(wanted)
+    if there is not None:
+        here = replace(here, capacity=replace(there, final=True))
+    return replace(here, load=LoadWatch().load) if here.device is not None else here
 
 
 def alive() -> list[dict[str, Any]]:

@@ -149,6 +149,7 @@ class Attempts:
     ) -> None:
         self.device = device
         self._elastic = elastic
+        self._cpu_before = time.process_time()
         import torch
 
         self._this: dict[str, Any] = {
@@ -162,6 +163,7 @@ class Attempts:
             "from_epoch": before.epoch if before else 0,
             "started": started,
             "seconds": 0.0,
+            "cpu_seconds": 0.0,
             "workers": workers,
             **({"plugins": dict(plugins)} if plugins else {}),
         }
@@ -169,8 +171,12 @@ class Attempts:
         self._all = [*map(dict, earlier), self._this]
 
     def for_checkpoint(self) -> dict[str, Any]:
-        """Returns the provenance of a checkpoint. Updates the seconds that this attempt has taken."""
+        """Returns the provenance of a checkpoint. Updates the seconds that this attempt has taken.
+
+        `cpu_seconds` is the processor time of this process. Unlike `seconds`, it does not depend on other programs.
+        """
         self._this["seconds"] = time.time() - self._this["started"]
+        self._this["cpu_seconds"] = time.process_time() - self._cpu_before
         return {"device": self.device, "attempts": self._all}
 
     def for_result(self, checkpoint: Checkpoint, data: str, training_version: int, measuring: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@
 #
 #   tail -f slurm-JOBID.out                         the sweep's output
 #   scancel JOBID                                   ends the sweep; the same sbatch command resumes it
-#   python -m mvae.data fashion_mnist               downloads and converts a data set, on a node with internet
+#   mvae prepare fashion_mnist                      downloads and converts a data set, on a node with internet
 #   export MVAE_STORAGE=/scratch/me/mvae            before sbatch: folder of results and checkpoints (default: ./runs)
 #
 # To edit: the lines that begin with #SBATCH, and `requeues`. Options of sbatch override the #SBATCH lines.

@@ -48,6 +48,9 @@ PATIENTLY, BRIEFLY = 60.0, 15.0
 """Seconds without progress after which the driver stops waiting for MLflow: PATIENTLY at the end of a sweep, BRIEFLY
 after an interruption and for links in the report."""
 
+UNHEARD = 60.0
+"""Seconds after which MLflow shows the first trials, even if none of them has finished an epoch."""
+
 
 @dataclass
 class Driver:
@@ -235,10 +238,11 @@ class Driver:
             self._stop_if_told()
             progress.started(key, self.catalogue.name(key))
             tracker.update(self.catalogue.running(key))
-            tracker.start()  # only now, because importing MLflow would delay the cluster's start
+            tracker.start(UNHEARD)  # importing MLflow now would delay the trial's start
 
         def received(key: str, message: Message) -> None:
             self._stop_if_told()
+            tracker.start()
             if message.again:
                 restarted(key, message.again)
             elif message.waits:

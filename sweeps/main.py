@@ -19,6 +19,7 @@ from mvae.data import (
     facts_about,
     fingerprint,
     former_fingerprint,
+    is_converted,
     source,
     training_examples,
 )
@@ -135,10 +136,11 @@ def _checked_work(
             wait_minutes=options.wait_for_nodes,
             say=console.say,
         )
-        from mvae.data import load
-
         for name, grey in dict.fromkeys((trial.dataset, trial.needs_grey) for trial in trials):
-            load(name, options.data_root, options.cache, grey=grey)
+            if grey or not is_converted(name, options.data_root, options.cache):
+                from mvae.data import load  # only now, because it imports torch
+
+                load(name, options.data_root, options.cache, grey=grey)
     Store.open(options.storage, options.name, create=True)
     lease = held.enter_context(Lease(store.folder, console.say))
     store.namespace()

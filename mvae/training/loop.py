@@ -171,7 +171,9 @@ def train(
             every = checkpoint_every if until is None else min(checkpoint_every, (until - time.time()) / 2)
             due = time.monotonic() - saved_at >= every and not saving.busy
             if due or epoch + 1 == trial.epochs or epoch + 1 in checkpoint_at:
-                state = {MODEL: model.state_dict(), "training.pt": {"optimizer": optimizer.state_dict()}}
+                state: dict[str, Any] = {MODEL: model.state_dict()}
+                if epoch + 1 < trial.epochs:  # nothing resumes from the last epoch
+                    state["training.pt"] = {"optimizer": optimizer.state_dict()}
                 saving.save(epoch + 1, state, history, provenance())
                 saved_at = time.monotonic()
             fresh: list[Record] = []

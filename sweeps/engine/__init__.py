@@ -9,6 +9,7 @@ watch.py         notices that the head of the cluster is lost
 quiet.py         keeps Ray from printing, from dying with the terminal, and from ending the process
 private.py       every private name of Ray that we use, the reason, and the time saved
 start_worker.py  starts Ray's worker processes
+idle_agent.py    stands in for a process that Ray starts for its dashboard
 """
 
 from sweeps.engine.attach import check, cluster

@@ -9,6 +9,10 @@ name                                                saves    without it
 utils.get_dashboard_dependency_error                A  0.7   the driver imports the dashboard's packages
 node.Node.start_monitor                             A  0.8   Ray starts a process that scales clusters
 node.Node.start_log_monitor                         A  0.7   Ray starts a process that sends logs to the driver
+node.Node.start_api_server                          A  1.0   Ray starts a process for requests by HTTP, without a page
+services._build_python_executable_command_memory_profileable
+                                                    A  1.0   Ray starts its dashboard agent (idle_agent.py)
+usage.tag_callbacks                                 B  0.7   Tune imports MLflow before the first trial
 RAY_prestart_worker_first_driver                    B  2.2   Ray starts workers in advance, which Tune cannot use
 ray_constants.SETUP_WORKER_FILENAME                 B  1.1   each worker imports Ray twice (start_worker.py)
 TorchTrainer._create_default_callbacks              C  1.3   Train starts a process for Ray's data sets
@@ -31,13 +35,14 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from sweeps.engine import start_worker
+from sweeps.engine import idle_agent, start_worker
 from sweeps.engine.quiet import environment
 
 if TYPE_CHECKING:
@@ -76,7 +81,14 @@ def bare() -> Iterator[None]:
     The head's processes listen on 127.0.0.1 only. Ray has this behind a constant that is true on Linux; `ray.init`
     replaces an explicit 127.0.0.1 by the machine's address.
     """
-    from ray._private import node, ray_constants, utils
+    from ray._private import node, ray_constants, services, utils
+
+    python_command = services._build_python_executable_command_memory_profileable
+
+    def without_agent(component: str, *arguments: Any, **options: Any) -> list[str]:
+        if component == ray_constants.PROCESS_TYPE_DASHBOARD_AGENT:
+            return [sys.executable, "-S", idle_agent.__file__]
+        return python_command(component, *arguments, **options)
 
     with (
         patch.object(
@@ -84,6 +96,8 @@ def bare() -> Iterator[None]:
         ),
         patch.object(node.Node, "start_monitor", lambda _: None),
         patch.object(node.Node, "start_log_monitor", lambda _: None),
+        patch.object(node.Node, "start_api_server", lambda _, **__: None),
+        patch.object(services, python_command.__name__, without_agent),
         patch.object(ray_constants, "SETUP_WORKER_FILENAME", start_worker.__file__),
         patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False),
         environment({"RAY_prestart_worker_first_driver": "0"}),
@@ -170,6 +184,15 @@ def without_keys() -> Iterator[None]:
 
     names = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
     with patch.object(class_cache, "ENV_VARS_TO_PROPAGATE", names):
+        yield
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Within the block, Tune does not count callbacks for usage reports, which we have turned off."""
+    from ray.air._internal import usage
+
+    with patch.object(usage, "tag_callbacks", lambda _: False):
         yield
 
 

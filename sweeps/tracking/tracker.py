@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 60.0
 """Seconds between attempts while MLflow cannot be written to."""
+GATHER_SECONDS = 2.0
+"""Seconds for which the thread gathers views before it writes, so that a short trial is written once."""
 LOOK_AGAIN_SECONDS = 20.0
 """Seconds within which a closing tracker must check that MLflow holds everything, and record the outcome."""
 CLOSING_RETRY_SECONDS = 2.0
@@ -78,6 +80,7 @@ class Tracker:
         self._views: dict[str, RunView] = {}
         self._waiting: dict[str, None] = {}  # keys whose newest view is not written yet, oldest first
         self._closing = False
+        self._asked = False  # whether `links` waits
         self._written: set[str] = set()  # keys written since `close` was called
         self._links: dict[str, str] | None = None  # None until everything was written once
         self.experiment = ""  # MLflow's id of the experiment, once known
@@ -88,12 +91,21 @@ class Tracker:
         self._noticed = False  # whether the user knows that the command waits for a server
         self.stuck = ""  # what the user must do about an error that will not go away by itself
         self._complete = False
+        self._due = threading.Event()
+        self._delay = 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
 
-    def start(self) -> None:
-        """Starts the thread. A second call does nothing."""
+    def start(self, delay: float = 0.0) -> None:
+        """Starts the thread, unless it runs.
+
+        Args:
+            delay: seconds until the thread imports MLflow. A call without a delay, and `close`, end an earlier delay.
+        """
+        if not delay:
+            self._due.set()
         if self._thread.ident is None:
+            self._delay = delay
             self._thread.start()
 
     def update(self, view: RunView) -> None:
@@ -119,12 +131,15 @@ class Tracker:
             timeout: longest time in seconds to wait until all views are written. Keys without a known run are left out.
         """
         with self._changed:
+            self._asked = True
+            self._changed.notify_all()
             self._wait(
                 lambda seconds: self._changed.wait_for(
                     lambda: self._down or (self._links is not None and not self._waiting), seconds
                 ),
                 timeout,
             )
+            self._asked = False
             return dict(self._links or {})
 
     def close(self, timeout: float = 60.0) -> bool:
@@ -139,6 +154,7 @@ class Tracker:
         """
         if self._thread.ident is None:
             return False
+        self._due.set()
         with self._changed:
             self._closing = True
             self._sweep, self._sweep_is_new = _stopped(self._sweep), True
@@ -175,9 +191,12 @@ class Tracker:
         return wait(max(0.0, timeout - NOTICE_SECONDS))
 
     def _work(self) -> None:
+        self._due.wait(self._delay)
         while not (self._given_up or self._complete):
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or self._waiting or self._sweep_is_new)
+                if self._links is not None:
+                    self._changed.wait_for(lambda: self._closing or self._asked, GATHER_SECONDS)
             written = self._write_all()
             with self._changed:
                 if written:

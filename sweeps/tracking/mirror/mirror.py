@@ -28,7 +28,7 @@ from sweeps.tracking.mirror.stored import (
     metrics_of,
     milliseconds,
 )
-from sweeps.tracking.mirror.uploads import LoadModel, Uploads
+from sweeps.tracking.mirror.uploads import LOGGED_MODEL, LoadModel, Uploads
 from sweeps.tracking.notes import VIEW, experiment_note, run_note, saved_view, source_tags, sweep_note, view_id
 from sweeps.tracking.view import RunView, SweepView, tagged
 
@@ -134,7 +134,8 @@ class Mirror:
                 return
             assert self._parent is not None, "call `adopt` first"
             started = view.started or (history[0]["time"] if history else None)
-            tags = {**view.all_tags(sweep), "mvae.key": view.key, "mlflow.parentRunId": self._parent}
+            tags = {"mvae.key": view.key, "mlflow.parentRunId": self._parent, NOTE: run_note(view), **self._source}
+            tags |= view.all_tags(sweep)
             held = self._runs[view.key] = self._create(view.name, started, tags)
         if held.name != view.name:  # earlier releases left out the data set
             self._client.update_run(held.run_id, name=view.name)
@@ -151,7 +152,7 @@ class Mirror:
         uploaded |= self._uploads.files(held, view.traceback, "errors")
         if view.state is TrialState.DONE:
             uploaded |= self._uploads.model(held, view)
-        self._write(held, uploaded)
+        self._write_final(held, view, uploaded)
         self._write_status(held, view.state, view.ended or (history[-1]["time"] if history else None))
 
     def links(self) -> dict[str, str]:
@@ -239,7 +240,7 @@ class Mirror:
             held.params.update(new_params)
 
     def _write_numbers(self, held: Held, view: RunView, sweep: str) -> None:
-        """Writes tags and parameters, then missing epochs from oldest to newest, then missing final numbers.
+        """Writes tags and parameters, then missing epochs from oldest to newest.
 
         The metric "epoch" is written in one transaction with the other metrics of its epoch, so it shows which epochs
         are complete.
@@ -251,15 +252,24 @@ class Mirror:
             there = self._client.get_metric_history(held.run_id, "epoch") if asks else []
             held.steps = {metric.step for metric in there}
         missing = [record for record in history if record["epoch"] not in held.steps]
-        epoch, when = last_step(view, self._clock)
-        final = {name: value for name, value in view.final.items() if name not in held.metrics}
-        steps = [metrics_of(record) for record in missing]
-        steps.append([Metric(name, value, when, epoch) for name, value in final.items()])
         first = {} if "mlflow.source.name" in held.tags else self._source
         tags = {**first, **view.all_tags(sweep), NOTE: run_note(view)}
-        for batch in list(batches(steps)) or [[]]:
+        for batch in list(batches(map(metrics_of, missing))) or [[]]:
             self._write(held, tags, view.fields, batch)
         held.steps |= {record["epoch"] for record in missing}
+
+    def _write_final(self, held: Held, view: RunView, uploaded: dict[str, str]) -> None:
+        """Writes missing final numbers and the tags of what was uploaded, in one request.
+
+        The numbers belong to the run's model. If the model is new, all of them are written; none appears twice.
+        """
+        model = uploaded.get(LOGGED_MODEL, "")
+        is_new = model != held.tags.get(LOGGED_MODEL, "")
+        epoch, when = last_step(view, self._clock)
+        final = {name: value for name, value in view.final.items() if is_new or name not in held.metrics}
+        owner = model.rpartition("/")[2] or None
+        metrics = [Metric(name, value, when, epoch, model_id=owner) for name, value in final.items()]
+        self._write(held, uploaded, metrics=metrics)
         held.metrics.update(final)
 
     def _write_status(self, held: Held, state: TrialState, ended: float | None) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import mlflow.pytorch
-from mlflow.entities import FileInfo, LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
+from mlflow.entities import FileInfo, LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, infer_signature
 
 from mvae.storage.clock import Clock
@@ -27,6 +27,9 @@ from sweeps.tracking.view import RunView
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+LOGGED_MODEL = "mvae.logged_model"
+"""Tag with the URI of the run's model. Written together with the model's numbers, after the model."""
 
 LoadModel = Callable[[RunView], "tuple[torch.nn.Module, np.ndarray | None] | None"]
 """Returns the trained module of a finished run, in evaluation mode, and an example of its input.
@@ -118,7 +121,7 @@ class Uploads:
         would end the run.
 
         Returns:
-            The tag with the model's URI; empty if there is no model.
+            The tag with the model's URI, which the caller writes with the final numbers; empty if there is no model.
         """
         model = self._models.get(held.run_id)
         ask, needed = self._client.list_logged_model_artifacts, ("MLmodel", "data/model.pth")
@@ -130,7 +133,7 @@ class Uploads:
                 model = self._log_model(held, view, temporary / "model")
             if model is None:
                 return {}
-        return {"mvae.logged_model": f"models:/{model.model_id}"}
+        return {LOGGED_MODEL: f"models:/{model.model_id}"}
 
     def _lacks(self, ask: Callable[..., Iterable[FileInfo]], owner: str, folder: str, files: Iterable[str]) -> bool:
         """Whether files are missing in a folder of artifacts. Asks MLflow only once per owner and folder.
@@ -182,10 +185,7 @@ class Uploads:
             serialization_format="pickle",
             pip_requirements=["torch"],
         )
-        epoch, when = last_step(view, self._clock)
-        final = [Metric(name, value, when, epoch, model_id=model.model_id) for name, value in view.final.items()]
-        if final:
-            self._client.log_batch(held.run_id, metrics=final)  # links the numbers to the model; none appears twice
+        epoch, _ = last_step(view, self._clock)
         self._client.log_outputs(held.run_id, [LoggedModelOutput(model.model_id, step=epoch)])
         self._client.log_model_artifacts(model.model_id, str(folder))
         model = self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

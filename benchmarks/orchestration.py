@@ -34,15 +34,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from ray import tune
 
 from benchmarks.processes import Command, run
 from mvae.data import load
@@ -60,8 +60,7 @@ from sweeps.cli.options import read
 from sweeps.engine import tune as engine_trials
 from sweeps.store.provenance import device_name, versions
 from sweeps.store.results import Result, Results
-from sweeps.store.store import Store
-from sweeps.trials.messages import REPORT_EVERY, Job, Message
+from sweeps.trials.messages import REPORT_EVERY, Message
 
 PIPELINE = Path(weak_supervision.__file__)
 TRIVIAL = (
@@ -209,11 +208,9 @@ def trivial(folder: Path, cache: Path) -> Overhead:
     )
 
 
-def message_cpu(folder: Path) -> float:
+def message_cpu() -> float:
     """CPU seconds of one message from a trial to the driver, in both processes together."""
-    store = Store.open(folder, "words", create=True)
-    trials = [Trial.create(dataset="digits", model="nn", seed=seed) for seed in range(cores())]
-    jobs = [Job(trial.key("words"), trial, (ACCURACY,), store) for trial in trials]
+    keys = [str(number) for number in range(cores())]
     sent: list[float] = []
     before: list[float] = []
 
@@ -223,18 +220,20 @@ def message_cpu(folder: Path) -> float:
         elif not before:
             before.append(time.process_time())
 
-    with mock.patch.object(engine_trials, "run", _send_messages), engine.cluster():
-        engine.run_jobs(jobs, engine.Listener(lambda _: None, on_message), max_concurrent=len(jobs))
-    return statistics.mean(sent) + (time.process_time() - before[0]) / (len(jobs) * MESSAGES)
+    listener = engine.Listener(lambda _: None, on_message)
+    space = {"key": tune.grid_search(keys)}
+    with engine.cluster():
+        engine_trials.fit(_send_messages, {"CPU": 1.0}, listener, len(keys), param_space=space)
+    return statistics.mean(sent) + (time.process_time() - before[0]) / (len(keys) * MESSAGES)
 
 
-def _send_messages(_job: Job, send: Callable[[Message], None]) -> None:
+def _send_messages(_config: dict[str, Any]) -> None:
     """Replaces a trial: sends MESSAGES messages at a moderate rate, then the CPU seconds per message."""
     began = time.process_time()
     for number in range(MESSAGES):
-        send(Message(number, MESSAGES))
+        tune.report({"word": asdict(Message(number, MESSAGES))})
         time.sleep(0.02)
-    send(Message(failed=str((time.process_time() - began) / MESSAGES)))
+    tune.report({"word": asdict(Message(failed=str((time.process_time() - began) / MESSAGES)))})
 
 
 def _span(results: Sequence[Result]) -> tuple[float, float]:
@@ -257,7 +256,7 @@ def main(options: Options) -> None:
         for number in range(options.repeats):
             sweeps.append(trivial(folder / str(number), cache))
             print(_line(sweeps[-1]), flush=True)
-        a_message = message_cpu(folder / "words")
+        a_message = message_cpu()
     fixed = [one.a_trial_cpu for one in sweeps if one.a_trial_cpu is not None]
     ratios = [one.first_step_ratio for one in sweeps if one.first_step_ratio is not None]
     for name, values, bar in (

@@ -5,16 +5,20 @@ from __future__ import annotations
 import ast
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweeps.engine import idle_agent
+from sweeps.engine.idle_agent import announce
 from sweeps.engine.machines import PRIVATE
 from sweeps.engine.private import TOKEN, guarded, hidden, labelled, read_token, trainer_without_datasets
 from sweeps.engine.start_worker import rays_own
 from tests.processes import raylet
+from tests.tracked import until
 
 PROJECT = Path(__file__).parents[1]
 
@@ -91,12 +95,15 @@ def test_every_way_to_reach_a_private_name_is_detected(source: str) -> None:
 def test_the_installed_ray_has_every_name_that_is_replaced() -> None:
     import ray._raylet
     from ray._private import node, ray_constants, services, utils, worker
+    from ray.air._internal import usage
     from ray.train.torch import config
     from ray.tune.execution import class_cache
 
     compiled: Any = ray._raylet
     for owner, attributes in (
-        (node.Node, ("start_monitor", "start_log_monitor")),
+        (node.Node, ("start_monitor", "start_log_monitor", "start_api_server")),
+        (services, ("_build_python_executable_command_memory_profileable",)),
+        (usage, ("tag_callbacks",)),
         (utils, ("get_dashboard_dependency_error", "set_sigterm_handler")),
         (worker, ("print_to_stdstream",)),
         (services, ("_is_raylet_process", "_find_address_from_flag")),
@@ -153,6 +160,36 @@ def test_each_cluster_gets_a_token_of_its_own_which_replaces_the_users_within_th
     assert len(set(seen)) == 3
     monkeypatch.undo()
     read_token()
+
+
+def test_the_idle_agent_writes_what_rays_agent_writes_if_it_offers_nothing(tmp_path: Path) -> None:
+    from ray import _raylet
+
+    rays, ours = tmp_path / "rays", tmp_path / "ours"
+    for folder in (rays, ours):
+        folder.mkdir()
+    for name in ("METRICS_AGENT_PORT_NAME", "METRICS_EXPORT_PORT_NAME", "DASHBOARD_AGENT_LISTEN_PORT_NAME"):
+        _raylet.persist_port(str(rays), "ab" * 28, getattr(_raylet, name), -1)  # type: ignore[attr-defined]
+    announce(str(ours), "ab" * 28)
+    assert {path.name: path.read_text() for path in ours.iterdir()} == {
+        path.name: path.read_text() for path in rays.iterdir()
+    }
+
+
+def test_the_idle_agent_ends_when_its_raylet_is_killed(tmp_path: Path) -> None:
+    agent = [sys.executable, "-S", idle_agent.__file__, f"--session-dir={tmp_path}"]
+    code = f"import subprocess, time; print(subprocess.Popen({agent!r}).pid, flush=True); time.sleep(60)"
+    raylet = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "RAY_NODE_ID": "a"}
+    )
+    assert raylet.stdout is not None
+    pid = int(raylet.stdout.readline())
+    until(lambda: len(list(tmp_path.iterdir())) == 3)
+    assert Path(f"/proc/{pid}").exists()
+    raylet.kill()
+    raylet.wait()
+    raylet.stdout.close()
+    until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 @pytest.mark.slow

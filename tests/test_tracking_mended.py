@@ -163,3 +163,21 @@ def test_after_a_kill_at_any_moment_the_next_driver_repairs_mlflow(storage: Stor
     statuses = {name: run.info.status for name, run in storage.runs().items()}
     ended = (KEYS[0], KEYS[1], "table4", "table4: mvae | 5%")
     assert statuses == {**dict.fromkeys(ended, "FINISHED"), KEYS[2]: "KILLED"}
+
+
+def test_a_delayed_start_writes_nothing_until_it_is_repeated_without_a_delay(storage: Storage) -> None:
+    tracker = storage.idle()
+    tracker.update(finished("k1"))
+    tracker.start(delay=600)
+    assert tracker.links(0.3) == {}
+    tracker.start()
+    assert list(tracker.links(30)) == ["k1"]
+    assert tracker.close()
+
+
+def test_closing_ends_the_delay_of_a_start(storage: Storage) -> None:
+    tracker = storage.idle()
+    tracker.update(finished("k1"))
+    tracker.start(delay=600)
+    assert tracker.close()
+    assert "k1" in storage.runs()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 60.0
 """Seconds between attempts while MLflow cannot be written to."""
-GATHER_SECONDS = 2.0
+GATHER_SECONDS = 5.0
 """Seconds for which the thread gathers views before it writes, so that a short trial is written once."""
 LOOK_AGAIN_SECONDS = 20.0
 """Seconds within which a closing tracker must check that MLflow holds everything, and record the outcome."""

@@ -144,15 +144,17 @@ class Mirror:
             self._write_status(held, view.state, None)
         if view.error is None and held.tags.pop("mvae.error", None) is not None:
             self._client.delete_tag(held.run_id, "mvae.error")
-        self._write_numbers(held, view, sweep)
         if view.dataset is not None and not held.has_dataset:
             self._client.log_inputs(held.run_id, [dataset_input(view.dataset)])
             held.has_dataset = True
-        uploaded = self._uploads.files(held, view.artifacts, "samples", history[-1]["epoch"] if history else 0)
-        uploaded |= self._uploads.files(held, view.traceback, "errors")
-        if view.state is TrialState.DONE:
-            uploaded |= self._uploads.model(held, view)
-        self._write_final(held, view, uploaded)
+        uploaded: dict[str, str] = {}
+        try:
+            uploaded |= self._uploads.files(held, view.artifacts, "samples", history[-1]["epoch"] if history else 0)
+            uploaded |= self._uploads.files(held, view.traceback, "errors")
+            if view.state is TrialState.DONE:
+                uploaded |= self._uploads.model(held, view)
+        finally:  # MLflow shows the numbers even if it cannot store files
+            self._write_numbers(held, view, sweep, uploaded)
         self._write_status(held, view.state, view.ended or (history[-1]["time"] if history else None))
 
     def links(self) -> dict[str, str]:
@@ -239,11 +241,15 @@ class Mirror:
             held.tags.update(new_tags)
             held.params.update(new_params)
 
-    def _write_numbers(self, held: Held, view: RunView, sweep: str) -> None:
-        """Writes tags and parameters, then missing epochs from oldest to newest.
+    def _write_numbers(self, held: Held, view: RunView, sweep: str, uploaded: dict[str, str]) -> None:
+        """Writes tags and parameters, then missing epochs from oldest to newest, then missing final numbers.
 
         The metric "epoch" is written in one transaction with the other metrics of its epoch, so it shows which epochs
-        are complete.
+        are complete. Final numbers belong to the run's model. If the model is new, all of them are written; none
+        appears twice.
+
+        Args:
+            uploaded: tags of files and of the model that MLflow holds.
         """
         history = view.history
         if held.steps is None:
@@ -252,24 +258,18 @@ class Mirror:
             there = self._client.get_metric_history(held.run_id, "epoch") if asks else []
             held.steps = {metric.step for metric in there}
         missing = [record for record in history if record["epoch"] not in held.steps]
-        first = {} if "mlflow.source.name" in held.tags else self._source
-        tags = {**first, **view.all_tags(sweep), NOTE: run_note(view)}
-        for batch in list(batches(map(metrics_of, missing))) or [[]]:
-            self._write(held, tags, view.fields, batch)
-        held.steps |= {record["epoch"] for record in missing}
-
-    def _write_final(self, held: Held, view: RunView, uploaded: dict[str, str]) -> None:
-        """Writes missing final numbers and the tags of what was uploaded, in one request.
-
-        The numbers belong to the run's model. If the model is new, all of them are written; none appears twice.
-        """
+        epoch, when = last_step(view, self._clock)
         model = uploaded.get(LOGGED_MODEL, "")
         is_new = model != held.tags.get(LOGGED_MODEL, "")
-        epoch, when = last_step(view, self._clock)
         final = {name: value for name, value in view.final.items() if is_new or name not in held.metrics}
         owner = model.rpartition("/")[2] or None
-        metrics = [Metric(name, value, when, epoch, model_id=owner) for name, value in final.items()]
-        self._write(held, uploaded, metrics=metrics)
+        steps = [metrics_of(record) for record in missing]
+        steps.append([Metric(name, value, when, epoch, model_id=owner) for name, value in final.items()])
+        first = {} if "mlflow.source.name" in held.tags else self._source
+        tags = {**first, **view.all_tags(sweep), NOTE: run_note(view), **uploaded}
+        for batch in list(batches(steps)) or [[]]:
+            self._write(held, tags, view.fields, batch)
+        held.steps |= {record["epoch"] for record in missing}
         held.metrics.update(final)
 
     def _write_status(self, held: Held, state: TrialState, ended: float | None) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 LOGGED_MODEL = "mvae.logged_model"
-"""Tag with the URI of the run's model. Written together with the model's numbers, after the model."""
+"""Name of the tag with the URI of the run's model. The tag is written with the model's numbers, after the model."""
 
 LoadModel = Callable[[RunView], "tuple[torch.nn.Module, np.ndarray | None] | None"]
 """Returns the trained module of a finished run, in evaluation mode, and an example of its input.

@@ -260,7 +260,7 @@ class Mirror:
         missing = [record for record in history if record["epoch"] not in held.steps]
         epoch, when = last_step(view, self._clock)
         model = uploaded.get(LOGGED_MODEL, "")
-        is_new = model != held.tags.get(LOGGED_MODEL, "")
+        is_new = bool(model) and model != held.tags.get(LOGGED_MODEL)
         final = {name: value for name, value in view.final.items() if is_new or name not in held.metrics}
         owner = model.rpartition("/")[2] or None
         steps = [metrics_of(record) for record in missing]

@@ -36,7 +36,7 @@ from sweeps.table.files import known_links, recall_statistics, show, tabulate, w
 from sweeps.table.rounding import shown_value
 from sweeps.tracking.cells import cell_views, sweep_numbers, watched
 from sweeps.tracking.notes import view_page
-from sweeps.tracking.tracker import Tracker
+from sweeps.tracking.tracker import UNHEARD_SECONDS, Tracker
 from sweeps.tracking.view import RunView, SweepView
 from sweeps.tracking.views import Catalogue
 from sweeps.trials.messages import Job, Message, waves
@@ -47,9 +47,6 @@ COMPLETE, INCOMPLETE, BAD_INPUT, OUT_OF_HOURS, INTERRUPTED = 0, 1, 2, 3, 130
 PATIENTLY, BRIEFLY = 60.0, 15.0
 """Seconds without progress after which the driver stops waiting for MLflow: PATIENTLY at the end of a sweep, BRIEFLY
 after an interruption and for links in the report."""
-
-UNHEARD = 60.0
-"""Seconds after which MLflow shows the first trials, even if none of them has finished an epoch."""
 
 
 @dataclass
@@ -238,7 +235,7 @@ class Driver:
             self._stop_if_told()
             progress.started(key, self.catalogue.name(key))
             tracker.update(self.catalogue.running(key))
-            tracker.start(UNHEARD)  # importing MLflow now would delay the trial's start
+            tracker.start(UNHEARD_SECONDS)  # importing MLflow now would delay the trial's start
 
         def received(key: str, message: Message) -> None:
             self._stop_if_told()

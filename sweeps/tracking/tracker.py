@@ -29,6 +29,8 @@ RETRY_SECONDS = 60.0
 """Seconds between attempts while MLflow cannot be written to."""
 GATHER_SECONDS = 5.0
 """Seconds for which the thread gathers views before it writes, so that a short trial is written once."""
+UNHEARD_SECONDS = 60.0
+"""Seconds after which MLflow shows the first trials, even if no trial has finished an epoch."""
 LOOK_AGAIN_SECONDS = 20.0
 """Seconds within which a closing tracker must check that MLflow holds everything, and record the outcome."""
 CLOSING_RETRY_SECONDS = 2.0

@@ -31,9 +31,11 @@ class Command:
 
     def cpu_until(self, when: float) -> float | None:
         """CPU seconds of all processes up to a time, interpolated between two samples; None if unknown."""
+        if not self.cpu:
+            return None
         after = bisect.bisect_left(self.cpu, (when, 0.0))
         if not 0 < after < len(self.cpu):
-            return self.cpu[-1][1] if self.cpu and after else None
+            return self.cpu[-1 if after else 0][1]
         (left, before), (right, then) = self.cpu[after - 1 : after + 1]
         return before + (then - before) * (when - left) / (right - left)
 
@@ -61,7 +63,7 @@ def run(words: Sequence[str]) -> Command:
 @contextmanager
 def _watched(pid: int) -> Iterator[list[tuple[float, float]]]:
     """Yields a growing list of CPU times of a process and its descendants, including ended descendants."""
-    samples: list[tuple[float, float]] = []
+    samples = [(time.time(), 0.0)] if Path("/proc/self/stat").exists() else []
     used: dict[tuple[int, int], float] = {}
     over = threading.Event()
 
@@ -71,7 +73,7 @@ def _watched(pid: int) -> Iterator[list[tuple[float, float]]]:
             samples.append((time.time(), sum(used.values())))
 
     watcher = threading.Thread(target=watch, daemon=True)
-    if Path("/proc/self/stat").exists():
+    if samples:
         watcher.start()
     try:
         yield samples

@@ -14,7 +14,7 @@ def test_cpu_time_up_to_a_moment_lies_between_its_two_samples() -> None:
     command = Command(0.0, 4.0, [(1.0, 10.0), (2.0, 20.0), (3.0, 20.0)], "")
     assert command.cpu_until(1.25) == 12.5
     assert command.cpu_until(9.0) == 20.0
-    assert command.cpu_until(0.5) is None
+    assert command.cpu_until(0.5) == 10.0
     assert command.cpu_between(1.5, 2.5) == 5.0
     assert Command(0.0, 4.0, [], "").cpu_until(1.0) is None
 

@@ -247,6 +247,8 @@ def _speed(sources: Sources) -> dict[str, Value]:
         "speed.engine.each": ", ".join(f"{seconds:.2f}" for seconds in sorted(run["a_trial"] for run in runs)),
         **_range("speed.engine.cpu", [run["a_trial_cpu"] for run in runs]),
         **_range("speed.engine.start", [run["start"] for run in runs]),
+        **_range("speed.engine.first_step", [run["first_step_cpu"] for run in runs]),
+        **_range("speed.engine.load", [run["load"] for run in runs]),
         "speed.engine.again": max(run["again"] for run in runs),
         **{f"speed.scaling.{batch}.{part}": ratio[part] for batch, ratio in scaling.items() for part in ratio},
         "speed.gpu.table": markdown_table(["examples per second"], list(WAYS.values()), lines),

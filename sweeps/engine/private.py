@@ -9,10 +9,10 @@ name                                                saves    without it
 utils.get_dashboard_dependency_error                A  0.7   the driver imports the dashboard's packages
 node.Node.start_monitor                             A  0.8   Ray starts a process that scales clusters
 node.Node.start_log_monitor                         A  0.7   Ray starts a process that sends logs to the driver
-node.Node.start_api_server                          A  1.0   Ray starts a process for requests by HTTP, without a page
+node.Node.start_api_server                          A  1.1*  Ray starts a process for requests by HTTP, without a page
 services._build_python_executable_command_memory_profileable
-                                                    A  1.0   Ray starts its dashboard agent (idle_agent.py)
-usage.tag_callbacks                                 B  0.7   Tune imports MLflow before the first trial
+                                                    A  1.1*  Ray starts its dashboard agent (idle_agent.py)
+usage.tag_callbacks                                 B  0.7*  Tune imports MLflow before the first trial
 RAY_prestart_worker_first_driver                    B  2.2   Ray starts workers in advance, which Tune cannot use
 ray_constants.SETUP_WORKER_FILENAME                 B  1.1   each worker imports Ray twice (start_worker.py)
 TorchTrainer._create_default_callbacks              C  1.3   Train starts a process for Ray's data sets
@@ -88,7 +88,8 @@ def bare() -> Iterator[None]:
     def without_agent(component: str, *arguments: Any, **options: Any) -> list[str]:
         if component == ray_constants.PROCESS_TYPE_DASHBOARD_AGENT:
             return [sys.executable, "-S", idle_agent.__file__]
-        return python_command(component, *arguments, **options)
+        command: list[str] = python_command(component, *arguments, **options)
+        return command
 
     with (
         patch.object(

@@ -3,7 +3,8 @@
 Checked with Ray 2.60.0. The table lists the CPU seconds that each name saves per command, over all processes: the
 median difference of five pairs of commands, with and without the name, run alternately on two busy cores. Each command
 starts a private cluster and runs one task (A), a trial of one epoch (B), or a Train job whose only worker does nothing
-(C). Names below the line save less than half a second; we use them for another reason.
+(C). A star marks the CPU seconds of the omitted process or import alone, the lower of two measurements. Names below the
+line save less than half a second; we use them for another reason.
 
 name                                                saves    without it
 utils.get_dashboard_dependency_error                A  0.7   the driver imports the dashboard's packages

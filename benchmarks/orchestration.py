@@ -116,6 +116,8 @@ class Overhead:
     """Wall time of the trials' own work, one trial after the other."""
     own_cpu: float
     span_cpu: float | None
+    end_cpu: float | None
+    """CPU seconds from the end of the last trial to the end of the command: what MLflow still lacks, and the report."""
     again: float
     """Wall time of the same command with nothing left to do."""
     again_cpu: float | None
@@ -200,6 +202,7 @@ def trivial(folder: Path, cache: Path) -> Overhead:
         own=own,
         own_cpu=own_cpu,
         span_cpu=first.cpu_between(start, end),
+        end_cpu=first.cpu_between(end, first.ended),
         again=again.ended - again.began,
         again_cpu=again.cpu_between(again.began, again.ended),
         first_step_cpu=first.cpu_until(min(result.history[0]["time"] for result in results)),
@@ -293,7 +296,8 @@ def _line(one: Overhead) -> str:
         f"{one.trials} trials, {one.at_once} at once: overhead per trial {one.a_trial:.3f} s wall,"
         f" {_shown(one.a_trial_cpu)} s CPU (own work {one.own / one.trials:.3f} s);"
         f" until the first step {_shown(one.first_step_cpu)} s CPU, bare start {_shown(one.bare_cpu)} s,"
-        f" ratio {_shown(one.first_step_ratio)}; start {one.start:.1f} s, span {one.span:.1f} s, end {one.end:.1f} s;"
+        f" ratio {_shown(one.first_step_ratio)}; start {one.start:.1f} s, span {one.span:.1f} s,"
+        f" end {one.end:.1f} s ({_shown(one.end_cpu)} s CPU);"
         f" again {one.again:.1f} s ({_shown(one.again_cpu)} s CPU); load {one.load:.1f}"
     )
 

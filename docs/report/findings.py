@@ -239,6 +239,9 @@ def _speed(sources: Sources) -> dict[str, Value]:
 
     runs = benchmarks["orchestration-cpu"]["trivial"]
     assert len({run["trials"] for run in runs}) == 1
+    medians, bars = (benchmarks["orchestration-cpu"][name] for name in ("medians", "bars"))
+    holds(0 < medians["a_trial_cpu"] - bars["a_trial_cpu"] < 0.01, "the overhead per trial just misses its target")
+    holds(medians["first_step_ratio"] <= bars["first_step_ratio"], "the start meets its target")
     lines = [[label, *(f"{ways[way]:,.0f}" if way in ways else "-" for way in WAYS)] for label, ways in speeds.items()]
     scaling = {one["batch"]: one["ratio"] for one in benchmarks["scaling-cpu"]["compared"]}
     lockstep = benchmarks["gpu-h200"]["lockstep"]["16 models"]["graphed"]
@@ -248,6 +251,7 @@ def _speed(sources: Sources) -> dict[str, Value]:
         **_range("speed.engine.cpu", [run["a_trial_cpu"] for run in runs]),
         **_range("speed.engine.start", [run["start"] for run in runs]),
         **_range("speed.engine.first_step", [run["first_step_cpu"] for run in runs]),
+        **_range("speed.engine.end_cpu", [run["end_cpu"] for run in runs]),
         **_range("speed.engine.load", [run["load"] for run in runs]),
         "speed.engine.again": max(run["again"] for run in runs),
         **{f"speed.scaling.{batch}.{part}": ratio[part] for batch, ratio in scaling.items() for part in ratio},

@@ -53,8 +53,7 @@ after an interruption and for links in the report."""
 class Driver:
     """Trains the missing trials, keeps MLflow up to date, and reports the table.
 
-    `run` calls the other public methods as its steps. A search overrides some of these methods
-    (sweeps/search/driver.py).
+    `run` calls the other public methods as its steps. A search (sweeps/search/driver.py) overrides some of them.
     """
 
     sweep: Sweep

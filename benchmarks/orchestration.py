@@ -2,7 +2,7 @@
 engine.
 
 Type    python -m benchmarks.orchestration --repeats 3 --out benchmarks/results/orchestration-cpu.json
-        about a minute per repeat on 2 idle cores
+        about two minutes per repeat on 2 idle cores
 
 162 trials of one epoch (NN, LOGREG and MVAE on the digits, as many as in the paper's table) run as a user runs them,
 with results, checkpoints, sample pictures and MLflow. Then the same trials run one after the other in this process. The
@@ -14,12 +14,15 @@ Overhead per trial  (span x concurrent trials - own work) / trials, in seconds o
                     MLflow take from the trials. It also includes what each process does once: importing MLflow,
                     scikit-learn and the optimiser. The overhead is also given in CPU seconds, summed over all processes
                     of the command. Other work on the machine hardly changes CPU time.
+First step          CPU seconds of all processes of the command until the first trial's first step, divided by the CPU
+                    seconds of a bare start: `ray.init()` and an actor that imports torch. The data are already
+                    converted. A bare start runs just before the command and just after it.
 Start, end          time per command before the first trial begins, and after the last one ends.
 Again               the same command with nothing left to do.
 Share of a minute   overhead of a one-minute trial: the overhead per trial plus the trial's messages to the driver, in
                     CPU seconds. The cost of a message comes from trials that only send messages.
 
-CPU time is read from /proc, so it is unknown on systems without /proc.
+CPU time is unknown on systems without /proc.
 """
 
 from __future__ import annotations
@@ -28,22 +31,20 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from ray import tune
 
+from benchmarks.processes import Command, run
 from mvae.data import load
 from mvae.evaluation.measures import compute
 from mvae.limits import cores
@@ -59,19 +60,36 @@ from sweeps.cli.options import read
 from sweeps.engine import tune as engine_trials
 from sweeps.store.provenance import device_name, versions
 from sweeps.store.results import Result, Results
-from sweeps.store.store import Store
-from sweeps.trials.messages import REPORT_EVERY, Job, Message
+from sweeps.trials.messages import REPORT_EVERY, Message
 
 PIPELINE = Path(weak_supervision.__file__)
 TRIVIAL = (
     *("--arms", "nn,logreg,mvae", "--fractions", "0.01,0.02,0.05,0.1,0.2,0.3,0.5,0.75,1", "--seeds", "0-5"),
-    *("--epochs", "1"),
+    *("--epochs", "1", "--targets", "own"),
 )
-"""3 arms x 9 fractions x 6 seeds = 162 trials."""
+"""3 arms x 9 fractions x 6 seeds = 162 trials. The first trial's epoch is one step."""
+BARE = """
+import time, ray
+
+ray.init()
+
+@ray.remote
+class Actor:
+    def imported(self):
+        import torch
+        return time.time()
+
+when = ray.get(Actor.remote().imported.remote())
+time.sleep(0.5)
+print(when)
+"""
+"""A program that starts Ray with its defaults. Its last word is the time at which an actor had imported torch."""
+A_TRIAL_BAR = 0.18
+"""Largest allowed CPU seconds of overhead per trial, median over repeats."""
+FIRST_STEP_BAR = 1.3
+"""Largest allowed CPU time until the first step, divided by the CPU time of a bare start, median over repeats."""
 MESSAGES = 200
 """Messages of a trial that only sends messages."""
-SAMPLE_EVERY = 0.25
-"""Seconds between samples of the CPU time of the command's processes."""
 
 
 class Options(BaseSettings):
@@ -83,21 +101,6 @@ class Options(BaseSettings):
     """Number of sweeps to run and report, each in its own storage."""
     out: Path | None = None
     """JSON file for the numbers."""
-
-
-@dataclass(frozen=True)
-class Command:
-    """One run of the pipeline. Times in Unix seconds."""
-
-    began: float
-    ended: float
-    cpu: Sequence[tuple[float, float]]
-    """(time, CPU seconds of all processes so far); empty without /proc."""
-
-    def cpu_between(self, start: float, end: float) -> float | None:
-        """CPU seconds of all processes between two times; None if unknown."""
-        inside = [used for when, used in self.cpu if start <= when <= end]
-        return inside[-1] - inside[0] if len(inside) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,15 @@ class Overhead:
     """Wall time of the trials' own work, one trial after the other."""
     own_cpu: float
     span_cpu: float | None
+    end_cpu: float | None
+    """CPU seconds from the end of the last trial to the end of the command: what MLflow still lacks, and the report."""
     again: float
     """Wall time of the same command with nothing left to do."""
     again_cpu: float | None
+    first_step_cpu: float | None
+    """CPU seconds of all processes of the command until the first trial has finished its first epoch, of one step."""
+    bare_cpu: float | None
+    """CPU seconds of a bare start, mean of one just before the command and one just after."""
     load: float
     """Load average of the machine over the last minute of the sweep."""
 
@@ -128,6 +137,11 @@ class Overhead:
     def a_trial_cpu(self) -> float | None:
         """CPU seconds of overhead per trial; None if unknown."""
         return None if self.span_cpu is None else (self.span_cpu - self.own_cpu) / self.trials
+
+    @property
+    def first_step_ratio(self) -> float | None:
+        """CPU time until the first step, divided by that of a bare start; None if unknown."""
+        return None if self.first_step_cpu is None or self.bare_cpu is None else self.first_step_cpu / self.bare_cpu
 
 
 class Nowhere(Checkpoints):
@@ -156,27 +170,23 @@ def own_work(trials: Sequence[Trial], cache: Path) -> tuple[float, float]:
 
 
 def command(*options: str) -> Command:
-    """Runs the pipeline as a user does.
+    """Runs the pipeline as a user does. Raises the errors of `run`."""
+    return run([sys.executable, str(PIPELINE), *options])
 
-    Raises:
-        RuntimeError: the pipeline did not end with code 0.
-    """
-    began = time.time()
-    running = subprocess.Popen(
-        [sys.executable, str(PIPELINE), *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    with _watched(running.pid) as samples:
-        output, _ = running.communicate()
-    if running.returncode != 0:
-        raise RuntimeError(f"the sweep ended with code {running.returncode}: {output.decode()[-2000:]}")
-    return Command(began, time.time(), samples)
+
+def bare_start() -> float | None:
+    """CPU seconds of all processes of a Ray cluster with its defaults, until an actor has imported torch."""
+    ended = run([sys.executable, "-c", BARE])
+    return ended.cpu_until(float(ended.output.split()[-1]))
 
 
 def trivial(folder: Path, cache: Path) -> Overhead:
     """Measures 162 trivial trials, and the same command again."""
     options = (*TRIVIAL, "--storage", str(folder), "--cache", str(cache))
+    before = bare_start()
     first = command(*options)
-    load = os.getloadavg()[0]
+    load_now = os.getloadavg()[0]
+    after = bare_start()
     results = list(Results(folder / "main" / "results"))
     again = command(*options)
     trials = [cell.trial for cell in weak_supervision.cells(read(weak_supervision.Options, options))]
@@ -192,17 +202,18 @@ def trivial(folder: Path, cache: Path) -> Overhead:
         own=own,
         own_cpu=own_cpu,
         span_cpu=first.cpu_between(start, end),
+        end_cpu=first.cpu_between(end, first.ended),
         again=again.ended - again.began,
         again_cpu=again.cpu_between(again.began, again.ended),
-        load=load,
+        first_step_cpu=first.cpu_until(min(result.history[0]["time"] for result in results)),
+        bare_cpu=None if before is None or after is None else (before + after) / 2,
+        load=load_now,
     )
 
 
-def message_cpu(folder: Path) -> float:
+def message_cpu() -> float:
     """CPU seconds of one message from a trial to the driver, in both processes together."""
-    store = Store.open(folder, "words", create=True)
-    trials = [Trial.create(dataset="digits", model="nn", seed=seed) for seed in range(cores())]
-    jobs = [Job(trial.key("words"), trial, (ACCURACY,), store) for trial in trials]
+    keys = [str(number) for number in range(cores())]
     sent: list[float] = []
     before: list[float] = []
 
@@ -212,18 +223,20 @@ def message_cpu(folder: Path) -> float:
         elif not before:
             before.append(time.process_time())
 
-    with mock.patch.object(engine_trials, "run", _send_messages), engine.cluster():
-        engine.run_jobs(jobs, engine.Listener(lambda _: None, on_message), max_concurrent=len(jobs))
-    return statistics.mean(sent) + (time.process_time() - before[0]) / (len(jobs) * MESSAGES)
+    listener = engine.Listener(lambda _: None, on_message)
+    space = {"key": tune.grid_search(keys)}
+    with engine.cluster():
+        engine_trials.fit(_send_messages, {"CPU": 1.0}, listener, len(keys), param_space=space)
+    return statistics.mean(sent) + (time.process_time() - before[0]) / (len(keys) * MESSAGES)
 
 
-def _send_messages(_job: Job, send: Callable[[Message], None]) -> None:
+def _send_messages(_config: dict[str, Any]) -> None:
     """Replaces a trial: sends MESSAGES messages at a moderate rate, then the CPU seconds per message."""
     began = time.process_time()
     for number in range(MESSAGES):
-        send(Message(number, MESSAGES))
+        tune.report({"word": asdict(Message(number, MESSAGES))})
         time.sleep(0.02)
-    send(Message(failed=str((time.process_time() - began) / MESSAGES)))
+    tune.report({"word": asdict(Message(failed=str((time.process_time() - began) / MESSAGES)))})
 
 
 def _span(results: Sequence[Result]) -> tuple[float, float]:
@@ -233,60 +246,27 @@ def _span(results: Sequence[Result]) -> tuple[float, float]:
     )
 
 
-@contextmanager
-def _watched(pid: int) -> Iterator[list[tuple[float, float]]]:
-    """Yields a growing list of CPU times of a process and its descendants, including ended descendants."""
-    samples: list[tuple[float, float]] = []
-    used: dict[tuple[int, int], float] = {}
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(SAMPLE_EVERY):
-            used.update(_cpu_of_tree(pid))
-            samples.append((time.time(), sum(used.values())))
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    if Path("/proc/self/stat").exists():
-        watcher.start()
-    try:
-        yield samples
-    finally:
-        over.set()
-        if watcher.is_alive():
-            watcher.join()
-
-
-def _cpu_of_tree(root: int) -> dict[tuple[int, int], float]:
-    """CPU seconds of a process and its descendants, by process id and start time."""
-    found: dict[int, tuple[int, int, float]] = {}
-    ticks = os.sysconf("SC_CLK_TCK")
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            except OSError:
-                continue
-            found[int(folder.name)] = (int(fields[1]), int(fields[19]), (int(fields[11]) + int(fields[12])) / ticks)
-    wanted, before = {root}, 0
-    while len(wanted) != before:
-        before = len(wanted)
-        wanted |= {pid for pid, (parent, _, _) in found.items() if parent in wanted}
-    return {(pid, found[pid][1]): found[pid][2] for pid in wanted if pid in found}
-
-
 def main(options: Options) -> None:
     """Runs the benchmark: measures, prints line by line, and writes."""
     os.environ["PYTHONPATH"] = str(PIPELINE.parents[1])
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     torch.set_num_threads(1)
     sweeps = []
     with tempfile.TemporaryDirectory(prefix="mvae-overhead-") as temporary:
         folder = Path(temporary)
         cache = folder / "cache"
+        load("digits", cache=cache)  # converts the data, which is no part of a start
         for number in range(options.repeats):
             sweeps.append(trivial(folder / str(number), cache))
             print(_line(sweeps[-1]), flush=True)
-        a_message = message_cpu(folder / "words")
+        a_message = message_cpu()
     fixed = [one.a_trial_cpu for one in sweeps if one.a_trial_cpu is not None]
+    ratios = [one.first_step_ratio for one in sweeps if one.first_step_ratio is not None]
+    for name, values, bar in (
+        ("CPU seconds of overhead per trial", fixed, A_TRIAL_BAR),
+        ("CPU time until the first step, divided by a bare start", ratios, FIRST_STEP_BAR),
+    ):
+        print(f"{name}: median {_shown(_median(values))}, at most {bar:g}", flush=True)
     share = (statistics.median(fixed) + a_message * 60 / REPORT_EVERY) / 60 if fixed else None
     shown = "-" if share is None else f"{share:.2%}"
     print(f"per message {a_message * 1000:.1f} ms CPU; overhead of a one-minute trial {shown}", flush=True)
@@ -294,7 +274,17 @@ def main(options: Options) -> None:
         record = {
             "machine": {"cpu": device_name("cpu"), "cores": cores(), "system": platform.system()},
             "versions": versions(),
-            "trivial": [{**asdict(one), "a_trial": one.a_trial, "a_trial_cpu": one.a_trial_cpu} for one in sweeps],
+            "trivial": [
+                {
+                    **asdict(one),
+                    "a_trial": one.a_trial,
+                    "a_trial_cpu": one.a_trial_cpu,
+                    "first_step_ratio": one.first_step_ratio,
+                }
+                for one in sweeps
+            ],
+            "bars": {"a_trial_cpu": A_TRIAL_BAR, "first_step_ratio": FIRST_STEP_BAR},
+            "medians": {"a_trial_cpu": _median(fixed), "first_step_ratio": _median(ratios)},
             "word_cpu": a_message,
             "share_of_a_minute": share,
         }
@@ -302,15 +292,22 @@ def main(options: Options) -> None:
 
 
 def _line(one: Overhead) -> str:
-    def seconds(value: float | None) -> str:
-        return "-" if value is None else f"{value:.2f}"
-
     return (
         f"{one.trials} trials, {one.at_once} at once: overhead per trial {one.a_trial:.3f} s wall,"
-        f" {seconds(one.a_trial_cpu)} s CPU (own work {one.own / one.trials:.3f} s);"
-        f" start {one.start:.1f} s, span {one.span:.1f} s, end {one.end:.1f} s;"
-        f" again {one.again:.1f} s ({seconds(one.again_cpu)} s CPU); load {one.load:.1f}"
+        f" {_shown(one.a_trial_cpu)} s CPU (own work {one.own / one.trials:.3f} s);"
+        f" until the first step {_shown(one.first_step_cpu)} s CPU, bare start {_shown(one.bare_cpu)} s,"
+        f" ratio {_shown(one.first_step_ratio)}; start {one.start:.1f} s, span {one.span:.1f} s,"
+        f" end {one.end:.1f} s ({_shown(one.end_cpu)} s CPU);"
+        f" again {one.again:.1f} s ({_shown(one.again_cpu)} s CPU); load {one.load:.1f}"
     )
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 if __name__ == "__main__":

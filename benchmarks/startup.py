@@ -19,8 +19,8 @@ report          --report on the finished demo, nothing changed since the last re
 again           the finished demo, typed again
 report_drawn    --report after its folder was deleted, so that tables, intervals and plots are made again
 
-Four things cost more and have no limits here: plug-ins, the conversion of data, a tracking server, and the few training
-steps that --plan times if no similar trial has finished.
+Four things cost more and have no limits here: plug-ins, the conversion of data, a tracking server, and a plan with
+missing trials, which measures the load of the machine and may time a few steps.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Defines the measures of a trained trial. `mvae/evaluation/measures.py` computes the measures."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -248,3 +249,30 @@ def add(
             f"measure {measure.name!r}, version {measure.version}: use letters and digits, and a version from 1"
         )
     OWN[measure.name, measure.version] = OwnMeasure(measure, compute, frozenset(arms), frozenset(datasets), watched)
+
+
+_TOKEN = re.compile(r"(?P<name>[A-Za-z_0-9]+)(?:-(?P<letter>[fs])(?P<value>[0-9.]+))?(?:-given-(?P<given>.+))?-v\d+")
+
+
+def measure_named(token: str) -> Measure | None:
+    """Returns the measure of a result from its token; None if this version computes no such measure.
+
+    Args:
+        token: name with parameters and version, as in result files: readout-f0.01-v1.
+    """
+    found = _TOKEN.fullmatch(token)
+    if found is None:
+        return None
+    made: list[Measure] = [ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, REAL, COHERENCE]
+    made += [own.measure for own in OWN.values()]
+    try:
+        if found["given"]:
+            made.append(accuracy(found["given"].split(AND)))
+        elif found["letter"] == "f":
+            made.append(readout(float(found["value"])))
+        elif found["letter"] == "s":
+            samples = int(found["value"])
+            made += [likelihood(samples), sentence_likelihood(samples)]
+    except ValueError:  # also Refusal
+        return None
+    return next((measure for measure in made if measure.token == token), None)

@@ -1,5 +1,6 @@
 """Runs the trials of a table on Ray, shows them in MLflow, and reports the table. From top to bottom:
 
+commands/    the command `mvae`: run, prepare, ls, rm, verify
 start.py     entry point of every pipeline: parses the command line, then runs the sweep
 main.py      checks the options, then plans, reports or runs the sweep
 search/      hyperparameter search: which settings to try, and what they achieved

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from mvae import plugins
-from mvae.evaluation.judges import needed as needed_by
 from mvae.storage.clock import CLOCK, Clock
 from mvae.storage.files import remedy
 from mvae.storage.place import Place, each
@@ -20,25 +17,31 @@ from sweeps import engine
 from sweeps.cli.browsing import how_to_browse
 from sweeps.cli.console import Console, Progress
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.programs import installed
+from sweeps.cli.programs import command, stopped_by
 from sweeps.cli.signals import Interrupted, Interruption
-from sweeps.cli.tracking_uri import place_of_artifacts, without_credentials
+from sweeps.cli.tracking_uri import place_of_artifacts
 from sweeps.cli.words import counted, duration, error
-from sweeps.planning.plan import Fingerprints, Plan, PlannedTrial, kind_of, shape_of
+from sweeps.planning.listed import list_trials
+from sweeps.planning.plan import Fingerprints, Plan, PlannedTrial, plan, shape_of
+from sweeps.planning.price import left
 from sweeps.planning.state import TrialState
+from sweeps.planning.times import kind_of
 from sweeps.store.lease import Lease
 from sweeps.store.provenance import git_sha
 from sweeps.store.scratch import remove_folders_of_the_dead
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
+from sweeps.table.comparison import Report
 from sweeps.table.files import known_links, recall_statistics, show, tabulate, write
 from sweeps.table.rounding import shown_value
-from sweeps.tracking.tracker import Tracker
+from sweeps.tracking.cells import cell_views, sweep_numbers, watched
+from sweeps.tracking.notes import view_page
+from sweeps.tracking.tracker import UNHEARD_SECONDS, Tracker
 from sweeps.tracking.view import RunView, SweepView
 from sweeps.tracking.views import Catalogue
-from sweeps.trials.messages import Job, Message
+from sweeps.trials.messages import Job, Message, waves
 
-COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+COMPLETE, INCOMPLETE, BAD_INPUT, OUT_OF_HOURS, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes of every pipeline."""
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
@@ -50,8 +53,7 @@ after an interruption and for links in the report."""
 class Driver:
     """Trains the missing trials, keeps MLflow up to date, and reports the table.
 
-    `run` calls the other public methods as its steps. A search overrides some of these methods
-    (sweeps/search/driver.py).
+    `run` calls the other public methods as its steps. A search (sweeps/search/driver.py) overrides some of them.
     """
 
     sweep: Sweep
@@ -64,6 +66,8 @@ class Driver:
     lease: Lease
     interruption: Interruption
     failures: dict[str, str] = field(default_factory=dict)
+    reported: Report | None = None
+    capacity: engine.Capacity | None = None
     clock: Clock = CLOCK
 
     def run(self) -> int:
@@ -71,11 +75,11 @@ class Driver:
         self.started = self.clock.time()
         self._tidy()
         self._keep_plugins()
-        self.catalogue = Catalogue(self.planned, self.store, self.data_marks, self.options.cache)
+        self.list_trials()
+        self.catalogue = Catalogue(self.planned, self.store, self.data_marks, self.options.cache, self.clock)
         self.correct_views()
         self.console.header(f"{self.sweep.title}: {self.what_there_is()}")
-        remarks = self.sweep.remarks if self.unfinished else ()
-        for line in (*self.sweep.facts, *remarks):
+        for line in (*self.sweep.facts, *(self.sweep.remarks if self.unfinished else ())):
             self.console.say(line)
         if changed := self.catalogue.made_by_others():
             self.console.say(changed)
@@ -96,22 +100,26 @@ class Driver:
         try:
             if self.unfinished:
                 self.train(tracker)
+            self.interruption.without_limit()
             tracker.start()
             code = self.report(tracker.links(BRIEFLY))
         except KeyboardInterrupt as stop:
-            code = INTERRUPTED
+            code = OUT_OF_HOURS if self.interruption.out_of_hours else INTERRUPTED
+            with suppress(OSError):
+                self.console.say(self.left())
             self.console.say(stopped_by(self.interruption.heard or str(stop)))
         finally:
             if self.lease.lost.is_set():  # another driver writes to MLflow now
                 tracker.give_up()
             else:
-                state = {COMPLETE: TrialState.DONE, INTERRUPTED: TrialState.INTERRUPTED}.get(code, TrialState.FAILED)
+                stopped = dict.fromkeys((OUT_OF_HOURS, INTERRUPTED), TrialState.INTERRUPTED)
+                state = ({COMPLETE: TrialState.DONE} | stopped).get(code, TrialState.FAILED)
                 tracker.start()
                 tracker.update_sweep(self.view(state))
-                tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
-                if tracker.stuck and code == COMPLETE:
-                    code = INCOMPLETE
-        self.console.say(f"Browse: {how_to_browse(self.uri, on_cluster=engine.address() is not None)}")
+                tracker.close(BRIEFLY if code in stopped else PATIENTLY)
+                code = INCOMPLETE if tracker.stuck and code == COMPLETE else code
+        page = view_page(self.sweep.name, tracker.experiment) if tracker.experiment else ""
+        self.console.say(f"Browse: {how_to_browse(self.uri, page, on_cluster=engine.address() is not None)}")
         return code
 
     def _head_lost(self, reason: str) -> None:
@@ -136,13 +144,20 @@ class Driver:
         progress = f", {done} done" * bool(done) + f", {half_done} half done" * bool(half_done)
         return f"{counted(len(self.planned.trials), 'trial')}{progress}"
 
+    def left(self) -> str:
+        """Returns a line with the trials that this command leaves, and how long they take."""
+        machine = engine.host_now(self.options.gpus_per_trial, self.capacity)
+        latest = plan(self.sweep.cells, self.store, self.data_marks, device=machine.device)
+        return left(latest.estimate, latest.count(TrialState.INTERRUPTED), machine, self.options)
+
     @property
     def unfinished(self) -> bool:
         return bool(self.planned.todo)
 
     def report(self, links: dict[str, str]) -> int:
         """Prints and writes the table; returns COMPLETE if every cell has its result, else INCOMPLETE."""
-        return report_on(self.sweep, self.planned, self.store, self.console, self.failures, links)
+        code, self.reported = report_on(self.sweep, self.planned, self.store, self.console, self.failures, links)
+        return code
 
     def _tidy(self) -> None:
         """Cleans up after killed processes: temporary folders, and finished trials' files except final weights."""
@@ -166,6 +181,15 @@ class Driver:
             if not copy.exists():
                 copy.write_bytes(plugin.content)
 
+    def list_trials(self, study: str = "") -> None:
+        """Adds the planned trials to the sweep's list in storage (`mvae ls`, `mvae rm`).
+
+        Args:
+            study: URI of a search's database, without credentials.
+        """
+        about = {"sweep": self.sweep.name, "title": self.sweep.title, "command": command(), "study": study}
+        list_trials(self.planned, self.store, self.data_marks, now=self.started, **about)
+
     def train(self, tracker: Tracker) -> None:
         todo = self.planned.todo
         work = {planned.key: float(planned.trial.epochs) for planned in todo}
@@ -175,6 +199,7 @@ class Driver:
             self.console.progress(work, before, kinds) as progress,
             engine.cluster(self._head_lost, self.console.say) as capacity,
         ):
+            self.capacity = capacity
             jobs = [self._job(planned, capacity) for planned in todo]
             most = self.options.max_concurrent
             groups = [group for wave in waves(jobs) for group in engine.alike(wave)]
@@ -197,6 +222,7 @@ class Driver:
             cache=self.options.cache,
             gpus=engine.demand(*shape_of(planned.trial), self.options.gpus_per_trial, capacity).gpus,
             checkpoint_every=self.options.checkpoint_every,
+            until=self.interruption.until,
             git=git_sha(),
             namespace=self.store.namespace(),
             speeds=self.sweep.speeds,
@@ -208,10 +234,11 @@ class Driver:
             self._stop_if_told()
             progress.started(key, self.catalogue.name(key))
             tracker.update(self.catalogue.running(key))
-            tracker.start()  # only now, because importing MLflow would delay the cluster's start
+            tracker.start(UNHEARD_SECONDS)  # importing MLflow now would delay the trial's start
 
         def received(key: str, message: Message) -> None:
             self._stop_if_told()
+            tracker.start()
             if message.again:
                 restarted(key, message.again)
             elif message.waits:
@@ -226,8 +253,7 @@ class Driver:
                 view = self.catalogue.finished(key)
                 spent = max((result.provenance.get("seconds", 0.0) for result in view.results), default=0.0)
                 spent += sum(result.provenance.get("measured_in_seconds", 0.0) for result in view.results)
-                shown = self.metric(view)
-                progress.finished(key, self.catalogue.name(key), f"{shown}  {duration(spent)}")
+                progress.finished(key, self.catalogue.name(key), f"{self.metric(view)}  {duration(spent)}")
                 tracker.update(view)
             else:
                 progress.epoch(key, message.epoch, message.epochs)
@@ -279,6 +305,10 @@ class Driver:
             command=command(),
             program=Path(sys.argv[0]).name,
             metrics=tuple(dict.fromkeys(cell.metric for cell in self.sweep.cells)),
+            quantities=tuple(dict.fromkeys(cell.quantity or cell.measure.quantity for cell in self.sweep.cells)),
+            watched=watched(self.catalogue.views()),
+            numbers=sweep_numbers(self.reported) if self.reported else {},
+            cells=cell_views(self.reported, self.catalogue.view) if self.reported else None,
             tags={
                 "git": git_sha(),
                 "dataset": self.options.dataset,
@@ -291,17 +321,10 @@ class Driver:
         )
 
 
-def waves(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Returns the jobs in the order in which they can run: first the trials whose models other jobs' measures need."""
-    needed = {trial for job in jobs for trial in needed_by(job.measures, job.trial.dataset)}
-    first = [job for job in jobs if job.trial in needed]
-    return [wave for wave in (first, [job for job in jobs if job.trial not in needed]) if wave]
-
-
 def report_on(
     sweep: Sweep, planned: Plan, store: Store, console: Console, failures: dict[str, str], links: dict[str, str]
-) -> int:
-    """Prints and writes the table of the stored results; returns COMPLETE if every cell has its result.
+) -> tuple[int, Report]:
+    """Prints and writes the table of the stored results. Returns it, and COMPLETE if every cell has its result.
 
     Args:
         failures: error message of each trial that failed in this command, by key.
@@ -322,17 +345,6 @@ def report_on(
             write(folder, report, details, pictures)
         except OSError as failure:
             console.say(f"Cannot write the report: {failure}{remedy(failure)}")
-            return INCOMPLETE
+            return INCOMPLETE, report
         console.say(f"Report: {folder}")
-    return COMPLETE if report.complete else INCOMPLETE
-
-
-def command() -> str:
-    """Returns the command that resumes this one. Leaves out --fresh and --resume, which may refuse a second start."""
-    words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
-    return without_credentials(shlex.join([installed("python"), sys.argv[0], *words]))
-
-
-def stopped_by(cause: str) -> str:
-    """Returns the last line that a stopped driver prints."""
-    return f"Stopped by {cause}; finished trials are kept. To resume: {command()}"
+    return COMPLETE if report.complete else INCOMPLETE, report

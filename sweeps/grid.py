@@ -7,6 +7,7 @@ from typing import Any
 from sweeps.cli.console import Console
 from sweeps.cli.options import CommonOptions
 from sweeps.driver import COMPLETE, Driver, report_on
+from sweeps.planning.gpu import gpu_hours
 from sweeps.planning.plan import Plan
 from sweeps.planning.price import Host, costs
 from sweeps.store.store import Store
@@ -27,11 +28,11 @@ class Grid:
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
         planned = look_up(sweep.cells)
-        show_plan(planned, console.rich, options.max_concurrent, costs(planned.estimate, host, options))
+        show_plan(planned, console.rich, [*costs(planned.estimate, host, options), *gpu_hours(planned, host)])
         return COMPLETE
 
     def report(self, sweep: Sweep, planned: Plan, store: Store, console: Console) -> int:
-        return report_on(sweep, planned, store, console, failures={}, links={})
+        return report_on(sweep, planned, store, console, failures={}, links={})[0]
 
     def drive(self, *start: Any) -> int:
         return Driver(*start).run()

@@ -7,22 +7,25 @@ one-line message before anything is started or written.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from mvae.data import (
+    DATASETS,
     MissingFiles,
     facts_about,
     fingerprint,
     former_fingerprint,
+    is_converted,
     source,
     training_examples,
 )
 from mvae.data.dataset import check_train_examples
 from mvae.home import ensure_home
+from mvae.measure import Measure
 from mvae.refusal import Refusal
 from mvae.storage.files import remedy
 from mvae.trial import Trial
@@ -30,20 +33,22 @@ from sweeps import engine
 from sweeps.cli.console import Console
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.output import outliving_readers
+from sweeps.cli.programs import command, stopped_by
 from sweeps.cli.signals import Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, tracking_uri
 from sweeps.cli.words import error
-from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, command, stopped_by
+from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, OUT_OF_HOURS
 from sweeps.grid import Grid
 from sweeps.planning.plan import Fingerprints, plan, shape_of
 from sweeps.planning.state import TrialState
+from sweeps.planning.times import Probed
 from sweeps.store.lease import Lease
 from sweeps.store.provenance import stale_package
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, Work
-from sweeps.tracking.tracker import check
+from sweeps.tracking.server import check
 
-__all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "main"]
+__all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "OUT_OF_HOURS", "main"]
 
 
 def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
@@ -58,7 +63,7 @@ def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
     looks_only = options.plan or options.report
     with outliving_readers("" if looks_only else "Standard output was closed; the sweep continues without it"):
         console = Console()
-        interruption = Interruption(console.stopping)
+        interruption = Interruption(console.stopping, None if looks_only else options.max_hours)
         if folder := ensure_home():
             console.say(f"This user has no home directory (HOME): using {folder} instead")
         try:
@@ -66,7 +71,7 @@ def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
                 return _checked_work(sweep(), options, console, interruption, held)()
         except Refusal as refusal:
             missing = looks_only and isinstance(refusal, MissingFiles)
-            error(f"{refusal}" + "; --plan and --report download nothing" * missing)
+            error(f"{refusal}" + _downloads_nothing(options) * missing)
             return BAD_INPUT
         except OSError as failure:
             why = f"{failure}{remedy(failure)}"
@@ -74,7 +79,7 @@ def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
             return INCOMPLETE
         except KeyboardInterrupt as stop:
             console.say(stopped_by(interruption.heard or str(stop)))
-            return INTERRUPTED
+            return OUT_OF_HOURS if interruption.out_of_hours else INTERRUPTED
 
 
 def _checked_work(
@@ -131,10 +136,11 @@ def _checked_work(
             wait_minutes=options.wait_for_nodes,
             say=console.say,
         )
-        from mvae.data import load
-
         for name, grey in dict.fromkeys((trial.dataset, trial.needs_grey) for trial in trials):
-            load(name, options.data_root, options.cache, grey=grey)
+            if grey or not is_converted(name, options.data_root, options.cache):
+                from mvae.data import load  # only now, because it imports torch
+
+                load(name, options.data_root, options.cache, grey=grey)
     Store.open(options.storage, options.name, create=True)
     lease = held.enter_context(Lease(store.folder, console.say))
     store.namespace()
@@ -144,6 +150,13 @@ def _checked_work(
         return work.drive(sweep, options, latest, data_marks, store, uri, console, lease, interruption)
 
     return drive
+
+
+def _downloads_nothing(options: CommonOptions) -> str:
+    """Returns the end of the message about missing files. If they can be downloaded, it says how."""
+    name, given = options.dataset, "data_root" in options.model_fields_set
+    possible = name in DATASETS and source(name).download is not None and not given
+    return "; --plan and --report download nothing" + f". To download them: mvae prepare {name}" * possible
 
 
 def _fingerprints(sweep: Sweep, options: CommonOptions) -> dict[str, str]:
@@ -190,13 +203,13 @@ def _plan(
 ) -> int:
     for line in (*sweep.facts, *sweep.remarks):
         console.say(line)
-    host = engine.this_host(options.gpus_per_trial)
+    host = engine.host_now(options.gpus_per_trial, None)
 
-    def probe(trial: Trial) -> float | None:
-        from sweeps.planning.probe import probed_seconds
+    def probe(trial: Trial, measures: Sequence[Measure]) -> Probed | None:
+        from sweeps.planning.probe import probed
 
         with Console(sys.stderr).busy(f"Timing a few steps of {trial.model} on {trial.dataset}"):
-            return probed_seconds(trial, data_marks, options.cache, host.kind)
+            return probed(trial, measures, data_marks, options.data_root, options.cache, host.kind)
 
     look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=host.device, former=former)
     return work.show_plan(look_up, sweep, options, host, console)

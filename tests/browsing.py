@@ -42,13 +42,13 @@ ARGUMENTS = (
     "--fractions",
     "0.05,1",
     "--seeds",
-    "0-1",
+    "0-2",
     "--epochs",
     EPOCHS,
     "--storage",
     "storage",
 )
-"""Eight trials. Each takes one second, or ten seconds for screenshots."""
+"""Twelve trials. Each takes one second, or ten seconds for screenshots."""
 
 PATIENCE = 180_000
 """Milliseconds until an element must appear on a page, on a slow and busy machine."""
@@ -70,13 +70,18 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
-def run_sweep(here: Place) -> None:
-    """Runs the pipeline in the project folder as a user does, so that MLflow shows no temporary paths."""
+def run_sweep(here: Place) -> str:
+    """Runs the pipeline in the project folder as a user does, so that MLflow shows no temporary paths.
+
+    Returns:
+        The address that the command prints.
+    """
     (here.root / "pipelines").symlink_to(ROOT / "pipelines")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["python", "pipelines/weak_supervision.py", *ARGUMENTS]
     ended = here.launch(command, PATH=path, RAY_AUTH_MODE="disabled").ended()
     assert ended.code == 0, ended.err
+    return ended.out.rpartition(" then: ")[2].strip()
 
 
 @contextmanager
@@ -120,18 +125,19 @@ def _answers(address: str) -> bool:
 
 
 @contextmanager
-def window(executable: str, home: Path) -> Iterator[Page]:
-    """Yields a browser page with MLflow's "Model training" open."""
+def window(executable: str, home: Path) -> Iterator[tuple[Page, Page]]:
+    """Yields a page with MLflow's "Model training" open, and a page of a browser that has never shown MLflow."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=executable,
             args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
             env={**os.environ, "HOME": str(home)},
         )
-        context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
-        context.set_default_timeout(PATIENCE)
+        context, fresh = (browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}) for _ in range(2))
+        for one in (context, fresh):
+            one.set_default_timeout(PATIENCE)
         context.add_init_script("".join(f"localStorage.setItem('{n}', '{value}');" for n, value in SETTINGS.items()))
-        yield context.new_page()
+        yield context.new_page(), fresh.new_page()
         browser.close()
 
 
@@ -142,6 +148,10 @@ class Browsed:
     page: Page
     address: str
     place: Place
+    printed: str
+    """The address that the sweep's command prints, on the server's port."""
+    first: Page
+    """Page of a browser that has never shown MLflow."""
 
     @property
     def parent(self) -> Run:

@@ -1,11 +1,17 @@
-"""Finds the descendants of a process, checks whether processes still run, and kills exactly one."""
+"""Finds the descendants of a process and their listeners, checks whether processes still run, and kills exactly one."""
 
 from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
+"""127.0.0.1 and ::ffff:127.0.0.1, in hexadecimal digits as in proc(5)."""
 
 Process = tuple[int, int]
 """Process id and start time in clock ticks since boot, which together identify a process."""
@@ -50,6 +56,29 @@ def command_line(process: Process) -> str:
         return Path(f"/proc/{process[0]}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+def listening(processes: list[Process]) -> list[str]:
+    """Addresses on which the processes listen, in hexadecimal digits as in proc(5)."""
+    own = set[str]()
+    for pid, _ in processes:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                own.add(os.readlink(descriptor))
+    tables = [Path(f"/proc/{processes[0][0]}/net/{name}").read_text(encoding="utf-8") for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return [row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own]
+
+
+@contextmanager
+def raylet(address: str, label: str) -> Iterator[None]:
+    """A process that looks like the raylet of a cluster with this address and label, which all searches find."""
+    line = ["/usr/bin/raylet", "-c", "read line", f"--gcs-address={address}", f'--labels={{"{label}": "true"}}']
+    with subprocess.Popen(line, executable="/bin/sh", stdin=subprocess.PIPE) as process:
+        while not command_line((process.pid, 0)).startswith(line[0]):
+            time.sleep(0.01)
+        yield
+        process.kill()
 
 
 def _stat(pid: int) -> tuple[str, int, int] | None:

@@ -62,7 +62,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 LIMIT = 600.0
 """Seconds that a wait may take on a slow and busy machine before the test fails."""
 
-SHORT = 9
+SHORT = 8
 """Largest number of characters in a temporary folder's path. In longer ones, the folders that `place` makes would be
 too long for `sweeps.store.scratch.temporary`."""
 
@@ -248,7 +248,11 @@ class Place:
 
     def parents(self) -> list[Run]:
         """All of MLflow's sweep runs."""
-        return [run for run in self._runs() if "mvae.key" not in run.data.tags]
+        return [run for run in self._runs() if run.data.tags["mvae.kind"] == "sweep"]
+
+    def cells(self) -> list[Run]:
+        """All of MLflow's runs of cells."""
+        return [run for run in self._runs() if run.data.tags["mvae.kind"] == "cell"]
 
     def running(self) -> list[str]:
         """Names of MLflow runs with status RUNNING or SCHEDULED."""
@@ -365,7 +369,8 @@ def mlflow_differs(here: Place) -> list[str]:
         expected = {"epoch": [(record["epoch"], float(record["epoch"])) for record in result.history]}
         for record in result.history:
             speed = {f"speed/{name}": value for name, value in record.get("speed", {}).items()}
-            for name, value in {**record["metrics"], **speed}.items():
+            system = {f"system/{name}": value for name, value in record.get("system", {}).items()}
+            for name, value in {**record["metrics"], **speed, **system}.items():
                 expected.setdefault(name, []).append((record["epoch"], value))
         of_key = [other for other in here.store.results if other.key == result.key]
         for name, value in (item for other in of_key for item in other.metrics.items()):

@@ -7,6 +7,8 @@ import logging
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -77,6 +79,18 @@ def test_a_warm_cache_is_used_without_converting_again(
     data.load("mnist", root, own_cache)
 
 
+def test_a_warm_cache_is_found_without_importing_torch(root: Path, own_cache: Path) -> None:
+    assert not data.is_converted("mnist", root, own_cache)
+    data.load("mnist", root, own_cache)
+    code = (
+        "import sys, pathlib, mvae.data;"
+        f"print(mvae.data.is_converted('mnist', pathlib.Path({str(root)!r}), pathlib.Path({str(own_cache)!r})),"
+        " 'torch' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert told.stdout.split() == ["True", "False"]
+
+
 @pytest.mark.parametrize("damage", [truncate, flip_a_byte, empty, Path.unlink])
 @pytest.mark.parametrize("name", ["train.arrow", "test.arrow", "manifest.json"])
 def test_a_damaged_file_is_set_aside_and_converted_again_with_one_log_line(
@@ -86,8 +100,10 @@ def test_a_damaged_file_is_set_aside_and_converted_again_with_one_log_line(
     [path] = own_cache.glob(f"mnist-*/{name}")
     assert callable(damage)
     damage(path)
+    assert not data.is_converted("mnist", root, own_cache)
     with caplog.at_level(logging.WARNING):
         again = data.load("mnist", root, own_cache)
+    assert data.is_converted("mnist", root, own_cache)
     for ours, expected in zip(everything(again), whole, strict=True):
         assert torch.equal(ours, expected)
     was_never_complete = name == "manifest.json" and damage is Path.unlink

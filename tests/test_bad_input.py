@@ -294,7 +294,9 @@ def test_plan_and_report_download_nothing(
     assert run("--storage", place.fill("{new}"), "--dataset", "fashion_mnist", look) == BAD_INPUT
     printed = capsys.readouterr()
     assert printed.err.startswith(place.fill("{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (or .gz): "))
-    assert printed.err.endswith("; --plan and --report download nothing\n")
+    assert printed.err.endswith(
+        "; --plan and --report download nothing. To download them: mvae prepare fashion_mnist\n"
+    )
     assert asked == []
     assert set(place.root.rglob("*")) == before
 

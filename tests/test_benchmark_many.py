@@ -119,7 +119,7 @@ def test_the_benchmark_of_many_modalities_prints_and_writes_its_table(
     medians = [spread["median"] for spread in compared["growth"]["ours_ms"]]
     slope, _, r_squared = many_modalities.line_through((0, 4, 8), medians)
     assert (compared["growth"]["term_ms"], compared["growth"]["r_squared"]) == pytest.approx(
-        (slope, r_squared), rel=1e-3
+        (slope, r_squared), rel=5e-3
     )
     assert 0.1 < compared["peak_gib"] < many_modalities.CLAIM_GIB
     assert printed.count("claim: ") == 3

@@ -31,7 +31,7 @@ from mvae.training.steps import step_signature
 from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
 from sweeps.planning.plan import Cell, plan
-from sweeps.planning.probe import probed_seconds
+from sweeps.planning.probe import probed
 from sweeps.store.store import Store
 from sweeps.tracking.views import Catalogue
 from sweeps.trials.messages import Job
@@ -322,4 +322,4 @@ def test_a_job_loads_grey_values_and_its_run_names_the_binarisation(tiny_root: P
     assert result.trial["binarisation"] == "dynamic"
     cell = Cell("NN", 0.2, trial, ACCURACY, None, "nn")
     assert Catalogue(plan([cell], store, mark), store, mark).view(trial.key(mark)).fields["binarisation"] == "dynamic"
-    assert probed_seconds(trial, mark, tmp_path / "cache"), "the probe times it without grey values"
+    assert probed(trial, (), mark, tiny_root, tmp_path / "cache"), "the probe times it without grey values"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 
 from sweeps.table.rounding import shown_value
+from sweeps.tracking.cells import band
 from tests.browsing import EPOCHS, Browsed, chromium, run_sweep, server, window
 from tests.sweeping import place
 
@@ -22,14 +24,41 @@ DRAWN_LINE = '.scatterlayer path.js-line[d^="M"]'
 
 @pytest.fixture(scope="module")
 def browsed() -> Iterator[Browsed]:
-    """A finished sweep of two arms, two fractions and two seeds, open in a browser."""
+    """A finished sweep of two arms, two fractions and three seeds, open in a browser."""
     executable = chromium()
     if executable is None:
         pytest.skip("no Chromium here: apt-get install chromium")
     with place() as here:
-        run_sweep(here)
-        with server(here) as address, window(executable, here.home) as page:
-            yield Browsed(page, address, here)
+        printed = run_sweep(here)
+        with server(here) as address, window(executable, here.home) as (page, first):
+            yield Browsed(page, address, here, printed.replace("http://127.0.0.1:5000", address), first)
+
+
+def groups(browsed: Browsed) -> list[str]:
+    """What the sweep's view calls its groups."""
+    return [f"Group: {row} {column:.0%}" for row, column in browsed.means()]
+
+
+def test_the_printed_address_shows_cells_and_means_without_a_click_and_their_bands_after_one(browsed: Browsed) -> None:
+    first = replace(browsed, page=browsed.first)
+    first.page.goto(browsed.printed, wait_until="commit")
+    first.sees(*groups(browsed), "(average)")
+    assert all(any(shown == pytest.approx(mean) for shown in first.averages()) for mean in browsed.means().values())
+    first.page.locator("label", has=first.page.locator("input[value='CHART']")).click()
+    first.sees("over seeds")
+    first.page.locator(DRAWN_LINE).nth(3 * len(browsed.means()) - 1).wait_for(state="attached")
+
+
+def test_a_cells_run_plots_its_band_and_names_its_seeds(browsed: Browsed) -> None:
+    (cell,) = (run for run in browsed.place.cells() if run.data.tags["mvae.cell"] == "NN 5%")
+    runs, metric, metrics, experiments = (
+        quote(json.dumps(value)) for value in ([cell.info.run_id], METRIC, band(METRIC), [cell.info.experiment_id])
+    )
+    browsed.open(f"/metric?runs={runs}&metric={metric}&experiments={experiments}&plot_metric_keys={metrics}")
+    browsed.sees("digits NN 5%: mean of 3 seeds", *band(METRIC))
+    lines = browsed.page.locator(DRAWN_LINE)
+    lines.nth(2).wait_for(state="attached")
+    browsed.keep("band")
 
 
 def test_the_list_of_experiments_names_the_storage_and_its_contents(browsed: Browsed) -> None:
@@ -60,7 +89,7 @@ def test_a_sweeps_view_groups_its_trials_by_row_and_column_with_the_mean_over_se
     browsed.page.get_by_role("button", name="Views").click()
     browsed.page.get_by_text(SWEEP, exact=True).last.click()
     means = browsed.means()
-    browsed.sees(*(f"Group: {row} {column:.0%}" for row, column in means))
+    browsed.sees(*groups(browsed))
     browsed.sees("(average)", *browsed.trials)
     assert all(any(shown == pytest.approx(mean) for shown in browsed.averages()) for mean in means.values())
     browsed.keep("view")
@@ -71,7 +100,7 @@ def test_the_links_of_a_sweep_open_its_view_and_its_curves(browsed: Browsed) -> 
     link = browsed.page.get_by_role("link", name="their curves")
     link.wait_for()
     browsed.open(str(link.get_attribute("href")).removeprefix("#"))
-    browsed.sees(METRIC, "NN 5% seed 0")
+    browsed.sees(METRIC, "digits NN 5% seed 0")
     browsed.page.locator(DRAWN_LINE).nth(len(browsed.means()) - 1).wait_for(state="attached")
     browsed.keep("curves", height=1000)
 
@@ -86,7 +115,9 @@ def test_trials_can_be_grouped_by_arm_from_the_menu(browsed: Browsed) -> None:
 
 
 def test_curves_of_two_trials_share_a_plot(browsed: Browsed) -> None:
-    two = {name: browsed.trials[name].info.run_id for name in ("MVAE (all) 100% seed 0", "NN 100% seed 0")}
+    two = {
+        name: browsed.trials[name].info.run_id for name in ("digits MVAE (all) 100% seed 0", "digits NN 100% seed 0")
+    }
     runs, metric = quote(json.dumps(list(two.values()))), quote(json.dumps(METRIC))
     experiments = quote(json.dumps([browsed.parent.info.experiment_id]))
     browsed.open(f"/compare-runs?runs={runs}&experiments={experiments}")
@@ -117,7 +148,7 @@ def test_a_models_page_shows_its_numbers_settings_and_trial(browsed: Browsed) ->
     name, run = next(iter(browsed.trials.items()))
     model = run.data.tags["mvae.logged_model"].rpartition("/")[2]
     browsed.open(f"/experiments/{run.info.experiment_id}/models/{model}")
-    browsed.sees(f"Final weights of {name}", f'mlflow.pytorch.load_model("runs:/{run.info.run_id}/model")')
+    browsed.sees(f"Final weights of {name}", f'mlflow.pytorch.load_model("runs:/{run.info.run_id}/')
     browsed.sees("test/accuracy", f"{run.data.metrics['test/accuracy']}", "learning_rate", "Ready")
     browsed.page.get_by_role("link", name=name).first.wait_for()
     browsed.keep("model")

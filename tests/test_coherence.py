@@ -25,8 +25,7 @@ from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines import coherence
 from sweeps.cli.options import read
-from sweeps.driver import waves
-from sweeps.trials.messages import Job
+from sweeps.trials.messages import Job, waves
 
 CLASSES, N = 4, 400
 MODALITIES = tuple(Modality(f"m{m}", Kind.IMAGE, (1, 2, 2), likelihood="gaussian") for m in range(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from ray.scripts.scripts import cli as ray_cli
 
 from docs.report.__main__ import documents
 from docs.report.sources import option_rows
+from sweeps.commands.entry import COMMANDS as COMMANDS_OF_MVAE
 from tests.command_checks import REPOSITORY, Wrong
 from tests.document_checks import inline, split
 from tests.typed_commands import _targets, run
@@ -51,6 +53,9 @@ def test_every_documented_command_works_as_far_as_it_can_be_tried(
         ("make demo ARG=--plan", "does not read ARG"),
         ("ray submitt cluster/local.yaml", "no such command"),
         ("ray submit cluster/local.yaml pipelines/train.py --worker 2", "did you mean --workers"),
+        ("mvae lst", "mvae lst: no such command"),
+        ("mvae verify none", "write a whole number from 1 on"),
+        ("mvae run table5", "the repository has no"),
         ("mlflow uii", "no such command"),
         ("mlflow ui --backend-uri x", "backend-uri"),
         ("MVAE_STORE=x make demo", "no program reads"),
@@ -70,7 +75,11 @@ def test_a_command_that_would_not_run_is_found(
 def _flags() -> set[str]:
     """Every option of a pipeline, and the other commands' options that the text names."""
     found = {"--help", "--help-all", "--out", "--check", "--names", "--sweeps", "--extra-index-url"}
-    return found | {option for option, _, _ in option_rows()} | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
+    found |= {"--no-restart", "--working-dir", "--tmux", "--batch", "--signal", "--overlap"}  # of Ray and SLURM
+    for command in COMMANDS_OF_MVAE.keys() - {"run"}:
+        parser = importlib.import_module(f"sweeps.commands.{command}").parser()
+        found |= {flag for action in parser._actions for flag in action.option_strings}
+    return found | {option for option, _, _ in option_rows()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

@@ -29,8 +29,10 @@ from sweeps.cli.signals import Interrupted, Interruption
 from sweeps.driver import COMPLETE, INCOMPLETE, INTERRUPTED
 from sweeps.engine import Capacity, attach
 from sweeps.engine import watch as watching
+from sweeps.engine.machines import PRIVATE
 from sweeps.engine.watch import GIVES_UP_AFTER, patience, watch, watched
 from sweeps.planning.state import TrialState
+from tests.processes import raylet
 from tests.test_sweep import Heard, command, tracked
 
 __all__ = ["command", "tracked"]
@@ -217,16 +219,12 @@ def test_a_full_disk_behind_standard_output_is_still_an_error() -> None:
 # Clusters
 
 
-def machine(labels: dict[str, str] | None) -> dict[str, object]:
-    return {"NodeID": "a", "Alive": True, "Labels": labels}
-
-
-@pytest.mark.parametrize("address", ["auto", "127.0.0.1:6379"])
-def test_the_private_cluster_of_another_sweep_is_never_joined(address: str) -> None:
-    others = {"ray.io/node-id": "a"}
-    attach.check_joinable(address, [machine(others), machine(None)])
-    with pytest.raises(Refusal, match=rf"^RAY_ADDRESS {address}: this cluster is private to another sweep"):
-        attach.check_joinable(address, [machine(others), machine({**others, **attach.PRIVATE})])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_the_address_of_a_private_cluster_is_refused(host: str) -> None:
+    with raylet("127.0.0.1:1", PRIVATE), raylet("127.0.0.1:2", "another/label"):
+        attach.check_joinable(f"{host}:2")
+        with pytest.raises(Refusal, match=rf"^RAY_ADDRESS {host}:1: this cluster is private to another sweep"):
+            attach.check_joinable(f"{host}:1")
 
 
 def listening() -> tuple[socket.socket, str]:

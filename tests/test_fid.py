@@ -114,7 +114,7 @@ def bad_file(folder: Path, kind: str) -> Path:
     if kind == "weights":
         torch.save({"weight": torch.zeros(3)}, path)
     elif kind == "text":
-        path.write_text("no network")
+        path.write_text("no network", encoding="utf-8")
     elif kind == "shape":
         saved(folder, Constant())
     elif kind == "failing":

@@ -132,7 +132,7 @@ def test_the_mask_is_drawn_once_and_not_for_each_epoch(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(mvae.models.mvae, "kept_values", counted)
     trained(tiny_trial(keep_probability=0.3, seed=6), tiny_19(), tmp_path)
-    assert draws == [(70, 19, 0.3, 6)]
+    assert draws == [(70, 19, 0.3, 6, False)]
     trained(tiny_trial(), tiny_19(), tmp_path / "full")
     assert len(draws) == 1, "the mask is not drawn if everything is kept"
 

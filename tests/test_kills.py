@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.store.lists import all_lists
 from tests.crashes import on_disk
 from tests.processes import alive, kill
 from tests.sweeping import (
@@ -62,7 +63,7 @@ def test_an_unbroken_sweep_prints_only_our_own_lines(unbroken: Unbroken) -> None
     table = next(number for number, line in enumerate(lines) if line.startswith("digits: test accuracy by"))
     assert [line for line in lines[:table] if not OURS.match(line)] == []
     assert sum(line.startswith("[") for line in lines) == 6
-    assert [line.partition(":")[0] for line in lines[-2:]] == ["Report", "Browse"]
+    assert [line.partition(":")[0] for line in lines[-3:]] == ["Report", "Browse", "  then"]
 
 
 def test_an_unbroken_sweep_is_complete_in_mlflow(unbroken: Unbroken) -> None:
@@ -72,6 +73,14 @@ def test_an_unbroken_sweep_is_complete_in_mlflow(unbroken: Unbroken) -> None:
 
 def test_an_unbroken_sweep_leaves_nothing_in_the_temporary_folder_or_in_the_home_directory(unbroken: Unbroken) -> None:
     assert unbroken.left == []
+
+
+def test_a_sweep_lists_its_trials_and_a_killed_one_lists_the_same(unbroken: Unbroken, killed: Killed) -> None:
+    for here in (unbroken.place, killed.place):
+        (found,) = all_lists(here.store).values()
+        assert found.sweep == "weak_supervision-digits"
+        assert found.keys == here.results().keys()
+        assert all(counts == {"accuracy-v1": 1} for counts in found.cells.values())
 
 
 @dataclass

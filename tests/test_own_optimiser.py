@@ -22,6 +22,7 @@ from mvae.training import steps
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import train
 from mvae.training.optimiser import Adam
+from mvae.training.records import MODEL
 from mvae.workers import ALONE
 from sweeps.planning.probe import seconds_a_step
 from tests.plugin_files import EXAMPLES, written
@@ -123,11 +124,13 @@ def test_a_schedule_of_1_changes_nothing(change: Callable[..., None], digits: Da
 
 
 def test_an_arm_without_its_own_optimiser_stores_what_it_always_stored(digits: Dataset, tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, "one")
-    trained = train(small_trial("nn"), digits, checkpoints)
-    stored = checkpoints.load(trained.checkpoint, "training.pt")["optimizer"]
-    (group,) = stored["param_groups"]
-    plain = torch.optim.Adam(trained.model.parameters(), lr=1e-3, fused=True).state_dict()
+    interrupted(small_trial("nn"), digits, tmp_path, 1)
+    checkpoints = Checkpoints(tmp_path, "reader")
+    found = checkpoints.latest()
+    assert found is not None
+    (group,) = checkpoints.load(found, "training.pt")["optimizer"]["param_groups"]
+    parameters = [torch.nn.Parameter(weight) for weight in checkpoints.load(found, MODEL).values()]
+    plain = torch.optim.Adam(parameters, lr=1e-3, fused=True).state_dict()
     assert group == plain["param_groups"][0]
 
 
@@ -219,12 +222,12 @@ def test_the_example_warms_up_resumes_exactly_and_is_estimated(digits: Dataset, 
     assert schedule is not None
     assert [schedule(step, 16, trial) for step in (0, 3, 7, 15)] == [1 / 8, 1 / 2, 1, 1]
     interrupted(trial, digits, folder, 1)
-    resumed = train(trial, digits, Checkpoints(folder, "second"))
-    assert_identical(resumed, unbroken(trial, digits, tmp_path))
-    checkpoints = Checkpoints(tmp_path / "unbroken", "whole")
+    checkpoints = Checkpoints(folder, "second")
     found = checkpoints.latest()
     assert found is not None
     stored = checkpoints.load(found, "training.pt")["optimizer"]
+    resumed = train(trial, digits, checkpoints)
+    assert_identical(resumed, unbroken(trial, digits, tmp_path))
     assert stored["param_groups"][0]["amsgrad"] and stored["param_groups"][0]["initial_lr"] == trial.learning_rate
     assert "max_exp_avg_sq" in stored["state"][1]
     seconds, count = seconds_a_step(resumed.model, trial, digits)

@@ -10,16 +10,19 @@ import pytest
 
 from mvae.storage.objects import place
 from mvae.training.records import MODEL, Checkpoint, Record, StoredFile
+from sweeps.cli.browsing import BATCH_JOBS, how_to_browse
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.tracking.notes import (
     NOTE_CHARACTERS,
     experiment_note,
+    model_name,
     run_note,
     saved_view,
     source_tags,
     sweep_note,
     view_id,
+    view_page,
 )
 from sweeps.tracking.view import RunView, SweepView
 
@@ -44,6 +47,8 @@ def sweep(tmp_path: Path) -> SweepView:
         source="supplement, section 8, Table 4",
         command=COMMAND,
         metrics=("test/accuracy",),
+        quantities=("test/accuracy",),
+        watched=("validation/accuracy",),
         report=tmp_path,
     )
 
@@ -73,7 +78,7 @@ def test_a_sweeps_description_has_paper_command_links_plot_and_table(sweep: Swee
         sweep.source,
         f"    {COMMAND}",
         "| MVAE | 0.8000 |",
-        f"viewStateShareKey={view_id(sweep)}",
+        f"viewStateShareKey={view_id(sweep.name)}",
     ):
         assert part in note
     assert f"](get-artifact?path=report/accuracy.png&run_uuid={RUN})" in note
@@ -118,8 +123,16 @@ def test_a_sweeps_view_shows_its_trials_by_row_and_column_with_the_metrics_of_it
     assert view["name"] == sweep.name
     assert state["searchFilter"] == "tags.`mvae.sweep.weak_supervision-digits` = 'yes'"
     assert [key["groupByData"] for key in state["groupBy"]["groupByKeys"]] == ["mvae.cell"]
-    assert state["selectedColumns"][0] == "metrics.`test/accuracy`"
-    assert [section["name"] for section in state["compareRunSections"]][:3] == ["validation", "train", "test"]
+    assert state["selectedColumns"][:4] == [
+        f"metrics.`test/accuracy{part}`" for part in ("/mean", "/std", "/seeds", "")
+    ]
+    sections = [section["name"] for section in state["compareRunSections"]]
+    assert sections[:4] == ["over seeds", "validation", "train", "test"]
+    (chart,) = state["compareRunCharts"]
+    assert chart["selectedMetricKeys"] == [
+        f"validation/accuracy/{part}" for part in ("mean", "mean_minus_std", "mean_plus_std")
+    ]
+    assert chart["metricSectionId"] == state["compareRunSections"][0]["uuid"]
 
 
 def test_an_unchanged_view_is_not_written_again_but_a_changed_one_is(sweep: SweepView) -> None:
@@ -133,6 +146,28 @@ def test_an_unchanged_view_is_not_written_again_but_a_changed_one_is(sweep: Swee
 def test_a_view_of_many_metrics_fits_the_tag(sweep: SweepView) -> None:
     many = replace(sweep, name="n" * 100, metrics=tuple(f"translation-{n}/{'a' * 80}" for n in range(50)))
     assert len(saved_view(many, 1_700_000_000_000, None)) < TAG_OF_AN_EXPERIMENT
+
+
+def test_the_last_line_has_the_sweeps_page_on_the_server_or_on_the_server_that_its_command_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in BATCH_JOBS:
+        monkeypatch.delenv(name, raising=False)
+    page = view_page("a sweep", "7")
+    assert page == "/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=mvae-a%20sweep"
+    assert how_to_browse("http://me:secret@host:80", page, on_cluster=True) == f"http://host:80/#{page}"
+    tunnel = how_to_browse("http://127.0.0.1:80", page, on_cluster=True)
+    assert tunnel.startswith(f"http://127.0.0.1:80/#{page} on this machine")
+    command, then = how_to_browse("sqlite:////a b.db", page, on_cluster=True).splitlines()
+    assert command.endswith("mlflow ui --backend-store-uri 'sqlite:////a b.db'")
+    assert then == f"  then: http://127.0.0.1:5000/#{page}"
+    monkeypatch.setenv(BATCH_JOBS[0], "7")
+    assert how_to_browse("sqlite:////a.db", page, on_cluster=False).splitlines()[1] == then, "the tunnel has this port"
+
+
+def test_the_name_of_a_model_has_only_characters_that_mlflow_allows() -> None:
+    names = [model_name(replace(trial(), name=name)) for name in ("digits MVAE (all) 0.5% seed 0", "my/a:b 'c'")]
+    assert names == ["digits-MVAE-all-0_5-percent-seed-0", "my-a-b-c"]
 
 
 def test_the_source_is_the_pipeline_and_its_commit(sweep: SweepView) -> None:

@@ -255,7 +255,8 @@ def test_an_interrupted_sweep_ends_with_the_numbers_of_undisturbed_trials_and_it
         assert "cannot log the model" not in again.out
         assert_as_computed_alone(here, whole.cells, root, tmp_path)
         assert mlflow_differs(here) == []
-        assert {run.info.run_name for run in here.children()} == cut.runs
+        dataset = whole.cells[0].trial.dataset
+        assert {run.info.run_name for run in here.children()} == {f"{dataset} {name}" for name in cut.runs}
         logged = {path.name for path in (here.storage / "mlartifacts").glob("*/artifacts/report/*")}
         assert logged >= cut.report
         assert {path.name for path in (here.store.reports / whole.name).iterdir()} == logged

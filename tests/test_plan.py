@@ -13,8 +13,12 @@ from rich.console import Console
 from mvae.measure import ACCURACY, Measure
 from mvae.storage.objects import place
 from mvae.trial import Trial
+from sweeps.cli.options import CommonOptions
+from sweeps.planning.demand import Capacity
 from sweeps.planning.plan import Cell, Plan, plan
+from sweeps.planning.price import Host, costs
 from sweeps.planning.state import TrialState
+from sweeps.planning.times import Probed
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.terminal import show_plan
@@ -53,9 +57,10 @@ def checkpoint(store: Store, half_done: Cell, epoch: int) -> None:
     store.checkpoints(key, attempt="a").save(epoch, {"model.pt": {}, "training.pt": {}}, [], {})
 
 
-def shown(planned: Plan, at_once: int | None = None) -> str:
+def shown(planned: Plan) -> str:
     file = io.StringIO()
-    show_plan(planned, Console(file=file, width=120), at_once)
+    machine = Host(Capacity(2, 0), "cpu", "Laptop")
+    show_plan(planned, Console(file=file, width=160), costs(planned.estimate, machine, CommonOptions(plan=True)))
     return file.getvalue()
 
 
@@ -144,9 +149,9 @@ def test_the_cost_of_an_arm_without_epochs_does_not_depend_on_the_epochs_option(
 def test_a_kind_of_trial_that_never_finished_is_probed_once(store: Store) -> None:
     asked: list[Trial] = []
 
-    def probe(trial: Trial) -> float:
+    def probe(trial: Trial, _: object) -> Probed:
         asked.append(trial)
-        return 60.0
+        return Probed(60.0, {})
 
     estimate = plan([cell(epochs=10), cell(seed=1, epochs=20)], store, FINGERPRINT, probe).estimate
     assert len(asked) == 1
@@ -164,12 +169,13 @@ def test_the_printed_plan_shows_every_seed_and_the_hours(store: Store, finish: C
     cells = [cell(fraction=fraction, seed=seed) for fraction in (0.1, 1.0) for seed in range(3)]
     finish(cells[0], seconds=36_000.0)
     checkpoint(store, cells[1], epoch=5)
-    text = shown(plan(cells, store, FINGERPRINT), at_once=2)
+    text = shown(plan(cells, store, FINGERPRINT))
     assert "2 cells, 3 seeds, 6 trials: 1 done, 1 partial, 4 missing" in text
     assert "●◐○" in text and "● done   ◐ partial   ○ missing" in text
     assert "○○○" in text
     assert "partial: nn 10% seed 1: epoch 5 of 10" in text
-    assert "about 1 d 21 h of trial time for 5 trials, 1 d 01 h with 2 at once" in text
+    # 5 h and four times 10 h, two at a time: 25 h. The load of the finished trial is not known: 0.7 to 1.5 times that.
+    assert "18 to 38 h for 5 trials on one machine like this (2 CPUs, 2 trials at a time), start-up included" in text
 
 
 def test_cells_of_two_data_sets_are_planned_by_their_own_fingerprints(store: Store) -> None:

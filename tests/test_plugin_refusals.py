@@ -212,7 +212,7 @@ def test_an_invalid_data_set_is_refused(fields: dict[str, Any], line: str) -> No
         ),
         (
             {"measures": frozenset({"beauty"})},
-            "measure beauty: choose from accuracy, attributes, coherence, likelihood, readout",
+            "measure beauty: choose from accuracy, attributes, coherence, fid, likelihood, readout, real, transl",
         ),
         ({"version": 0}, "arm nn has version 0: set it to 1 or more"),
     ],

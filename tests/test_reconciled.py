@@ -27,11 +27,13 @@ from sweeps.cli.tracking_uri import default_uri
 from sweeps.planning.state import TrialState
 from sweeps.tracking import mirror, reconciled
 from sweeps.tracking.view import DatasetView, RunView
-from tests.tracked import KEYS, NAMESPACE, PROJECT, SWEEP, Storage, finished, no_model
+from tests.tracked import KEYS, NAMESPACE, PROJECT, SWEEP, Storage, finished, no_model, reported
 
 FIRST, SECOND = KEYS[:2]
 A_RUN = f"(select run_uuid from runs where name like '%{FIRST}' and lifecycle_stage = 'active')"
 OF_A_RUN = f"run_uuid = {A_RUN}"
+OF_A_CELL = "run_uuid in (select run_uuid from tags where key = 'mvae.kind' and value = 'cell')"
+MEAN = "test/accuracy/mean"
 IDS = re.compile(r"\b[0-9a-f]{32}\b")
 
 
@@ -69,7 +71,8 @@ class Sweeping:
         self.storage.record = self.record.with_name(f"{name}.json")
         driver = self.storage.driver(*views, sweep=sweep)
         assert driver.links(30).keys() >= {view.key for view in views}
-        driver.update_sweep(replace(sweep, state=state))
+        done = tuple(view for view in views if view.state is TrialState.DONE)
+        driver.update_sweep(replace(reported(sweep, *done), state=state))
         assert driver.close()
         assert [line for line in self.storage.said if not line.startswith("Waiting for MLflow")] == []
         return self.mirrors > before
@@ -138,7 +141,7 @@ def test_a_finished_sweep_typed_again_does_not_import_mlflow(
     assert not sweeping.again()
     driver = sweeping.storage.driver(*sweeping.views, sweep=sweeping.sweep)
     assert driver.links(30) == links
-    driver.update_sweep(replace(sweeping.sweep, state=TrialState.DONE))
+    driver.update_sweep(reported(sweeping.sweep, *sweeping.views))
     assert driver.close()
     assert sweeping.storage.database.read_bytes() == before
 
@@ -171,6 +174,11 @@ DAMAGES = {
         "update tags set value = 'mine' where key = 'mlflow.note.content' and"
         " run_uuid = (select run_uuid from tags where key = 'mvae.kind' and value = 'sweep')"
     ],
+    "a cell's run is deleted": [f"update runs set lifecycle_stage = 'deleted' where {OF_A_CELL}"],
+    "a cell's number is another": [f"update latest_metrics set value = 1 where {OF_A_CELL} and key = '{MEAN}'"],
+    "a cell's verdict is deleted": [f"delete from tags where key = 'mvae.verdict' and {OF_A_CELL}"],
+    "the digest of a cell is missing": [f"delete from tags where key = 'mvae.digest' and {OF_A_CELL}"],
+    "a number of the sweep is another": ["update latest_metrics set value = 7 where key = 'cells/done'"],
     "the saved view is deleted": ["delete from experiment_tags where key like 'mlflow.sharedViewState.%'"],
     "a model is deleted": ["update logged_models set lifecycle_stage = 'deleted'"],
 }
@@ -219,10 +227,11 @@ def test_a_deleted_artifact_is_uploaded_again(sweeping: Sweeping, file: str) -> 
     assert sweeping.shown() == before
 
 
-def test_a_renamed_run_is_detected(sweeping: Sweeping) -> None:
-    for name in (f"renamed {FIRST}", f"mvae {FIRST}"):
-        sweeping.sql(f"update runs set name = '{name}' where {OF_A_RUN}")
-        assert sweeping.again()
+def test_a_renamed_run_gets_its_name_back(sweeping: Sweeping) -> None:
+    before = sweeping.shown()
+    sweeping.sql(f"update runs set name = 'renamed {FIRST}' where {OF_A_RUN}")
+    assert sweeping.again()
+    assert sweeping.shown() == before
 
 
 def test_a_run_deleted_during_the_sweep_is_restored(sweeping: Sweeping) -> None:
@@ -231,7 +240,7 @@ def test_a_run_deleted_during_the_sweep_is_restored(sweeping: Sweeping) -> None:
     driver = sweeping.storage.driver(*sweeping.views, sweep=sweeping.sweep)
     driver.links(30)
     sweeping.sql(*DAMAGES["a run is deleted"])
-    driver.update_sweep(replace(sweeping.sweep, state=TrialState.DONE))
+    driver.update_sweep(reported(sweeping.sweep, *sweeping.views))
     assert driver.close()
     sweeping.again()
     assert sweeping.shown() == before
@@ -285,7 +294,7 @@ def test_a_record_that_cannot_be_read_is_ignored(sweeping: Sweeping) -> None:
     record = reconciled.Reconciled(place(sweeping.record), sweeping.storage.uri, NAMESPACE, "main", None)
     for content in (b"", b"{", b"[]", b"null", b'{"links": 1}', b'{"links": {}}', b"\xff"):
         sweeping.record.write_bytes(content)
-        assert record.links(sweeping.sweep, sweeping.views) is None
+        assert record.read(sweeping.sweep, sweeping.views) is None
     assert sweeping.again()
     assert not sweeping.again()
 

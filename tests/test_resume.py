@@ -81,6 +81,13 @@ def test_a_trial_interrupted_before_its_first_checkpoint_starts_over(
     assert_identical(train(trial, digits, Checkpoints(folder, "second")), unbroken(trial, digits, tmp_path))
 
 
+def test_the_last_checkpoint_holds_no_optimiser_because_nothing_resumes_from_it(digits: Dataset, folder: Path) -> None:
+    interrupted(small_trial(), digits, folder, 3)
+    before = Checkpoints(folder, "reader").latest()
+    assert before is not None and set(before.files) == {"model.pt", "training.pt"}
+    assert set(train(small_trial(), digits, Checkpoints(folder, "second")).checkpoint.files) == {"model.pt"}
+
+
 @pytest.mark.parametrize("name", ["model.pt", "training.pt", "manifest.json"])
 def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(
     name: str, digits: Dataset, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

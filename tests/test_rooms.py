@@ -37,6 +37,7 @@ FLOORS = {
         "grid search",
         "main",
         "start",
+        "commands",
     ),
 }
 HOMES = {"ray": "sweeps/engine", "mlflow": "sweeps/tracking/mirror", "optuna": "sweeps/search"}

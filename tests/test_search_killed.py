@@ -25,6 +25,7 @@ from sweeps.search.database import study_uri
 from sweeps.search.space import Search
 from sweeps.search.study import look
 from sweeps.search.tried import TriedTrial
+from sweeps.store.lists import all_lists
 from sweeps.store.store import Store
 from sweeps.trials.messages import Job, Message
 from sweeps.trials.run import run
@@ -89,6 +90,12 @@ def test_a_search_killed_twice_ends_with_exactly_20_distinct_keys(story: Story) 
     known = story.known[-1]
     assert len({one.key for one in known}) == len(known) == TOTAL
     assert all(one.ended for one in known)
+
+
+def test_a_search_lists_every_trial_that_it_chose(story: Story) -> None:
+    (found,) = all_lists(story.place.store).values()
+    assert found.keys == {one.key for one in story.known[-1]}
+    assert (found.sweep, found.study) == (story.wanted.name, "study.db")
 
 
 def test_pruned_trials_count_and_are_marked(story: Story) -> None:

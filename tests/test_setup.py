@@ -24,7 +24,7 @@ FOREIGN = re.compile(
             r"/opt/" + r"pypi",
             r"(?<![\w./~-])/" + r"(?:work|root)/",
             r"(?<![\w.])/tmp/" + r"dev\b",
-            r"/(?:home|Users)/" + r"(?!ray\b|ubuntu\b|\$)[a-z]\w*/",
+            r"/(?:home|Users)/" + r"(?!ray\b|ubuntu\b|me\b|\$)[a-z]\w*/",
         ]
     )
 )

@@ -19,6 +19,7 @@ from sweeps.cli.console import Console
 from sweeps.cli.options import read
 from sweeps.main import COMPLETE, INCOMPLETE, main
 from sweeps.planning.state import TrialState
+from sweeps.planning.times import Probed
 from sweeps.search import database as study_database
 from sweeps.search.database import StudyLost, study_uri
 from sweeps.search.space import Search
@@ -163,7 +164,7 @@ def test_a_study_locked_at_the_start_of_a_search_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sweeps.planning.probe.probed_seconds", lambda *_, **__: 3600.0)
+    monkeypatch.setattr("sweeps.planning.probe.probed", lambda *_, **__: Probed(3600.0, {}))
     say = Console.say
     with locked(store) as other:
 

@@ -28,6 +28,7 @@ class Heard:
 
     def __init__(self, uri: str, *, sweep: SweepView, **_: Any) -> None:
         self.sweep, self.views, self.stuck = sweep, dict[str, RunView](), False
+        self.experiment = ""
         self.update_sweep = lambda view: setattr(self, "sweep", view)
         self.start = self.close = self.give_up = lambda *_: None
         self.links = lambda _timeout: dict[str, str]()

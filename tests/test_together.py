@@ -13,7 +13,7 @@ from sweeps.engine import Listener, alike, cluster, run_jobs
 from sweeps.planning.demand import demand
 from sweeps.store.store import Store
 from sweeps.trials.messages import Job, Message
-from tests.processes import Process, command_line, kill
+from tests.processes import LOOPBACK, Process, command_line, kill, listening
 from tests.sweeping import Place, digits_job, mlflow_differs, place
 
 pytestmark = pytest.mark.slow
@@ -36,12 +36,21 @@ SWEEP = (
 
 
 @pytest.fixture(scope="module")
-def unbroken() -> Iterator[Place]:
-    """The undisturbed sweep."""
+def listeners() -> Iterator[tuple[Place, list[str]]]:
+    """The undisturbed sweep, and the addresses on which its two workers listened while they trained."""
     with place(begun=True) as made:
-        ended = made.run(*SWEEP)
+        driver = made.start(*SWEEP)
+        driver.until(lambda: made.epochs().get(mvae_key(), 0) >= 1, "the first epoch is saved")
+        addresses = listening(train_workers(driver.tree()))
+        ended = driver.ended()
         assert ended.code == 0, ended
-        yield made
+        yield made, addresses
+
+
+@pytest.fixture(scope="module")
+def unbroken(listeners: tuple[Place, list[str]]) -> Place:
+    """The undisturbed sweep."""
+    return listeners[0]
 
 
 def mvae_key() -> str:
@@ -65,6 +74,12 @@ def test_a_trial_of_two_workers_has_one_result_and_one_run_and_both_name_two_wor
     assert mlflow_differs(unbroken) == []
     (run,) = [run for run in unbroken.children() if run.data.tags["mvae.key"] == mvae_key()]
     assert run.data.tags["mvae.workers"] == "2" and run.data.tags["mvae.elastic"] == "false"
+
+
+def test_workers_of_a_trial_listen_on_127_0_0_1_only(listeners: tuple[Place, list[str]]) -> None:
+    _, addresses = listeners
+    assert len(addresses) == 4, "each worker listens for Ray and for gloo, and for nothing else"
+    assert set(addresses) <= LOOPBACK
 
 
 def test_a_killed_worker_or_driver_costs_epochs_but_changes_no_bit(unbroken: Place) -> None:

@@ -17,7 +17,7 @@ import pytest
 from sweeps.planning.state import TrialState
 from sweeps.tracking import mirror
 from sweeps.tracking.view import RunView
-from tests.tracked import KEYS, PROJECT, SWEEP, Storage, expected_rows, finished, running, storage, until
+from tests.tracked import KEYS, PROJECT, SWEEP, Storage, expected_rows, finished, reported, running, storage, until
 
 __all__ = ["storage"]
 
@@ -133,13 +133,14 @@ def test_a_view_that_cannot_be_written_does_not_block_the_others(
 WRITER = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
-from tests.tracked import KEYS, Storage, finished, running
+from tests.tracked import KEYS, SWEEP, Storage, finished, reported, running
 from pathlib import Path
 storage = Storage(Path(sys.argv[1]), "sqlite:///" + sys.argv[1] + "/mlflow.db")
 driver = storage.driver(finished(KEYS[0]))
 for epoch in range(1, 400):
     driver.update(running(KEYS[1], epoch))
     driver.update(running(KEYS[2], epoch))
+    driver.update_sweep(reported(SWEEP, finished(KEYS[0], epoch)))
     time.sleep(0.02)
 """
 
@@ -157,7 +158,26 @@ def test_after_a_kill_at_any_moment_the_next_driver_repairs_mlflow(storage: Stor
         assert writer.stderr.read() == ""  # MLflow's own lines are not printed
     assert "RUNNING" in {run.info.status for run in storage.runs().values()}
     views = [finished(KEYS[0]), finished(KEYS[1], 400), replace(running(KEYS[2], 400), state=TrialState.PENDING)]
-    assert storage.driver(*views, sweep=replace(SWEEP, state=TrialState.DONE)).close()
+    assert storage.driver(*views, sweep=reported(SWEEP, *views[:2])).close()
     assert storage.rows() == sorted(row for view in views for row in expected_rows(view))
     statuses = {name: run.info.status for name, run in storage.runs().items()}
-    assert statuses == {KEYS[0]: "FINISHED", KEYS[1]: "FINISHED", KEYS[2]: "KILLED", "table4": "FINISHED"}
+    ended = (KEYS[0], KEYS[1], "table4", "table4: mvae | 5%")
+    assert statuses == {**dict.fromkeys(ended, "FINISHED"), KEYS[2]: "KILLED"}
+
+
+def test_a_delayed_start_writes_nothing_until_it_is_repeated_without_a_delay(storage: Storage) -> None:
+    tracker = storage.idle()
+    tracker.update(finished("k1"))
+    tracker.start(delay=600)
+    assert tracker.links(0.3) == {}
+    tracker.start()
+    assert list(tracker.links(30)) == ["k1"]
+    assert tracker.close()
+
+
+def test_closing_ends_the_delay_of_a_start(storage: Storage) -> None:
+    tracker = storage.idle()
+    tracker.update(finished("k1"))
+    tracker.start(delay=600)
+    assert tracker.close()
+    assert "k1" in storage.runs()

@@ -21,8 +21,8 @@ import torch
 from mvae.refusal import Refusal
 from sweeps.cli.tracking_uri import default_uri, tracking_uri
 from sweeps.tracking import mirror, tracker
-from sweeps.tracking.server import ask
-from sweeps.tracking.tracker import Tracker, check
+from sweeps.tracking.server import ask, check
+from sweeps.tracking.tracker import Tracker
 from sweeps.tracking.view import RunView, SweepView
 from tests.tracked import (
     KEYS,

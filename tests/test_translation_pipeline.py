@@ -91,8 +91,8 @@ def test_a_plan_states_the_skipped_pairs_and_the_share_of_unknown_words(
 ) -> None:
     test = [("the cat " * 36, "mio"), ("the unseen cat", "mio vid")]
     corpus = write_corpus(tmp_path / "corpus", test=test)
-    asked = ("--storage", str(tmp_path / "new"), "--corpus", str(corpus), "--targets", "all", "--plan")
-    assert run("translation", *asked) == COMPLETE
+    folders = ("--storage", str(tmp_path / "new"), "--cache", str(tmp_path / "cache"), "--corpus", str(corpus))
+    assert run("translation", *folders, "--targets", "all", "--plan") == COMPLETE
     said = "translation: test has 1 pair, 1 left out because a sentence has more than 70 words; "
     assert f"{said}share of <unk>: xx 33.3%, yy 0.0%" in capsys.readouterr().out
 

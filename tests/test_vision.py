@@ -19,10 +19,10 @@ from PIL import Image, ImageFilter
 
 from benchmarks.celeba_layout import write_faces
 from mvae import data
-from mvae.data.arrow import MANIFEST
 from mvae.data.faces import faces, landmarks, pictures, vision
 from mvae.data.faces.drawing import draw, draw_mask
 from mvae.data.faces.vision import grayscale, obscured, watermarked
+from mvae.data.manifest import NAME as MANIFEST
 from mvae.refusal import Refusal
 
 pytest.importorskip("skimage", reason="scikit-image is not installed (the extra vision)")

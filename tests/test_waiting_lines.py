@@ -15,7 +15,7 @@ import ray
 from mvae.refusal import Refusal
 from sweeps.cli.tracking_uri import default_uri
 from sweeps.engine import Capacity, attach
-from sweeps.tracking import tracker
+from sweeps.tracking import server, tracker
 from sweeps.tracking.view import RunView, SweepView
 from tests.tracked import KEYS, Storage, finished
 
@@ -26,7 +26,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     options: list[dict[str, Any]] = []
     monkeypatch.setattr(ray, "init", lambda **given: options.append(given))
     monkeypatch.setattr(attach, "current_capacity", lambda: Capacity(2, 0, final=False))
-    monkeypatch.setattr(attach, "capacity", lambda: Capacity(2, 0))
+    monkeypatch.setattr(attach, "capacity", lambda _: Capacity(2, 0))
     monkeypatch.setattr(attach, "alive", list)
     monkeypatch.setattr(attach, "watched", nullcontext)
     monkeypatch.setattr(attach, "shut_down", lambda: None)
@@ -70,18 +70,18 @@ def silent() -> Iterator[str]:
 def test_a_server_that_does_not_answer_at_once_is_announced_and_then_refused(
     silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracker, "NOTICE_SECONDS", 0.05)
-    monkeypatch.setattr(tracker, "CHECK_LIMIT", 0.2)
+    monkeypatch.setattr(server, "NOTICE_SECONDS", 0.05)
+    monkeypatch.setattr(server, "CHECK_LIMIT", 0.2)
     said: list[str] = []
     with pytest.raises(Refusal, match="did not answer within"):
-        tracker.check(silent, said.append)
+        server.check(silent, said.append)
     (line,) = said
     assert line.startswith(f"Waiting for the tracking server {silent}, which usually answers within 1 s (at most ")
 
 
 def test_a_database_file_is_checked_without_an_announcement(tmp_path: Path) -> None:
     said: list[str] = []
-    tracker.check(default_uri(tmp_path), said.append)
+    server.check(default_uri(tmp_path), said.append)
     assert said == []
 
 
@@ -93,6 +93,8 @@ def test_the_wait_for_a_server_at_the_end_is_announced_once(
 
     class Slow:
         """An MLflow that answers late."""
+
+        experiment = "1"
 
         def sync(self, view: RunView, sweep: str) -> None:
             answers.wait(30)

@@ -48,19 +48,19 @@ def test_plan_prints_every_cell_its_state_and_the_time_and_writes_nothing(
     assert "8 cells, 3 seeds, 24 trials: 0 done, 0 partial, 24 missing" in printed
     assert "1%       5%      20%     100%" in printed
     assert printed.count("○○○") == 8
-    assert "of trial time for 24 trials" in printed
+    assert re.search(r"^[\d.]+ to [\d.]+ (s|min|h) for 24 trials on one machine like this", printed, re.MULTILINE)
     assert not storage.exists()
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_without_converted_data_plan_converts_nothing_and_calls_the_time_unknown(
+def test_on_a_fresh_machine_plan_converts_the_data_into_the_cache_and_gives_a_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("--storage", str(tmp_path / "new"), "--cache", str(tmp_path / "cache"), "--plan") == COMPLETE
-    said = " ".join(capsys.readouterr().out.split())
-    assert "time unknown for 32 trials: no similar trial has finished here yet" in said
-    assert "before a run has converted the data" in said
-    assert not list(tmp_path.iterdir())
+    cache = tmp_path / "cache"
+    assert run("--storage", str(tmp_path / "new"), "--cache", str(cache), "--arms", "nn", "--plan") == COMPLETE
+    said = capsys.readouterr().out
+    assert "time unknown" not in said and "measured by a probe" in said
+    assert list(tmp_path.iterdir()) == [cache], "the storage must not be made"
 
 
 @pytest.fixture
@@ -82,7 +82,8 @@ def test_plan_shows_which_cells_are_done(half_a_table: tuple[str, ...], capsys: 
     printed = capsys.readouterr().out
     assert "2 cells, 2 seeds, 4 trials: 2 done, 0 partial, 2 missing" in printed
     assert "●●" in printed and "○○" in printed
-    assert "about 2 s of trial time for 2 trials" in printed
+    assert " for 2 trials on one machine like this" in printed
+    assert "logreg: 1 s per trial, from 2 finished trials" in printed
 
 
 @pytest.mark.usefixtures("no_cluster")
@@ -206,9 +207,11 @@ def test_the_command_prints_a_line_per_trial_and_the_table_and_typed_again_only_
         "NN 100% seed 0",
         "NN 5% seed 0",
     ]
-    assert lines[-2] == f"Report: {tmp_path}/runs/main/reports/weak_supervision-digits"
+    assert lines[-3] == f"Report: {tmp_path}/runs/main/reports/weak_supervision-digits"
     browse = rf"Browse: \S*mlflow ui --backend-store-uri sqlite:///{re.escape(str(tmp_path))}/runs/mlflow.db"
-    assert re.fullmatch(browse, lines[-1])
+    assert re.fullmatch(browse, lines[-2])
+    page = "/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=mvae-weak_supervision-digits"
+    assert lines[-1] == f"  then: http://127.0.0.1:5000{page}"
     written = tmp_path / "runs" / "main" / "reports" / "weak_supervision-digits" / "runs.csv"
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     for line in csv.DictReader(written.read_text(encoding="utf-8").splitlines()):
@@ -256,9 +259,9 @@ def test_arms_without_labels_are_trained_once_and_a_new_fraction_trains_nothing(
             assert second_attempt["from_epoch"] == 2, "a second fraction must only measure, not train"
     runs = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db").search_runs(["1"], "tags.`mvae.kind` = 'trial'")
     assert {run.info.run_name: run.info.status for run in runs} == dict.fromkeys(
-        ("RBM seed 0", "VAE seed 0", "JMVAE 5% seed 0", "JMVAE 100% seed 0"), "FINISHED"
+        (f"digits {name} seed 0" for name in ("RBM", "VAE", "JMVAE 5%", "JMVAE 100%")), "FINISHED"
     )
-    (vae,) = (run for run in runs if run.info.run_name == "VAE seed 0")
+    (vae,) = (run for run in runs if run.info.run_name == "digits VAE seed 0")
     assert {f"test/accuracy-f{f}" for f in ("0.05", "0.2", "1")} <= vae.data.metrics.keys()
 
 

@@ -7,19 +7,22 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import mlflow.pytorch
 import pytest
-from mlflow.entities import Run
+from mlflow import entities
 
 from mvae.storage.objects import place
 from mvae.training.records import MODEL, Checkpoint, Record, StoredFile
 from sweeps.cli.tracking_uri import default_uri, place_of_artifacts
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
+from sweeps.table.comparison import Report
+from sweeps.table.entries import Entry, Run
+from sweeps.tracking.cells import cell_views, sweep_numbers
 from sweeps.tracking.tracker import Tracker
 from sweeps.tracking.view import RunView, SweepView
 
@@ -65,6 +68,23 @@ def finished(key: str, epochs: int = 3, accuracy: float = 0.75) -> RunView:
 def running(key: str, epochs: int) -> RunView:
     fields = {"model": "mvae", "seed": 0}
     return RunView(key, f"mvae {key}", TrialState.RUNNING, fields, records=records(epochs), started=STARTED)
+
+
+def table(*views: RunView) -> Report:
+    """The table with one cell, whose seeds are these finished views."""
+    runs = tuple(
+        Run("mvae", 0.05, seed, view.key, "accuracy-v1", view.final["test/accuracy"], 3, None, None, mixed=False)
+        for seed, view in enumerate(views)
+    )
+    entry = Entry("mvae", 0.05, "mvae", 0.75, 0.03, runs, metric="test/accuracy", quantity="test/accuracy")
+    return Report("digits", "test/accuracy", "fraction", None, ("mvae",), (0.05,), {("mvae", 0.05): entry}, ())
+
+
+def reported(sweep: SweepView, *views: RunView) -> SweepView:
+    """The finished sweep after the report of these finished views."""
+    report, by_key = table(*views), {view.key: view for view in views}
+    shown = cell_views(report, by_key.__getitem__)
+    return replace(sweep, state=TrialState.DONE, numbers=sweep_numbers(report), cells=shown)
 
 
 def checkpoint(epoch: int) -> Checkpoint:
@@ -113,13 +133,14 @@ class Storage:
     def database(self) -> Path:
         return self.folder / "mlflow.db"
 
-    def runs(self) -> dict[str, Run]:
-        """All runs in MLflow by key or sweep; fails if there are duplicates."""
+    def runs(self) -> dict[str, entities.Run]:
+        """All runs in MLflow by key, cell or sweep; fails if there are duplicates."""
         client = mlflow.MlflowClient(self._now())
         experiment = client.get_experiment_by_name("main")
-        found: dict[str, Run] = {}
+        found: dict[str, entities.Run] = {}
         for run in client.search_runs([experiment.experiment_id]) if experiment else []:
-            name = run.data.tags.get("mvae.key") or run.data.tags["mvae.sweep"]
+            tags = run.data.tags
+            name = tags.get("mvae.key") or tags.get("mvae.cell_of") or tags["mvae.sweep"]
             assert name not in found, f"two runs of {name}"
             found[name] = run
         return found

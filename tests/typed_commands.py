@@ -10,7 +10,11 @@ ray ...                       Ray's command line parses it; files, variables and
                               checked
 mlflow ...                    MLflow's command line parses it
 bash cluster/X.sh ...         the script exists and knows the word after it
+mvae run X ...                the same as for pipelines/X.py
+mvae X ...                    its options are parsed
 ssh ...                       ssh parses its options
+sbatch ... cluster/slurm.sh   its options are among those of our SLURM tests; the pipeline is tried as above
+scancel, tail, ...            bash parses the line
 """
 
 from __future__ import annotations
@@ -20,15 +24,18 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import click
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from docs.report.__main__ import main as documents_main
-from mvae.data import MissingFiles, training_examples
+from mvae.data import MissingFiles, source, training_examples
+from mvae.data.__main__ import parser as prepare_parser
 from mvae.refusal import Refusal
 from sweeps.cli.options import CommonOptions, read
+from sweeps.commands.entry import COMMANDS
 from sweeps.main import main as sweep_main
 from tests.command_checks import REPOSITORY, Wrong, calls, check_ray_line, check_shell, check_variables
 
@@ -57,13 +64,17 @@ def run(line: str, scratch: Path) -> None:
             check_ray_line(line)
         elif words[0] == "mlflow":
             _mlflow(words[1:])
+        elif words[0] == "mvae":
+            _mvae(words[1:], scratch)
         elif words[0] == "bash":
             _script(words[1:])
         elif words[0] == "ssh":
             _ssh(words[1:])
         elif words[0] == "benchmarks/gpu":
             _gpu(words[1:])
-        elif line != ACTIVATION:
+        elif words[0] == "sbatch":
+            _batch(words[1:], scratch)
+        elif line != ACTIVATION and words[0] not in ("scancel", "tail", "export", "apptainer"):
             raise Wrong(f"{line}: tests/typed_commands.py cannot try {words[0]}")
 
 
@@ -73,7 +84,10 @@ def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
     module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
     ours = ["--plan", "--storage", str(scratch / "runs"), "--cache", str(scratch / "cache")]
     try:
-        options = read(module.Options, [*(word for word in arguments if word not in ("--report", "--resume")), *ours])
+        options = read(
+            getattr(module, "Options", CommonOptions),
+            [*(word for word in arguments if word not in ("--report", "--resume")), *ours],
+        )
         assert isinstance(options, CommonOptions)
         training_examples(options.dataset, options.data_root)
         module.sweep(options)
@@ -81,13 +95,21 @@ def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
         return
     except Refusal as refusal:
         raise Wrong(f"{script} {' '.join(arguments)}: {refusal}") from None
-    if code := sweep_main(lambda: module.sweep(options), options):
+    with mock.patch("sweeps.planning.probe.probed", return_value=None):  # each probe would take seconds
+        code = sweep_main(lambda: module.sweep(options), options)
+    if code:
         raise Wrong(f"{script} {' '.join(arguments)} --plan: exit code {code}")
 
 
 def _module(name: str, arguments: list[str]) -> None:
     if name == "docs.report":
         _documents(arguments)
+        return
+    if name == "mvae.data":
+        try:
+            source(prepare_parser().parse_args(arguments).dataset)
+        except (Refusal, SystemExit) as refusal:
+            raise Wrong(f"python -m mvae.data {' '.join(arguments)}: {refusal}") from None
         return
     if name in ("pytest", "mkdocs"):
         raise Wrong(f"python -m {name}: use a make target instead")
@@ -98,6 +120,14 @@ def _module(name: str, arguments: list[str]) -> None:
         raise Wrong(f"python -m {name}: no such module, or it has no options") from None
     except (ValidationError, SettingsError, SystemExit) as refusal:
         raise Wrong(f"python -m {name} {' '.join(arguments)}: {refusal}") from None
+
+
+def _batch(words: list[str], scratch: Path) -> None:
+    script = words.index("cluster/slurm.sh") if "cluster/slurm.sh" in words else len(words)
+    names = {word.partition("=")[0] for word in words[:script]}
+    if script == len(words) or not names <= {"--nodes", "--time", "--signal"}:
+        raise Wrong(f"sbatch {' '.join(words)}: unknown option, or not cluster/slurm.sh")
+    _pipeline(words[script + 1], words[script + 2 :], scratch)
 
 
 def _documents(arguments: list[str]) -> None:
@@ -147,6 +177,18 @@ def _mlflow(words: list[str]) -> None:
         command.make_context(words[0], list(words[1:]))
     except click.UsageError as refusal:
         raise Wrong(f"mlflow {words[0]}: {refusal.format_message()}") from None
+
+
+def _mvae(words: list[str], scratch: Path) -> None:
+    if words[0] == "run":
+        _pipeline(f"pipelines/{words[1]}.py", words[2:], scratch)
+        return
+    if words[0] not in COMMANDS:
+        raise Wrong(f"mvae {words[0]}: no such command")
+    try:
+        importlib.import_module(f"sweeps.commands.{words[0]}").parser().parse_args(words[1:])
+    except Refusal as refusal:
+        raise Wrong(f"mvae {' '.join(words)}: {refusal}") from None
 
 
 def _script(words: list[str]) -> None:

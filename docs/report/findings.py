@@ -9,6 +9,7 @@ from typing import Any
 from docs.report.sources import Sources, Value, holds
 from docs.report.tables import DIRECTIONS, Means, by_metric, table
 from mvae.models import arm
+from pipelines import coherence
 from sweeps.cli.words import counted
 from sweeps.table.comparison import Contrast, Entry, Verdict
 from sweeps.table.entries import contrast
@@ -44,7 +45,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     Raises:
         Refusal: a sentence of a page is no longer true.
     """
-    pages = (_table_4, _dcgan, _likelihoods, _figure_5, _figure_6, _vision, _translation, _speed)
+    pages = (_table_4, _dcgan, _likelihoods, _figure_5, _figure_6, _vision, _translation, _coherence, _speed)
     return {name: value for page in pages for name, value in page(sources).items()}
 
 
@@ -211,6 +212,16 @@ def _translation(sources: Sources) -> dict[str, Value]:
     }
 
 
+def _coherence(sources: Sources) -> dict[str, Value]:
+    report = table(sources, "coherence")
+    shown = Means(report)
+    rows = [row for row in report.rows if row != coherence.REAL_IMAGES]
+    holds(all(shown[row, coherence.REBUILT] < coherence.TRAINED for row in rows), "every arm is under-trained")
+    judges = [one.mean or 0 for one in report.in_order() if one.row == coherence.REAL_IMAGES]
+    holds(min(judges) >= coherence.JUDGES, "every classifier is good enough to judge")
+    return {"coherence.rise": shown["MVTCAE", "4 inputs"] - shown["MVTCAE", "1 input"]}
+
+
 def _speed(sources: Sources) -> dict[str, Value]:
     """Tables and derived values of docs/speed.md. Single values have the addresses `benchmarks.FILE.PATH`."""
     benchmarks = sources.benchmarks()
@@ -228,6 +239,9 @@ def _speed(sources: Sources) -> dict[str, Value]:
 
     runs = benchmarks["orchestration-cpu"]["trivial"]
     assert len({run["trials"] for run in runs}) == 1
+    medians, bars = (benchmarks["orchestration-cpu"][name] for name in ("medians", "bars"))
+    holds(0 < medians["a_trial_cpu"] - bars["a_trial_cpu"] < 0.01, "the overhead per trial just misses its target")
+    holds(medians["first_step_ratio"] <= bars["first_step_ratio"], "the start meets its target")
     lines = [[label, *(f"{ways[way]:,.0f}" if way in ways else "-" for way in WAYS)] for label, ways in speeds.items()]
     scaling = {one["batch"]: one["ratio"] for one in benchmarks["scaling-cpu"]["compared"]}
     lockstep = benchmarks["gpu-h200"]["lockstep"]["16 models"]["graphed"]
@@ -236,13 +250,29 @@ def _speed(sources: Sources) -> dict[str, Value]:
         "speed.engine.each": ", ".join(f"{seconds:.2f}" for seconds in sorted(run["a_trial"] for run in runs)),
         **_range("speed.engine.cpu", [run["a_trial_cpu"] for run in runs]),
         **_range("speed.engine.start", [run["start"] for run in runs]),
+        **_range("speed.engine.first_step", [run["first_step_cpu"] for run in runs]),
+        **_range("speed.engine.end_cpu", [run["end_cpu"] for run in runs]),
+        **_range("speed.engine.load", [run["load"] for run in runs]),
         "speed.engine.again": max(run["again"] for run in runs),
         **{f"speed.scaling.{batch}.{part}": ratio[part] for batch, ratio in scaling.items() for part in ratio},
         "speed.gpu.table": markdown_table(["examples per second"], list(WAYS.values()), lines),
         **_range("speed.gpu.times", [ways["graphed"] / ways["eager"] for ways in speeds.values()]),
         "speed.gpu.lockstep": lockstep / speeds["mvae mnist mlp"]["graphed"],
+        "speed.plans.table": _plans(benchmarks["estimates-cpu"]["plans"]),
         "speed.machines": _machines(benchmarks),
     }
+
+
+def _plans(plans: dict[str, Any]) -> str:
+    """A Markdown table of planned and taken times, in seconds, with the load before and after each command."""
+    lines = [
+        [
+            *(name, f"{one['low']:.0f} to {one['high']:.0f}", f"{one['taken']:.0f}", "yes" if one["holds"] else "no"),
+            f"{one['load_before']:.0f} to {one['load_after']:.0f}",
+        ]
+        for name, one in plans.items()
+    ]
+    return markdown_table(["plan"], ["planned, s", "taken, s", "in the range", "load"], lines)
 
 
 def _machines(benchmarks: dict[str, Any]) -> str:

@@ -88,8 +88,9 @@ def figures(sources: Sources) -> dict[str, Value]:
     demo, again = outputs["demo"].splitlines(), outputs["demo-again"].splitlines()
     trials = [number for number, line in enumerate(demo) if line.startswith("[")]
     caption = next(number for number, line in enumerate(demo) if line.startswith("Settings: "))
+    report = next(number for number, line in enumerate(demo) if line.startswith("Report: "))
     after = demo.index("", caption)  # the first empty line after the caption, which may take several lines
-    short = [*demo[: trials[2]], "...", *demo[trials[-2] : after], "...", *demo[-3:]]
+    short = [*demo[: trials[2]], "...", *demo[trials[-2] : after], "...", *demo[report:]]
     options = [[f"`{option}`", meaning, where] for option, meaning, where in OPTION_ROWS]
     return {
         "options.table": markdown_table(["option", "meaning", "pipeline"], [], options),

@@ -10,7 +10,7 @@ exist. Missing raw files are downloaded into the default data root if possible.
 
 dataset.py     descriptions of data sets: modalities, defaults, origin
 examples.py    the examples in memory
-loading.py     `load`: converts once, then maps; arrow.py: the stored files
+loading.py     `load`: converts once, then maps; arrow.py: the stored files; manifest.py: finds and checks them
 checks.py      checks of a plug-in's data set
 contents.py    digests of many files; progress.py: progress of a long conversion
 registry.py    the data sets by name
@@ -31,7 +31,7 @@ from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, MissingFiles, Moda
 from mvae.data.registry import Registry
 from mvae.home import ensure_home
 from mvae.refusal import Refusal
-from mvae.storage.files import locked, remedy
+from mvae.storage.files import Damaged, locked, remedy
 
 if TYPE_CHECKING:
     from mvae.data.examples import Dataset, Split
@@ -54,6 +54,7 @@ __all__ = [
     "facts_about",
     "fingerprint",
     "former_fingerprint",
+    "is_converted",
     "load",
     "load_converted",
     "modalities_of",
@@ -179,6 +180,26 @@ def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None
     found = source(name)
     lines = found.facts(root_with_files(found, data_root), vocabulary) if found.facts else ()
     return tuple(f"{name}: {line}" for line in lines)
+
+
+def is_converted(name: str, data_root: Path | None = None, cache: Path | None = None) -> bool:
+    """Whether the cache holds all converted files of a data set, undamaged, so that `load` need not convert it.
+
+    Raises:
+        Refusal: same as `fingerprint`.
+    """
+    from mvae.data import manifest
+
+    found = source(name)
+    mark = fingerprint(name, data_root, cache)
+    folder = manifest.folder_of(found, mark, cache)
+    try:
+        stored = manifest.read(folder, mark)
+        if stored is not None:
+            manifest.check_files(folder, stored)
+    except (Damaged, OSError):  # `load` warns about damage, and refuses a cache that cannot be used
+        return False
+    return stored is not None
 
 
 def content_fingerprint(found: Source, root: Path, cache: Path | None) -> str:

@@ -21,7 +21,7 @@ files, the manifest records them too. Files without a manifest are ignored. Size
 import json
 import math
 import mmap
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +33,11 @@ from torch import Tensor
 
 from mvae.data.dataset import SPLITS, Arrays, Kind, Modality, stored_type
 from mvae.data.examples import Split
+from mvae.data.manifest import FORMAT, Entry, check_files, file_of
+from mvae.data.manifest import NAME as MANIFEST
+from mvae.data.manifest import read as read_manifest
 from mvae.data.sentences.sentences import Sentences
 from mvae.storage.files import Damaged, atomic_path, set_aside, sha256_cached, write_atomically
-
-FORMAT = 1
-"""Version of this layout, not part of the fingerprint. Data stored in another layout are converted again."""
-
-MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One split's file in the manifest."""
-
-    rows: int
-    size: int
-    """Size in bytes."""
-    sha256: str
 
 
 def write(
@@ -70,7 +58,7 @@ def write(
     if described:
         manifest["modalities"] = [asdict(modality) for modality in modalities]
     for split in SPLITS:
-        path = _path(folder, split)
+        path = file_of(folder, split)
         batch = _record_batch(arrays[split], modalities, fingerprint)
         with (
             atomic_path(path) as temporary,
@@ -78,7 +66,7 @@ def write(
             pa.ipc.new_file(file, batch.schema) as writer,
         ):
             writer.write_batch(batch)
-        entry = _Entry(rows=batch.num_rows, size=path.stat().st_size, sha256=sha256_cached(path))
+        entry = Entry(rows=batch.num_rows, size=path.stat().st_size, sha256=sha256_cached(path))
         manifest["splits"][split] = asdict(entry)
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
 
@@ -95,21 +83,19 @@ def read(
     Raises:
         Damaged: a file is missing, or does not match the manifest.
     """
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_bytes())
-        matches = manifest["format"] == FORMAT and manifest["fingerprint"] == fingerprint
-        entries = {split: _Entry(**manifest["splits"][split]) for split in SPLITS}
-        if modalities is None:
-            modalities = tuple(_modality(**stored) for stored in manifest["modalities"])
-    except FileNotFoundError:
+    manifest = read_manifest(folder, fingerprint)
+    if manifest is None:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{path} is not a valid manifest ({type(error).__name__}: {error})") from error
-    if not matches:
-        raise Damaged(f"{path} belongs to another format or data set")
+    check_files(folder, manifest)
+    if modalities is None:
+        try:
+            modalities = tuple(_modality(**stored) for stored in manifest.modalities or [{}])
+        except (ValueError, TypeError) as error:
+            raise Damaged(f"{folder / MANIFEST} is not a valid manifest ({type(error).__name__}: {error})") from error
     try:
-        splits = {split: _read_split(_path(folder, split), modalities, entry) for split, entry in entries.items()}
+        splits = {
+            split: _read_split(file_of(folder, split), modalities, entry) for split, entry in manifest.splits.items()
+        }
     except FileNotFoundError as error:
         raise Damaged(f"{error.filename} is missing") from error
     return modalities, splits
@@ -125,13 +111,9 @@ def _modality(kind: str, **stored: Any) -> Modality:
 
 def discard(folder: Path) -> None:
     """Renames a damaged data set's files to `.bad`, the manifest first. Call it while holding the folder's lock."""
-    for path in (folder / MANIFEST, *(_path(folder, split) for split in SPLITS)):
+    for path in (folder / MANIFEST, *(file_of(folder, split) for split in SPLITS)):
         if path.exists():
             set_aside(path)
-
-
-def _path(folder: Path, split: str) -> Path:
-    return folder / f"{split}.arrow"
 
 
 def _record_batch(values: tuple[np.ndarray, ...], modalities: tuple[Modality, ...], fingerprint: str) -> pa.RecordBatch:
@@ -151,12 +133,7 @@ def _record_batch(values: tuple[np.ndarray, ...], modalities: tuple[Modality, ..
     return batch.replace_schema_metadata({"fingerprint": fingerprint, "shapes": shapes, "format": str(FORMAT)})
 
 
-def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> Split:
-    size = path.stat().st_size
-    if size != entry.size:
-        raise Damaged(f"{path} has {size:,} bytes instead of {entry.size:,}")
-    if sha256_cached(path) != entry.sha256:
-        raise Damaged(f"{path} does not match the sha256 in its manifest")
+def _read_split(path: Path, modalities: tuple[Modality, ...], entry: Entry) -> Split:
     # ACCESS_COPY: processes share the pages until one of them writes, and no write reaches the file. With Arrow's own
     # read-only map, torch would warn about read-only tensors, and a write to such a tensor would kill the process.
     with path.open("rb") as file:

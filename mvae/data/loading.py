@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from mvae.data import arrow, content_fingerprint, default_cache, root_with_files, source
+from mvae.data import arrow, content_fingerprint, root_with_files, source
 from mvae.data.checks import check_arrays, check_source
 from mvae.data.dataset import Source
 from mvae.data.examples import Dataset
+from mvae.data.manifest import folder_of
 from mvae.refusal import Refusal
 from mvae.storage.files import Damaged, locked, remedy
 
@@ -34,7 +35,7 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None, *,
     found = source(name)
     root = root_with_files(found, data_root)
     fingerprint = content_fingerprint(found, root, cache)
-    folder = _folder(found, fingerprint, cache)
+    folder = folder_of(found, fingerprint, cache)
     try:
         dataset = _stored(folder, found, fingerprint) or _converted(folder, found, fingerprint, root)
     except OSError as error:
@@ -53,7 +54,7 @@ def load_converted(name: str, fingerprint: str, cache: Path | None = None) -> Da
     """
     found = source(name)
     try:
-        return _stored(_folder(found, fingerprint, cache), found, fingerprint)
+        return _stored(folder_of(found, fingerprint, cache), found, fingerprint)
     except OSError:
         return None
 
@@ -69,11 +70,6 @@ def _with_grey(dataset: Dataset, other: str, data_root: Path | None, cache: Path
             " use --binarisation fixed"
         )
     return dataclasses.replace(dataset, train=dataclasses.replace(bits, grey=grey.values[0]))
-
-
-def _folder(found: Source, fingerprint: str, cache: Path | None) -> Path:
-    code = f"-{found.code[:8]}" if found.code else ""
-    return (cache or default_cache()).expanduser().absolute() / f"{found.name}-{fingerprint[:16]}{code}"
 
 
 def _stored(folder: Path, found: Source, fingerprint: str) -> Dataset | None:

@@ -82,7 +82,7 @@ class ElboLearner:
         if getattr(self.trial, "unimodal_terms", True):  # plug-ins from before this field do not read it
             return slice(None)
         modalities = len(self.model.modalities)
-        return np.r_[0, 1 + modalities : 1 + modalities + self.trial.k]
+        return np.array([0, *range(1 + modalities, 1 + modalities + self.trial.k)])
 
     @cached_property
     def annealed_steps(self) -> int:

@@ -155,6 +155,9 @@ class Folder(PosixPath, Place):
 
     looks = 3
 
+    def is_link(self) -> bool:
+        return self.is_symlink()
+
     def version(self) -> Version:
         return file_version(self)
 

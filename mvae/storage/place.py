@@ -71,6 +71,10 @@ class Place(ABC):
     @abstractmethod
     def is_dir(self) -> bool: ...
 
+    def is_link(self) -> bool:
+        """Whether this is a symbolic link. Only a disk has links."""
+        return False
+
     @abstractmethod
     def version(self) -> Version:
         """Returns size and modification time of a file.

@@ -36,6 +36,7 @@ from mvae.training.optimiser import optimiser_of
 from mvae.training.records import MODEL, Checkpoint, Record
 from mvae.training.saving import Saving
 from mvae.training.steps import Steps, steps_of
+from mvae.training.usage import Usage
 from mvae.workers import ALONE, Workers
 
 THREADS = 1
@@ -80,6 +81,7 @@ def train(
     heard: Callable[[Progress], None] = lambda _: None,
     look: Callable[[nn.Module, int], None] = lambda _model, _epoch: None,
     checkpoint_every: float = 60.0,
+    until: float | None = None,
     checkpoint_at: Container[int] = (),
     workers: Workers = ALONE,
     background: bool = False,
@@ -96,6 +98,8 @@ def train(
             (see `LOOKS`). `look` may draw pictures and must not change the module.
         checkpoint_every: seconds between checkpoints. Checkpoints are written only at the end of an epoch, and always
             after the last epoch.
+        until: Unix time in seconds at which this process will be stopped. The time between checkpoints shrinks to half
+            of the time left, so that the stop loses little more than the epoch that it cuts off.
         checkpoint_at: epochs after which a checkpoint is written regardless of the time.
         workers: this process's place among the workers. All workers call this function within a torch.distributed
             process group. Only the first worker reads and writes checkpoints, validates, and calls the functions above.
@@ -147,6 +151,7 @@ def train(
     steps = steps_of(learner, model, optimizer, trial, data.modalities, workers)
     looks = {-(-trial.epochs * i // LOOKS) for i in range(1, LOOKS)} - {trial.epochs}
     committed = len(history)
+    usage = Usage(device)
     saved_at = time.monotonic()
     with closing(Saving(checkpoints, background=background)) as saving:
         for epoch in range(last.epoch if last else 0, trial.epochs):
@@ -160,12 +165,15 @@ def train(
             metrics = {**trained, **learner.facts(), **validated(model, trial, data)}
             if test_curve and has_accuracy(trial.model, data.modalities):
                 metrics["diagnostic/test_accuracy"] = prediction_accuracy(model, data.modalities, data.test)
-            history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed))
+            history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed, system=usage()))
             if epoch + 1 in looks:
                 look(model.eval(), epoch + 1)
-            due = time.monotonic() - saved_at >= checkpoint_every and not saving.busy
+            every = checkpoint_every if until is None else min(checkpoint_every, (until - time.time()) / 2)
+            due = time.monotonic() - saved_at >= every and not saving.busy
             if due or epoch + 1 == trial.epochs or epoch + 1 in checkpoint_at:
-                state = {MODEL: model.state_dict(), "training.pt": {"optimizer": optimizer.state_dict()}}
+                state: dict[str, Any] = {MODEL: model.state_dict()}
+                if epoch + 1 < trial.epochs:  # nothing resumes from the last epoch
+                    state["training.pt"] = {"optimizer": optimizer.state_dict()}
                 saving.save(epoch + 1, state, history, provenance())
                 saved_at = time.monotonic()
             fresh: list[Record] = []

@@ -21,6 +21,8 @@ class Record(TypedDict):
     metrics: dict[str, float]
     speed: NotRequired[dict[str, float]]
     """examples_per_second of the epoch's training steps. It depends on the machine and on other work there."""
+    system: NotRequired[dict[str, float]]
+    """CPU time and memory of the first worker's process (mvae/training/usage.py)."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ console.py       header, progress line, one line per finished trial
 time_left.py     estimate of the time left
 words.py         formats of times and counts
 browsing.py      how to open MLflow, the last line of every command
-programs.py      names of programs and pipelines, as the user can type them
+programs.py      names of programs and pipelines, as the user can type them; the command that resumes
 signals.py       Ctrl-C, SIGTERM, SIGHUP
 output.py        closed pipes and terminals, characters that a terminal lacks
 """

@@ -1,4 +1,4 @@
-"""How to open MLflow: the text after "Browse:", the last line that a command prints."""
+"""How to open MLflow: the text after "Browse:", with which a command's output ends."""
 
 import os
 import shlex
@@ -17,25 +17,28 @@ BATCH_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 SOCKET = "~/.mvae-mlflow/socket"
 
 
-def how_to_browse(uri: str, *, on_cluster: bool) -> str:
-    """Returns the server's address, or the command that shows a database in a browser.
+def how_to_browse(uri: str, page: str = "", *, on_cluster: bool) -> str:
+    """Returns the address of a page on the server, or the command that starts a server, and the page's address there.
 
     MLflow has no login, so on a machine with other users the command opens a socket instead of a port.
 
     Args:
         uri: from `tracking_uri`.
+        page: the page's path after the server's address and `#`; empty if it is not known.
         on_cluster: whether this command runs on a cluster that RAY_ADDRESS names.
     """
     shown = without_credentials(uri)
     if uri.startswith("http"):
         local = on_cluster and urlsplit(uri).hostname in ("127.0.0.1", "localhost")
+        shown += f"/#{page}" * bool(page)
         return shown + " on this machine (from your own: ray attach CLUSTER.yaml -p 5000)" * local
+    then = f"\n  then: http://127.0.0.1:5000/#{page}" * bool(page)
     if not any(os.environ.get(name) for name in BATCH_JOBS):
-        return f"{installed('mlflow')} ui --backend-store-uri {shlex.quote(shown)}"
+        return f"{installed('mlflow')} ui --backend-store-uri {shlex.quote(shown)}{then}"
     if not SERVER.is_file():
         return "see docs/browse.md, MLflow on a shared machine, because other users can open MLflow's port"
     socket = os.environ.get("MLFLOW_SOCKET") or SOCKET
     start = (
         f"MLFLOW_BACKEND_STORE_URI={shlex.quote(shown)} MLFLOW_SOCKET={socket} bash {shlex.quote(from_here(SERVER))}"
     )
-    return f"{start} (a socket, because other users can open MLflow's port; docs/browse.md)"
+    return f"{start} (a socket, because other users can open MLflow's port; docs/browse.md){then}"

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from mvae.refusal import Refusal
 from mvae.settings import Settings
+from sweeps.cli.programs import how_to_start
 from sweeps.cli.trial_options import TrialOptions
 from sweeps.cli.values import Written
 
@@ -69,7 +70,7 @@ class Parser(ArgumentParser):
         paragraphs = cleandoc(sys.modules[options.__module__].__doc__ or "").split("\n\n")
         super().__init__(
             usage="%(prog)s [options]",
-            prog=f"python {sys.argv[0]}",
+            prog=" ".join(how_to_start()),
             description="\n\n".join(paragraphs if full else paragraphs[:2]),
             formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, max_help_position=26, width=PAGE_WIDTH),
             allow_abbrev=False,

@@ -43,6 +43,7 @@ from sweeps.cli.values import (
     Gpus,
     Names,
     NotNegative,
+    Positive,
     Seeds,
     Storage,
     Token,
@@ -83,7 +84,9 @@ class CommonOptions(TrialOptions):
     """demo takes minutes; paper is the set-up of the supplement."""
 
     plan: bool = False
-    """Print the cells, which of them are done, and the cost of the rest. Trains and downloads nothing."""
+    """Print the cells, which of them are done, and the cost of the rest. Trains and downloads nothing.
+
+    Data that convert in seconds are converted into the cache. Then a few steps of each kind of trial can be timed."""
     price_per_hour: NotNegative | None = None
     """Price per hour of a machine like this one, in any currency; --plan then prints the price of the missing cells."""
     report: bool = False
@@ -118,6 +121,10 @@ class CommonOptions(TrialOptions):
     )
     """MLflow server or database (default: $MLFLOW_TRACKING_URI, else a database in the storage)."""
 
+    max_hours: Positive | None = None
+    """Hours after which this command saves the running trials, says what is left, and stops with exit code 3.
+
+    The same command resumes. The hours count from the start of each command."""
     max_concurrent: Count | None = None
     """Largest number of trials that run at the same time (default: as many as fit)."""
     workers_per_trial: Count | None = None
@@ -160,7 +167,7 @@ class CommonOptions(TrialOptions):
 NOT_OF_THE_TABLE = frozenset(
     {"dataset", "preset", "plan", "price_per_hour", "report", "resume", "fresh", "plugins", "test_curve"}
     | {"name", "storage", "data_root", "cache", "tracking_uri", "max_concurrent", "gpus_per_trial", "wait_for_nodes"}
-    | {"checkpoint_every"}
+    | {"checkpoint_every", "max_hours"}
 )
 """Options that a report folder's name leaves out, because they change no cell or the name contains them anyway."""
 

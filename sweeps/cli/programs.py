@@ -1,8 +1,24 @@
-"""Names of this environment's programs and pipelines, as the user can type them in the working directory."""
+"""Names of this environment's programs and pipelines, as the user can type them here, and the command that resumes."""
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
+
+from sweeps.cli.tracking_uri import without_credentials
+
+_typed: list[str] = []
+"""Words that started the pipeline, if not `python FILE`."""
+
+
+def started_by(*words: str) -> None:
+    """Records the words that started a pipeline, for its help page and its resume line: mvae run weak_supervision."""
+    _typed[:] = words
+
+
+def how_to_start(python: str = "python") -> list[str]:
+    """Returns the words that start this pipeline again, without its options."""
+    return list(_typed) or [python, sys.argv[0]]
 
 
 def installed(program: str) -> str:
@@ -18,3 +34,14 @@ def from_here(path: Path) -> str:
     """Returns a relative path for anything inside the working directory, else an absolute path."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def command() -> str:
+    """Returns the command that resumes this one. Leaves out --fresh and --resume, which may refuse a second start."""
+    words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
+    return without_credentials(shlex.join([*how_to_start(installed("python")), *words]))
+
+
+def stopped_by(cause: str) -> str:
+    """Returns the last line that a stopped driver prints."""
+    return f"Stopped by {cause}; finished trials are kept. To resume: {command()}"

@@ -1,4 +1,6 @@
-"""Ends a sweep on SIGINT, SIGTERM and SIGHUP (a closed terminal), even if a library swallows the exception.
+"""Ends a sweep on SIGINT, SIGTERM and SIGHUP (a closed terminal), and when the hours of `--max-hours` are over.
+
+The sweep ends even if a library swallows the exception.
 
 A signal handler raises an exception in whatever code is running, and libraries may swallow that exception. Ray's
 waiting calls replace it by a plain KeyboardInterrupt. Python drops exceptions raised in destructors. So the handler
@@ -6,11 +8,14 @@ also stores the signal, and the driver checks for a stored signal at each messag
 
 Ending the trials takes seconds, and the handler may have to wait until a library returns to Python. So a thread
 acknowledges the signal at once: it reads the pipe into which Python's C code writes the signal's number.
+
+When the hours are over, a timer sends this process a SIGTERM, so that both kinds of end take the same path.
 """
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -27,20 +32,31 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Context manager in which the first of SIGNALS raises `Interrupted`. Later signals are ignored.
+    """Context manager in which the first of SIGNALS, or the end of the hours, raises `Interrupted`.
 
-    If SIGHUP is ignored at the start, as under `nohup`, it stays ignored.
+    Later signals are ignored. If SIGHUP is ignored at the start, as under `nohup`, it stays ignored.
     """
 
-    def __init__(self, acknowledge: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, acknowledge: Callable[[str], None] = lambda _: None, hours: float | None = None) -> None:
         """
         Args:
-            acknowledge: called at once with the first signal's name, in another thread.
+            acknowledge: called at once with the name of what ends the sweep, in another thread.
+            hours: value of `--max-hours`, counted from now; None if not given.
         """
         self.acknowledge = acknowledge
         self.heard = ""
-        """Name of the signal, for example SIGINT. Empty before a signal arrives."""
+        """What ended the sweep, for example SIGINT or "--max-hours 1". Empty while nothing did."""
+        self.until = None if hours is None else time.time() + 3600 * hours
+        """Unix time in seconds at which the hours are over; None without `--max-hours`."""
+        self._budget = "" if hours is None else f"--max-hours {hours:g}"
+        self._over = False
+        self._timer: threading.Timer | None = None
         self._before: dict[int, Any] = {}
+
+    @property
+    def out_of_hours(self) -> bool:
+        """Whether the end of the hours, and not a signal, ended the sweep."""
+        return bool(self.heard) and self.heard == self._budget
 
     def __enter__(self) -> Self:
         read, self._written = os.pipe()
@@ -51,11 +67,17 @@ class Interruption:
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._hear)
+        if self.until is not None:
+            left = min(max(0.0, self.until - time.time()), threading.TIMEOUT_MAX)
+            self._timer = threading.Timer(left, self._expire)
+            self._timer.daemon = True
+            self._timer.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.without_limit()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)
@@ -67,9 +89,21 @@ class Interruption:
         if self.heard:
             raise Interrupted(self.heard)
 
+    def without_limit(self) -> None:
+        """Stops counting the hours: what is left to do takes no training."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _expire(self) -> None:
+        self._over = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _name(self, number: int) -> str:
+        return self._budget if self._over and number == signal.SIGTERM else signal.Signals(number).name
+
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if not self.heard:
-            self.heard = signal.Signals(number).name
+            self.heard = self._name(number)
             raise Interrupted(self.heard)
 
     def _acknowledge_first(self, read: int) -> None:
@@ -78,4 +112,4 @@ class Interruption:
             while number := numbers.read(1):
                 if number[0] in self._before and not acknowledged:
                     acknowledged = True
-                    self.acknowledge(signal.Signals(number[0]).name)
+                    self.acknowledge(self._name(number[0]))

@@ -1,4 +1,4 @@
-"""Formats times and counts: 3 min 20 s, 1,200 trials."""
+"""Formats times, counts and sizes: 3 min 20 s, 1.5 to 2 h, 1,200 trials, 9.1 MB."""
 
 import sys
 from decimal import Decimal
@@ -19,6 +19,20 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def span(low: float, high: float) -> str:
+    """Formats a range of durations with two digits in one unit: 1.5 to 2 h, 35 to 55 s; 2 h if both ends are equal."""
+    unit, size = next(
+        (
+            (unit, size)
+            for unit, size, most in (("s", 1, 100), ("min", 60, 6_000), ("h", 3_600, 172_800))
+            if high < most
+        ),
+        ("d", 86_400),
+    )
+    ends = dict.fromkeys(figures(seconds / size, 2) for seconds in (low, high))
+    return f"{' to '.join(ends)} {unit}"
+
+
 def timing(seconds: float) -> str:
     """Formats a measured time: 0.12 s, 3.4 s, 2 min 10 s."""
     return f"{figures(seconds, 2)} s" if seconds < 10 else duration(seconds)
@@ -27,6 +41,15 @@ def timing(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """Formats a count with its noun: 1 trial, 1,200 trials."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def size(number: int) -> str:
+    """Formats a number of bytes: 12 B, 3.4 kB, 9.1 MB, 1.2 GB."""
+    value, units = float(number), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{figures(value, 2) if value < 99.5 else round(value)} {units[0]}"
 
 
 def error(line: str) -> None:

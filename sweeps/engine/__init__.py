@@ -10,11 +10,12 @@ watch.py         notices that the head of the cluster is lost
 quiet.py         keeps Ray from printing, from dying with the terminal, and from ending the process
 private.py       every private name of Ray that we use, the reason, and the time saved
 start_worker.py  starts Ray's worker processes
+idle_agent.py    stands in for a process that Ray starts for its dashboard
 """
 
 from sweeps.engine.attach import check, cluster
 from sweeps.engine.events import Listener
-from sweeps.engine.machines import address, this_host
+from sweeps.engine.machines import address, host_now, this_host
 from sweeps.engine.tune import alike, run_jobs
 from sweeps.engine.tune_search import Question, SearchListener, run_search
 from sweeps.planning.demand import Capacity, Demand, demand, memory_bound, trials_at_once
@@ -30,6 +31,7 @@ __all__ = [
     "check",
     "cluster",
     "demand",
+    "host_now",
     "memory_bound",
     "run_jobs",
     "run_search",

@@ -15,8 +15,8 @@ from typing import Any
 from mvae.limits import cores, gpus
 from mvae.refusal import Refusal
 from mvae.storage.clock import CLOCK, Clock
-from sweeps.engine.machines import address, alive, look_at_machines
-from sweeps.engine.private import FOLDER, bare, hushed, own_signal_handlers
+from sweeps.engine.machines import PRIVATE, address, alive, look_at_machines
+from sweeps.engine.private import FOLDER, bare, guarded, hidden, hushed, labelled, own_signal_handlers, read_token
 from sweeps.engine.quiet import SILENCE, environment, shut_down, without_hangups
 from sweeps.engine.watch import watched
 from sweeps.planning.demand import (
@@ -29,7 +29,7 @@ from sweeps.planning.demand import (
     demand,
     free_for_trials,
 )
-from sweeps.store.scratch import remove_folders_of_the_dead, scratch
+from sweeps.store.scratch import SESSIONS, remove_folders_of_the_dead, scratch
 from sweeps.store.store import Store
 
 STARTS = 3
@@ -46,9 +46,10 @@ LOOK_EVERY = 2.0
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Path at which `ray up` writes the cluster's configuration on the head."""
 
-PRIVATE = {"mvae-suite/private": "true"}
-"""Label of a private cluster. No other sweep may join such a cluster, because it ends with the sweep that started
-it."""
+OF_ANOTHER = (
+    "private to another sweep and ends with that sweep. Unset RAY_ADDRESS to run on this machine only, or start a"
+    " cluster (ray start --head) and give its HOST:PORT"
+)
 
 
 @contextmanager
@@ -74,44 +75,41 @@ def cluster(
         stack.enter_context(environment(SILENCE))
         stack.enter_context(hushed())
         if at:
-            with own_signal_handlers():
+            check_joinable(at)
+            read_token()
+            with own_signal_handlers(), hidden(PRIVATE):
                 ray.init(address=at, **quiet)
         else:
             stack.callback(remove_folders_of_the_dead)  # the folders' processes may have written until now
             folder = stack.enter_context(scratch("ray"))
-            with environment({"RAY_AUTH_MODE": "disabled"}), bare(), own_signal_handlers(), without_hangups():
+            stack.enter_context(guarded(folder))
+            with bare(), own_signal_handlers(), without_hangups():
                 _start(
                     address="local",
                     num_cpus=cores(),
                     include_dashboard=False,
                     object_store_memory=100 * 2**20,
-                    labels=PRIVATE,
-                    **{FOLDER: str(folder)},
+                    labels={PRIVATE: "true"},
+                    **{FOLDER: str(folder / SESSIONS)},
                     **quiet,
                 )
         try:
-            if at:
-                check_joinable(at, alive())
             with watched(lost):
                 yield capacity(memory) if at else replace(current_capacity(), final=True, memory=memory)
         finally:
             shut_down()
 
 
-def check_joinable(at: str, machines: Sequence[dict[str, Any]]) -> None:
-    """Refuses the private cluster of another sweep. RAY_ADDRESS=auto also finds private clusters.
+def check_joinable(at: str) -> None:
+    """Refuses the address of a private cluster on this machine.
 
     Args:
         at: RAY_ADDRESS.
-        machines: Ray's description of each machine of the cluster.
     Raises:
         Refusal: the cluster is private.
     """
-    if any(PRIVATE.items() <= (machine.get("Labels") or {}).items() for machine in machines):
-        raise Refusal(
-            f"RAY_ADDRESS {at}: this cluster is private to another sweep and ends with that sweep. Unset RAY_ADDRESS to"
-            " run on this machine only, or start a cluster (ray start --head) and give its HOST:PORT"
-        )
+    if at.replace("localhost", "127.0.0.1") in labelled(PRIVATE):
+        raise Refusal(f"RAY_ADDRESS {at}: this cluster is {OF_ANOTHER}")
 
 
 def _start(**options: Any) -> None:
@@ -246,6 +244,8 @@ def _joined_or_refused(at: str) -> Iterator[Capacity]:
             raise
         except (Exception, SystemExit) as error:
             why = _why_unreachable(" ".join(str(error).split()) or type(error).__name__)
+            if at == "auto" and isinstance(error, ConnectionError) and labelled(PRIVATE):
+                why = f"the only Ray cluster on this machine is {OF_ANOTHER}"
             raise Refusal(f"RAY_ADDRESS {at}: {why}") from None
         yield at_most
 

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mvae.limits import cores, free_memory, gpus
@@ -14,12 +14,17 @@ from mvae.refusal import Refusal
 from sweeps.cli.words import counted
 from sweeps.engine.quiet import last_line
 from sweeps.planning.demand import PROCESS_BYTES, Capacity, Demand, Gpus, free_for_trials
+from sweeps.planning.load import LoadWatch
 from sweeps.planning.price import Host
 from sweeps.store.provenance import device_name, source_digest, versions
 from sweeps.store.store import Mark, Store
 
 ANSWER_SECONDS = 60.0
 """Seconds to wait for the report of a machine. The machine's first process has to import torch."""
+
+PRIVATE = "mvae-suite/private"
+"""Label of a private cluster. No other sweep may join such a cluster, because it ends with the sweep that started
+it."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,28 @@ def this_host(wanted: Gpus) -> Host:
     return Host(Capacity(cores(), count, memory=free_for_trials()), kind, device_name(kind))
 
 
+def host_now(wanted: Gpus, there: Capacity | None) -> Host:
+    """Like `this_host`, with the load that other programs put on this machine now.
+
+    Args:
+        there: capacity of the cluster that runs the trials, which replaces this machine's; None before it has started.
+    """
+    here = this_host(wanted)
+    if there is not None:
+        here = replace(here, capacity=replace(there, final=True))
+    return replace(here, load=LoadWatch().load) if here.device is not None else here
+
+
 def alive() -> list[dict[str, Any]]:
     """Returns Ray's description of each machine that is now in the attached cluster."""
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def is_private() -> bool:
+    """Whether the attached cluster is private."""
+    return any(PRIVATE in (node.get("Labels") or {}) for node in alive())
 
 
 def report_of_this_machine(mark: Mark) -> MachineReport:

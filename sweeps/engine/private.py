@@ -3,12 +3,17 @@
 Checked with Ray 2.60.0. The table lists the CPU seconds that each name saves per command, over all processes: the
 median difference of five pairs of commands, with and without the name, run alternately on two busy cores. Each command
 starts a private cluster and runs one task (A), a trial of one epoch (B), or a Train job whose only worker does nothing
-(C). Names below the line save less than half a second; we use them for another reason.
+(C). A star marks the CPU seconds of the omitted process or import alone, the lower of two measurements. Names below the
+line save less than half a second; we use them for another reason.
 
 name                                                saves    without it
 utils.get_dashboard_dependency_error                A  0.7   the driver imports the dashboard's packages
 node.Node.start_monitor                             A  0.8   Ray starts a process that scales clusters
 node.Node.start_log_monitor                         A  0.7   Ray starts a process that sends logs to the driver
+node.Node.start_api_server                          A  1.1*  Ray starts a process for requests by HTTP, without a page
+services._build_python_executable_command_memory_profileable
+                                                    A  1.1*  Ray starts its dashboard agent (idle_agent.py)
+usage.tag_callbacks                                 B  0.7*  Tune imports MLflow before the first trial
 RAY_prestart_worker_first_driver                    B  2.2   Ray starts workers in advance, which Tune cannot use
 ray_constants.SETUP_WORKER_FILENAME                 B  1.1   each worker imports Ray twice (start_worker.py)
 TorchTrainer._create_default_callbacks              C  1.3   Train starts a process for Ray's data sets
@@ -18,27 +23,44 @@ worker.print_to_stdstream                           -        Ray prints errors o
 utils.set_sigterm_handler                           -        SIGTERM ends the driver while Ray starts
 _temp_dir                                           -        sockets and logs stay in /tmp/ray
 node:__internal_head__                              -        the process that drives a trial may be lost with a machine
+ray_constants.ENABLE_RAY_CLUSTER                    -        all processes listen on all addresses of the machine
+_raylet.Config, _raylet.AuthenticationTokenLoader   -        this process keeps the token of its first cluster
+class_cache.ENV_VARS_TO_PROPAGATE                   -        Tune copies AWS keys into logs and a worker's command line
+services._is_raylet_process                         -        RAY_ADDRESS=auto finds private clusters
+services._find_address_from_flag                    -        nothing says that only private clusters were found
+config._TorchBackend, _setup_torch_process_group    -        workers of a trial meet at a port open to all users
 """
 
 from __future__ import annotations
 
+import os
+import secrets
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from sweeps.engine import start_worker
+from sweeps.engine import idle_agent, start_worker
 from sweeps.engine.quiet import environment
 
 if TYPE_CHECKING:
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
 HEAD = {"node:__internal_head__": 0.001}
 """Resources that only the head of a cluster has."""
 
 FOLDER = "_temp_dir"
-"""Option of `ray.init`: folder for sockets and logs of a private cluster."""
+"""Option of `ray.init`: folder for sockets and logs of a private cluster. Each of Ray's processes lets all users write
+to this folder, so it must be inside a folder that only this user can open."""
+
+TOKEN = "token"  # noqa: S105
+"""Name of the file with a private cluster's token, in the cluster's own folder."""
+
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+"""Environment in which a trial's workers exchange gradients inside this machine only."""
 
 UNWATCHED = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 """Environment of a Train job that ignores notices of preemption."""
@@ -55,8 +77,20 @@ def hushed() -> Iterator[None]:
 
 @contextmanager
 def bare() -> Iterator[None]:
-    """Within the block, Ray starts a head without the parts that a sweep on one machine does not use."""
-    from ray._private import node, ray_constants, utils
+    """Within the block, Ray starts a head without the parts that a sweep on one machine does not use.
+
+    The head's processes listen on 127.0.0.1 only. Ray has this behind a constant that is true on Linux; `ray.init`
+    replaces an explicit 127.0.0.1 by the machine's address.
+    """
+    from ray._private import node, ray_constants, services, utils
+
+    python_command = services._build_python_executable_command_memory_profileable
+
+    def without_agent(component: str, *arguments: Any, **options: Any) -> list[str]:
+        if component == ray_constants.PROCESS_TYPE_DASHBOARD_AGENT:
+            return [sys.executable, "-S", idle_agent.__file__]
+        command: list[str] = python_command(component, *arguments, **options)
+        return command
 
     with (
         patch.object(
@@ -64,9 +98,66 @@ def bare() -> Iterator[None]:
         ),
         patch.object(node.Node, "start_monitor", lambda _: None),
         patch.object(node.Node, "start_log_monitor", lambda _: None),
+        patch.object(node.Node, "start_api_server", lambda _, **__: None),
+        patch.object(services, python_command.__name__, without_agent),
         patch.object(ray_constants, "SETUP_WORKER_FILENAME", start_worker.__file__),
+        patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False),
         environment({"RAY_prestart_worker_first_driver": "0"}),
     ):
+        yield
+
+
+@contextmanager
+def guarded(folder: Path) -> Iterator[None]:
+    """Within the block, a cluster that this process starts answers only to a token made for the block.
+
+    Args:
+        folder: a folder of mode 0700. The token is in a file of mode 0600 there. Environments hold the file's path.
+    """
+    token = folder / TOKEN
+    with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(32))
+    # Ray prefers RAY_AUTH_TOKEN, which may hold the token of another cluster
+    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_TOKEN": None}
+    with environment({**ours, **LOOPBACK}):
+        read_token()
+        yield
+
+
+def read_token() -> None:
+    """Makes this process read the environment's token. Ray reads it once per process. Called between clusters only."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def labelled(label: str) -> set[str]:
+    """Returns the addresses, as HOST:PORT, of clusters with a label whose processes this machine shows."""
+    from ray._private import services
+
+    with _searching(lambda line: label in line):
+        return set(services._find_address_from_flag("--gcs-address"))
+
+
+@contextmanager
+def hidden(label: str) -> Iterator[None]:
+    """Within the block, RAY_ADDRESS=auto finds no cluster with this label."""
+    with _searching(lambda line: label not in line):
+        yield
+
+
+@contextmanager
+def _searching(right: Callable[[str], bool]) -> Iterator[None]:
+    """Within the block, Ray finds a cluster on this machine only if its raylet's command line is right."""
+    from ray._private import services
+
+    is_raylet = services._is_raylet_process
+
+    def found(words: list[str] | None) -> bool:
+        return bool(words) and is_raylet(words) and right(" ".join(words or ()))
+
+    with patch.object(services, "_is_raylet_process", found):
         yield
 
 
@@ -84,6 +175,29 @@ def own_signal_handlers() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def without_keys() -> Iterator[None]:
+    """Within the block, Tune does not copy AWS keys of this process into the environment that it asks for trials.
+
+    Ray logs such an environment, and starts the trial's process with it on the command line. Trials do not need the
+    copy: on each machine, Ray's processes find keys as the check of the storage has found them.
+    """
+    from ray.tune.execution import class_cache
+
+    names = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
+    with patch.object(class_cache, "ENV_VARS_TO_PROPAGATE", names):
+        yield
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Within the block, Tune does not count callbacks for usage reports, which we have turned off."""
+    from ray.air._internal import usage
+
+    with patch.object(usage, "tag_callbacks", lambda _: False):
+        yield
+
+
 def trainer_without_datasets() -> type[TorchTrainer]:
     """Returns a TorchTrainer that starts no process for Ray's data sets, because we use none."""
     from ray.train.torch import TorchTrainer
@@ -94,3 +208,33 @@ def trainer_without_datasets() -> type[TorchTrainer]:
             return [one for one in callbacks if type(one).__name__ != "DatasetsCallback"]
 
     return Trainer
+
+
+def meeting_in(folder: Path) -> TorchConfig:
+    """Returns a configuration of Train with which workers on one machine meet in a file instead of at a port.
+
+    torch opens the port on all addresses, and everybody who reaches it may change what workers read.
+
+    Args:
+        folder: a folder of mode 0700, on the machine of all workers.
+    """
+    from ray.train.torch import TorchConfig, config
+
+    set_up = config._setup_torch_process_group
+
+    class Backend(config._TorchBackend):
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            meeting = f"file://{folder}/meeting-{secrets.token_hex(8)}"  # each attempt needs a new file
+
+            def set_up_there(**settings: Any) -> None:
+                set_up(**{**settings, "init_method": meeting})
+
+            with patch.object(config, "_setup_torch_process_group", set_up_there):
+                super().on_start(worker_group, backend_config)
+
+    class Meeting(TorchConfig):
+        @property
+        def backend_cls(self) -> type[Backend]:
+            return Backend
+
+    return Meeting()

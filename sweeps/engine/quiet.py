@@ -27,14 +27,17 @@ Warnings are ignored because PYTHONWARNINGS=error would end Ray's own processes 
 
 
 @contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables within the block.
+def environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Sets environment variables within the block. None removes a variable.
 
     The block does not use `warnings.catch_warnings`: at its end it would undo what MLflow's import, which runs in
     another thread, has changed, and MLflow's own warnings would be printed.
     """
     before = {name: os.environ[name] for name in values if name in os.environ}
-    os.environ.update(values)
+    for name, value in values.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
     try:
         yield
     finally:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.storage.clock import CLOCK, Clock
 from sweeps.cli.words import counted
-from sweeps.engine.machines import alive
-from sweeps.engine.private import UNWATCHED, trainer_without_datasets
+from sweeps.engine.machines import alive, is_private
+from sweeps.engine.private import UNWATCHED, meeting_in, trainer_without_datasets
 from sweeps.engine.quiet import environment, last_line
 from sweeps.planning.demand import Demand
 from sweeps.store.scratch import remove_folders_of_the_dead, scratch
@@ -165,6 +165,7 @@ def _attempt(job: Job, needs: Demand, messages: Queue) -> Exception | None:
     with environment(settings), scratch("ray") as folder:
         trainer = trainer_without_datasets()(
             _worker,
+            torch_config=meeting_in(folder) if is_private() else None,
             train_loop_config={"job": ray.put(job), "messages": messages},
             scaling_config=ScalingConfig(**scaling),
             run_config=RunConfig(name=job.key, storage_path=str(folder), failure_config=FailureConfig(**failures)),

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeps.engine.events import Events, Listener
 from sweeps.engine.machines import address
-from sweeps.engine.private import HEAD
-from sweeps.engine.train import run_together
+from sweeps.engine.private import HEAD, uncounted, without_keys
 from sweeps.planning.demand import Demand
 from sweeps.planning.plan import shape_of
 from sweeps.store.scratch import scratch
@@ -81,6 +80,8 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
         if needs.workers == 1:
             run(job, send)
         else:
+            from sweeps.engine.train import run_together  # only now, because it imports the whole engine
+
             run_together(job, needs, send, deaths)
 
     fit(tune_trial, holds, listener, max_concurrent, param_space={"key": tune.grid_search(list(by_key))})
@@ -111,7 +112,7 @@ def fit(
     """
     from ray import tune
 
-    with scratch("ray") as session:
+    with scratch("ray") as session, without_keys(), uncounted():
         tune.Tuner(
             tune.with_resources(trial, holds),
             param_space=param_space,

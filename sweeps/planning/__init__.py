@@ -1,9 +1,13 @@
 """Plans a sweep: which trials are missing, and how many hours and machines they need. This package trains nothing.
 
 plan.py      turns cells into trials and finds which are done, partial or missing
+listed.py    writes down which trials a sweep uses
 state.py     the states of a trial, for plans, tables, searches and MLflow
-estimate.py  estimates the time of the missing trials
+times.py     finds the time of each kind of trial, from finished trials or a probe
 probe.py     times a few steps if no similar trial has finished
+load.py      measures the load of this machine by other programs
+estimate.py  estimates the time of a command as a range
+gpu.py       GPU hours, from trials that were measured on a GPU
 demand.py    the CPUs, GPUs and memory per trial, and how many trials fit
-price.py     machine-hours and their price
+price.py     the time of a command in words, and its price
 """

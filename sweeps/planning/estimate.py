@@ -1,4 +1,7 @@
-"""Estimates the time of the trials that are still to run."""
+"""Estimates how long a command takes: start-up, the trials that are still to run, and the load of the machine.
+
+A trial is never divided: with more slots than trials, the command takes as long as its longest trial.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,69 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sweeps.cli.time_left import makespan
-from sweeps.cli.words import counted, duration
+from sweeps.cli.words import counted
+from sweeps.planning.load import Load
 
 Shape = tuple[int, int | None]
 """Number of processes of a trial, and the minimum number if the trial is elastic."""
+
+MEASURED, PROBED, ELSEWHERE = (0.85, 1.2), (0.8, 1.4), (0.7, 1.5)
+"""Low and high end of a trial's time, as factors: from finished trials, from a probe, and from times in which the load
+of the machine is not known."""
+
+START = (8.0, 18.0)
+"""Seconds on an idle machine from the command to the first training step: Ray's start, and a trial process's imports.
+
+benchmarks/results/orchestration-cpu.json: 16 to 19 s on two cores beside other work.
+"""
+
+END = (2.0, 8.0)
+"""Seconds on an idle machine from the end of the last trial to the end of the command: MLflow, table, end of Ray."""
+
+BUSY_AT_START = 2.0
+"""Number of processors that start and end keep busy."""
+
+PROCESS = 3.0
+"""Processor seconds for a further trial process to import torch and Ray."""
+
+EACH = 0.3
+"""Processor seconds per trial for checkpoint, result, pictures and messages (`a_trial_cpu`, same benchmark)."""
+
+
+@dataclass(frozen=True)
+class TrialTime:
+    """Estimated time of the rest of one trial."""
+
+    seconds: float
+    ends: tuple[float, float] = MEASURED
+    """Low and high end of the time, as factors on `seconds`."""
+    of_processor: bool = True
+    """Whether `seconds` is processor time, to which the load is added. Else it is time as it passed, on a GPU or in
+    a trial whose processor time was not recorded."""
+
+    def end(self, high: bool, slowdown: float) -> float:
+        """Returns the low or high end in seconds, with the engine's own work for the trial."""
+        factor = slowdown if self.of_processor else 1.0
+        return self.seconds * self.ends[high] * factor + EACH * slowdown
 
 
 @dataclass(frozen=True)
 class Estimate:
     """The estimated time of the trials to run."""
 
-    shapes: Mapping[Shape, tuple[float, ...]]
-    """Seconds of each trial whose time is known, by the trial's shape."""
+    shapes: Mapping[Shape, tuple[TrialTime, ...]]
+    """Time of each trial whose time is known, by the trial's shape."""
     unknown: int
     """Number of trials whose time is unknown, because no similar trial has finished and no trial was probed."""
     bases: tuple[str, ...]
     """Sources of the times, one line per kind of trial."""
+    unconverted: tuple[str, ...] = ()
+    """Data sets of the trials with an unknown time that are not converted."""
 
     @property
     def seconds(self) -> float:
-        """Sum over the trials whose time is known."""
-        return sum(map(sum, self.shapes.values()))
+        """Sum over the trials whose time is known, without load and start-up."""
+        return sum(time.seconds for times in self.shapes.values() for time in times)
 
     @property
     def known(self) -> int:
@@ -34,29 +79,47 @@ class Estimate:
 
     def times(self, trials: int) -> Estimate:
         """Returns the estimate for `trials` trials, given that this is the estimate for one trial."""
-        return Estimate(
-            {shape: seconds * trials for shape, seconds in self.shapes.items()}, trials * self.unknown, self.bases
-        )
+        shapes = {shape: times * trials for shape, times in self.shapes.items()}
+        return Estimate(shapes, trials * self.unknown, self.bases, self.unconverted)
 
     def lasting(self, at_once: int) -> float:
-        """Returns the seconds until the last trial with a known time ends, if `at_once` trials run at the same time."""
-        return makespan((seconds for of_shape in self.shapes.values() for seconds in of_shape), at_once)
+        """Returns the seconds until the last trial with a known time ends, if `at_once` trials run at the same time.
 
-    def lines(self, at_once: int | None = None) -> list[str]:
-        """Returns the estimate as lines of text.
+        Load and start-up are left out.
+        """
+        return makespan((time.seconds for times in self.shapes.values() for time in times), at_once)
+
+    def ends(self, slots: Mapping[Shape, int], load: Load) -> tuple[float, float]:
+        """Returns the low and the high end of the seconds of the whole command, from its start to its end.
 
         Args:
-            at_once: how many trials run at a time; None if unknown.
+            slots: number of trials of each shape that run at the same time on this machine.
+            load: other work on the machine.
         """
-        lines = []
-        if self.known:
-            line = f"about {duration(self.seconds)} of trial time for {counted(self.known, 'trial')}"
-            if at_once is not None and min(at_once, self.known) > 1:
-                line += f", {duration(self.lasting(at_once))} with {min(at_once, self.known)} at once"
-            lines += [line, *(f"  {basis}" for basis in self.bases)]
-        if self.unknown:
-            lines.append(
-                f"time unknown for {counted(self.unknown, 'trial')}: no similar trial has finished here yet,"
-                " and no trial can be probed before a run has converted the data"
-            )
-        return lines
+        low, high = (self._end(slots, load, high) for high in (False, True))
+        return low, high
+
+    def _end(self, slots: Mapping[Shape, int], load: Load, high: bool) -> float:
+        more = load.changes[high]
+        total = (START[high] + END[high]) * load.slowdown(BUSY_AT_START, more)
+        for number, (shape, times) in enumerate(self.shapes.items()):
+            at_once = min(slots[shape], len(times))
+            slowdown = load.slowdown(at_once * shape[0], more)
+            total += makespan([time.end(high, slowdown) for time in times], at_once)
+            if number:  # each shape has processes of its own
+                total += PROCESS * slowdown
+        return total
+
+    def unknown_lines(self, prepare: str = "mvae prepare {}") -> list[str]:
+        """Returns lines about the trials whose time is unknown.
+
+        Args:
+            prepare: command that converts the data set whose name replaces {}.
+        """
+        if not self.unknown:
+            return []
+        line = f"time unknown for {counted(self.unknown, 'trial')}: no similar trial has finished here yet"
+        ways = "; ".join(f"prepare it: {prepare.format(name)}" for name in self.unconverted)
+        names = ", ".join(self.unconverted)
+        verb = "are" if len(self.unconverted) > 1 else "is"
+        return [line + f", and {names} {verb} not converted; {ways}" * bool(names)]

@@ -6,35 +6,21 @@ unique keys. This module trains nothing. `--plan` prints the plan and stops.
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from mvae.data.dataset import NO_IMAGES
 from mvae.measure import Measure
 from mvae.models import arm
 from mvae.storage.place import each
-from mvae.trial import ADDED_AS, Trial
-from sweeps.cli.words import counted, timing
-from sweeps.planning.estimate import Estimate, Shape
+from mvae.trial import Trial
+from sweeps.cli.words import counted
+from sweeps.planning.estimate import Estimate, Shape, TrialTime
 from sweeps.planning.state import TrialState
-from sweeps.store.results import Result
+from sweeps.planning.times import Cost, Group, Probe, Timed, costs, kind_of, timed
 from sweeps.store.store import Store
-
-Probe = Callable[[Trial], float | None]
-"""Estimates the seconds of a whole trial from a few of its steps; returns None if no estimate is possible."""
 
 Fingerprints = str | Mapping[str, str]
 """Fingerprint of each data set by name, or a single fingerprint if there is only one data set."""
-
-Group = tuple[str, str, str]
-"""Identifies trials that take the same time per epoch: data set, model, and image network with the fields in SIZES.
-
-The network is empty if the arm has no image network."""
-
-SIZES = {"k": 0, "keep_probability": 1.0, "train_examples": None, "vocabulary": None}
-"""Fields that change the time per epoch, and their defaults. Defaults are not shown."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +158,8 @@ def plan(
     Args:
         store: storage of results and checkpoints.
         fingerprints: fingerprints of the cells' data sets, which are part of every key.
-        probe: called once per kind of trial without finished trials. None leaves the time unknown.
+        probe: called once per kind of trial without finished or half-done trials. None leaves the time unknown. A
+            probe that returns None has found no converted data.
         device: name of the device that trials will run on. Times on other devices are used only if there is no better
             source. None uses the times on all devices.
         former: fingerprints from an earlier release, by data set, of the data sets whose fingerprint has changed.
@@ -185,6 +172,7 @@ def plan(
     wanted = {(key, measure.token) for key, (_, of_key) in asked.items() for measure in of_key}
     done = {(one.key, one.measure) for one in results.where(lambda key, measure: (key, measure) in wanted)}
     begun = store.begun()
+    half_done: list[Timed | None] = []
 
     def planned(key: str) -> PlannedTrial:
         trial, measures = asked[key][0], tuple(asked[key][1])
@@ -193,7 +181,10 @@ def plan(
             return PlannedTrial(key, trial, measures, (), trial.epochs)
         digests = not store.root.is_remote  # checking a digest would download the whole file
         checkpoint = store.checkpoints(key).latest(digests=digests) if key in begun else None
-        return PlannedTrial(key, trial, measures, missing, 0 if checkpoint is None else checkpoint.epoch)
+        if checkpoint is None:
+            return PlannedTrial(key, trial, measures, missing, 0)
+        half_done.append(timed(trial.model_dump(), checkpoint.provenance.get("attempts") or (), checkpoint.epoch))
+        return PlannedTrial(key, trial, measures, missing, checkpoint.epoch)
 
     trials = dict(zip(asked, each(planned, asked, store.root), strict=True))
     superseded = tuple(
@@ -206,108 +197,26 @@ def plan(
     old_keys = {trial.key(known_by[trial.dataset]) for trial, _ in asked.values() if trial.dataset in known_by}
     todo = [one for one in trials.values() if one.missing]
     finished = list(results) if todo else []
-    costs = _costs([one.trial for one in todo], finished, probe, device)
-    measuring = _measuring(finished) | _measuring(result for result in finished if _device(result) == device)
+    known = costs([(one.trial, one.missing) for one in todo], finished, filter(None, half_done), probe, device)
     old = tuple(results.names(old_keys)) if old_keys else ()
-    return Plan(tuple(cells), keys, trials, superseded, old, _estimate(todo, costs, measuring))
+    return Plan(tuple(cells), keys, trials, superseded, old, _estimate(todo, known, probed=probe is not None))
 
 
-def _estimate(
-    todo: Iterable[PlannedTrial],
-    costs: Mapping[Group, tuple[float, str]],
-    measuring: Mapping[tuple[Group, str], float],
-) -> Estimate:
-    unknown, bases, shapes = 0, dict[str, None](), dict[Shape, list[float]]()
+def _estimate(todo: Iterable[PlannedTrial], known: Mapping[Group, Cost], *, probed: bool) -> Estimate:
+    unknown, bases, shapes = list[str](), dict[str, None](), dict[Shape, list[TrialTime]]()
     for planned in todo:
         group = kind_of(planned.trial.model_dump())
-        if group is None or group not in costs:
-            unknown += 1
+        if group is None or group not in known:
+            unknown.append(planned.trial.dataset)
             continue
-        (each, basis), left = costs[group], max(0, planned.trial.epochs - planned.epoch)
-        drawn = [(one.name, dict(one.parameters).get("s", 1.0)) for one in planned.missing]
-        own = sum(samples * measuring.get((group, name), 0.0) for name, samples in drawn)
-        own += each * (left if _by_epoch(planned.trial) else left > 0)
-        bases[basis] = None
-        shapes.setdefault(shape_of(planned.trial), []).append(own)
-    return Estimate({shape: tuple(seconds) for shape, seconds in shapes.items()}, unknown, tuple(bases))
-
-
-def _by_epoch(trial: Trial) -> bool:
-    """Whether the time of a trial depends on its epochs. An arm that is fitted in closed form has no epochs."""
-    return "epochs" in arm(trial.model).reads
+        cost = known[group]
+        bases[cost.basis] = None
+        time = cost.of(planned.trial, planned.epoch, planned.missing)
+        shapes.setdefault(shape_of(planned.trial), []).append(time)
+    unconverted = tuple(dict.fromkeys(unknown)) if probed else ()
+    times = {shape: tuple(of_shape) for shape, of_shape in shapes.items()}
+    return Estimate(times, len(unknown), tuple(bases), unconverted)
 
 
 def _shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
-
-
-def _measuring(finished: Iterable[Result]) -> dict[tuple[Group, str], float]:
-    """Returns the median seconds by kind of trial and measure. For measures that draw samples: seconds per sample."""
-    timed: dict[tuple[Group, str], list[float]] = {}
-    for result in finished:
-        group, seconds = kind_of(result.trial), result.provenance.get("measured_in_seconds")
-        if group is not None and isinstance(seconds, int | float):
-            name = result.measure.partition("-")[0]
-            timed.setdefault((group, name), []).append(seconds / (result.samples or 1))
-    return {kind: statistics.median(each) for kind, each in timed.items()}
-
-
-def _device(result: Result) -> str:
-    return str(result.provenance.get("device_name") or "")
-
-
-def _costs(
-    todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | None, device: str | None
-) -> dict[Group, tuple[float, str]]:
-    """Returns the time of each kind of trial in seconds per epoch, and the source of the time as text.
-
-    For arms without epochs, the time is in seconds per trial. The source is the first of these that exists:
-    - the median of finished trials on the device
-    - a probe
-    - the median of finished trials on other devices
-    A kind without a source has no entry.
-    """
-    timed: dict[Group, list[Result]] = {}
-    for result in {one.key: one for one in finished}.values():
-        group, seconds = kind_of(result.trial), result.provenance.get("seconds")
-        if group is not None and isinstance(seconds, int | float) and seconds > 0:
-            timed.setdefault(group, []).append(result)
-    costs: dict[Group, tuple[float, str]] = {}
-    for trial in todo:
-        group = kind_of(trial.model_dump())
-        assert group is not None
-        if group in costs:
-            continue
-        by_epoch = _by_epoch(trial)
-        samples = [one for one in timed.get(group, []) if not by_epoch or int(one.provenance.get("epochs") or 0) > 0]
-        here = [one for one in samples if device is None or _device(one) == device]
-        if not here and probe is not None and (whole := probe(trial)) is not None:
-            each = whole / (trial.epochs if by_epoch else 1)
-            basis = "measured by a probe" + f" on {device}" * bool(device)
-        elif here or samples:
-            each, basis = _median_of(here or samples, by_epoch)
-        else:
-            continue
-        kind = " ".join(part for part in group[1:] if part)
-        costs[group] = each, f"{kind}: {timing(each)} per {'epoch' if by_epoch else 'trial'}, {basis}"
-    return costs
-
-
-def _median_of(samples: Sequence[Result], by_epoch: bool) -> tuple[float, str]:
-    each = statistics.median(
-        float(one.provenance["seconds"]) / (int(one.provenance["epochs"]) if by_epoch else 1) for one in samples
-    )
-    devices = ", ".join(sorted({_device(one) for one in samples} - {""}))
-    return each, f"from {counted(len(samples), 'finished trial')}" + f" on {devices}" * bool(devices)
-
-
-def kind_of(fields: Mapping[str, Any]) -> Group | None:
-    """Returns the kind of a trial from its fields; None if this version does not know the trial's arm or fields."""
-    try:
-        reads = arm(str(fields["model"])).reads
-        network = str(fields["image_network"]).replace(NO_IMAGES, "") if "image_network" in reads else ""
-        sizes = {name: fields.get(name, ADDED_AS.get(name)) for name in SIZES if name in reads}
-        shown = [f"{name} {value:g}" for name, value in sizes.items() if value != SIZES[name]]
-        return str(fields["dataset"]), str(fields["model"]), " ".join([network, *shown]).strip()
-    except (KeyError, ValueError):
-        return None

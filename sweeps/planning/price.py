@@ -1,15 +1,20 @@
-"""Converts an estimate into machine-hours and their price."""
+"""Converts an estimate into the time that a command takes on this machine, and its price."""
 
 from __future__ import annotations
 
 import math
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.time_left import makespan
-from sweeps.cli.words import counted, duration, figures
+from sweeps.cli.words import counted, span
 from sweeps.planning.demand import Capacity, Gpus, demand, memory_bound, trials_at_once
 from sweeps.planning.estimate import Estimate, Shape
+from sweeps.planning.load import IDLE, Load
+
+LOADED = 1.2
+"""Slowdown by other programs from which a plan mentions them."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,8 @@ class Host:
     device: str | None
     """Name of the device, as in results. None if trials run on a cluster, because this process does not know the
     cluster's machines."""
+    load: Callable[[], Load] = lambda: IDLE
+    """Measures the load of the machine by other programs."""
 
     def share(self, shape: Shape, wanted: Gpus, most: int | None) -> float:
         """Returns the share of the machine that a trial takes; above 1 if the trial needs several machines.
@@ -37,39 +44,70 @@ class Host:
         by_gpus = needs.least * needs.gpus / gpus if needs.gpus and gpus else 0.0
         return float(math.ceil(max(needs.least / self.capacity.cpus, by_gpus)))
 
+    @property
+    def words(self) -> str:
+        """The machine in words: 2 CPUs and 1 GPU."""
+        cpus, gpus = int(self.capacity.cpus), int(self.capacity.gpus)
+        return counted(cpus, "CPU") + f" and {counted(gpus, 'GPU')}" * bool(gpus)
+
 
 def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str]:
-    """Returns lines with an estimate's machine-hours, and with the price if the user gave a price per hour.
+    """Returns lines with the time of a command, its sources, and the price if the user gave a price per hour.
 
-    Returns no lines if no trial's time is known.
+    The time includes start-up and the load of the machine. Only a line about unknown times is returned if no trial's
+    time is known.
     """
+    unknown = estimate.unknown_lines(_prepare(options))
     if not estimate.known:
-        return []
+        return unknown
     here, gpus, at_most = machine.capacity, options.gpus_per_trial, options.max_concurrent
     shares = {shape: machine.share(shape, gpus, at_most) for shape in estimate.shapes}
-    seconds = sum(
-        makespan(estimate.shapes[shape], round(1 / share)) if share < 1 else sum(estimate.shapes[shape]) * share
-        for shape, share in shares.items()
-    )
-    most = max(min(round(1 / share), len(estimate.shapes[shape])) for shape, share in shares.items())
+    machines = max(1.0, *shares.values())
+    slots = {shape: max(1, round(1 / share)) for shape, share in shares.items()}
+    load = machine.load()
+    low, high = estimate.ends(slots, load)
+    most = max(min(slots[shape], len(times)) for shape, times in estimate.shapes.items())
     at_once = f", {most} trials at a time" if most > 1 else ""
-    has = counted(int(here.cpus), "CPU") + f" and {counted(int(here.gpus), 'GPU')}" * bool(here.gpus)
+    where = "one machine like this" if machines == 1 else f"{machines:.0f} machines like this"
+    line = f"{span(low, high)} for {counted(estimate.known, 'trial')} on {where} ({machine.words}{at_once})"
+    line += ", start-up included"
+    if machine.device is None:
+        line += "; this assumes workers like the head: on other machines, times and prices differ"
+    lines = [line, *(f"  {basis}" for basis in estimate.bases)]
+    if load.slowdown(most) >= LOADED:
+        alone = span(*estimate.ends(slots, IDLE))
+        lines.append(
+            f"other programs use this machine now, and the time assumes that they continue; without them {alone}"
+        )
+    if options.price_per_hour is not None:
+        ends = dict.fromkeys(f"{hours / 3600 * machines * options.price_per_hour:.2f}" for hours in (low, high))
+        lines.append(f"{' to '.join(ends)} at {options.price_per_hour:g} per machine-hour")
     bounds = (
         memory_bound(here, demand(*shape, gpus, here), at_most, len(each)) for shape, each in estimate.shapes.items()
     )
-    lines = [f"{_hours(seconds)} machine-hours ({duration(seconds)} on one machine like this: {has}{at_once})"]
-    if machine.device is None:
-        lines[-1] += "; this assumes workers like the head: on other machines, times and prices differ"
-    if options.price_per_hour is not None:
-        price = seconds / 3600 * options.price_per_hour
-        lines.append(f"about {price:.2f} at {options.price_per_hour:g} per machine-hour")
-    if estimate.unknown:
-        lines[-1] += f", without {counted(estimate.unknown, 'trial')} whose time is unknown"
-    return [*lines, *dict.fromkeys(filter(None, bounds))]
+    return [*lines, *dict.fromkeys(filter(None, bounds)), *unknown]
 
 
-def _hours(seconds: float) -> str:
-    hours = seconds / 3600
-    if hours < 0.01:
-        return "under 0.01"
-    return f"about {hours:,.0f}" if hours >= 10 else f"about {figures(hours, 2)}"
+def left(estimate: Estimate, half_done: int, machine: Host, options: CommonOptions) -> str:
+    """Returns what a stopped command leaves: "Left: 12 trials, 2 half done; 1.5 to 2 h on this machine"."""
+    trials = estimate.known + estimate.unknown
+    line = f"Left: {counted(trials, 'trial')}" + f", {half_done} half done" * bool(half_done)
+    if not estimate.known:
+        return line + "; how long they take is unknown, because no similar trial has finished" * bool(trials)
+    slots = {
+        shape: max(1, round(1 / machine.share(shape, options.gpus_per_trial, options.max_concurrent)))
+        for shape in estimate.shapes
+    }
+    where = "this machine" if machine.device is not None else "this cluster"
+    without = f", without {counted(estimate.unknown, 'trial')} of unknown time" * bool(estimate.unknown)
+    return f"{line}; {span(*estimate.ends(slots, machine.load()))} on {where}{without}"
+
+
+def _prepare(options: CommonOptions) -> str:
+    """Returns the command that prepares the data set {}, with the folders that the user gave."""
+    folders = {"data-root": options.data_root, "cache": options.cache}
+    given = options.model_fields_set
+    typed = (
+        f" --{name} {shlex.quote(str(value))}" for name, value in folders.items() if name.replace("-", "_") in given
+    )
+    return "mvae prepare {}" + "".join(typed)

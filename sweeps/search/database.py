@@ -21,6 +21,7 @@ from mvae.refusal import Refusal
 from mvae.storage.files import atomic_path, locked
 from sweeps.cli.programs import installed
 from sweeps.cli.tracking_uri import without_credentials
+from sweeps.store.lists import STUDY
 from sweeps.store.sqlite import sqlite_path, sqlite_uri
 from sweeps.store.store import Store
 
@@ -85,7 +86,7 @@ def study_uri(store: Store, given: str | None) -> str:
             f"--storage {store.root} cannot hold the study's database: set --study-uri to a database, for example"
             " postgresql://HOST/NAME or sqlite:////ABSOLUTE/study.db"
         )
-    return sqlite_uri(str(store.folder / "study.db"))
+    return sqlite_uri(str(store.folder / STUDY))
 
 
 def exists(uri: str) -> bool:

@@ -16,17 +16,19 @@ from sweeps import engine
 from sweeps.cli.console import Console, Progress
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.signals import Interrupted
+from sweeps.cli.tracking_uri import without_credentials
 from sweeps.cli.words import counted
 from sweeps.driver import COMPLETE, INCOMPLETE, Driver
 from sweeps.planning.plan import Plan, PlannedTrial, plan, shape_of
-from sweeps.planning.price import Host, costs
+from sweeps.planning.price import Host, costs, left
 from sweeps.planning.state import TrialState
 from sweeps.search import report as search_report
-from sweeps.search.database import StudyLost
+from sweeps.search.database import StudyLost, study_uri
 from sweeps.search.report import Outcome
 from sweeps.search.space import Search, words
 from sweeps.search.study import SearchRecord, look, opened
 from sweeps.search.tried import TriedTrial, counts
+from sweeps.store.lists import STUDY
 from sweeps.store.store import Store
 from sweeps.sweep import LookUp, Sweep
 from sweeps.table.files import known_links
@@ -86,7 +88,7 @@ class Searching:
             console.say(f"trials that lag behind are pruned at epochs {rungs} of {default.epochs}")
         another = search.cell(0, default.with_(seed=default.seed + OTHER_SEEDS))
         estimate = look_up([another]).estimate.times(search.left(self.known))
-        for line in [*estimate.lines(options.max_concurrent), *costs(estimate, host, options)]:
+        for line in costs(estimate, host, options):
             console.say(line)
         if estimate.known and search.milestones:
             console.say("this is an upper bound: pruned trials take less")
@@ -122,6 +124,20 @@ class SearchDriver(Driver):
         parts = [counted(self.study.search.total, "trial"), counts(self.study.known())]
         return ", ".join(filter(None, parts))
 
+    def list_trials(self, study: str = "") -> None:
+        assert isinstance(self.sweep.search, Searching)
+        uri, remote = self.sweep.search.uri, self.store.folder.is_remote
+        usual = not remote and uri == study_uri(self.store, None)
+        super().list_trials(STUDY if usual else without_credentials(uri))
+
+    def left(self) -> str:
+        machine = engine.host_now(self.options.gpus_per_trial, self.capacity)
+        search = self.study.search
+        another = search.cell(0, search.default.with_(seed=search.default.seed + OTHER_SEEDS))
+        latest = plan([another], self.store, self.data_marks, device=machine.device)
+        half_done = sum(one.state is TrialState.RUNNING for one in self.study.known())
+        return left(latest.estimate.times(self.study.left), half_done, machine, self.options)
+
     @property
     def unfinished(self) -> bool:
         return self.study.left > 0
@@ -130,7 +146,11 @@ class SearchDriver(Driver):
         """Shows the search's metric first, then the varied settings."""
         usual, search = super().view(state), self.study.search
         metrics = (search.metric, *(name for name in usual.metrics if name != search.metric))
-        return replace(usual, metrics=metrics, settings=tuple(search.varied))
+        known = self.study.known()
+        numbers = {"trials/ended": float(search.total - search.left(known)), "trials/all": float(search.total)}
+        return replace(
+            usual, metrics=metrics, settings=tuple(search.varied), quantities=(), watched=(), numbers=numbers
+        )
 
     def train(self, tracker: Tracker) -> None:
         search, epochs = self.study.search, float(self.study.search.default.epochs)
@@ -139,6 +159,7 @@ class SearchDriver(Driver):
             self.console.progress(dict.fromkeys(waiting, epochs)) as progress,
             engine.cluster(self._head_lost, self.console.say) as capacity,
         ):
+            self.capacity = capacity
             planned = PlannedTrial("", search.default, (search.measure,), missing=(search.measure,), epoch=0)
             template = replace(self._job(planned, capacity), checkpoint_at=search.milestones)
             needs = engine.demand(*shape_of(search.default), self.options.gpus_per_trial, capacity)
@@ -211,6 +232,7 @@ class SearchDriver(Driver):
             keys=(*self.planned.keys, known.key),
             trials={**self.planned.trials, **one.trials},
         )
+        self.list_trials()
         self.catalogue.add(self.planned, known.key)
 
     def correct_views(self) -> None:

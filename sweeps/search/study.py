@@ -305,3 +305,16 @@ def opened(search: Search, uri: str, say: Callable[[str], None] | None = None) -
     make(uri, say)
     with database(uri, say) as storage:
         yield SearchRecord(search, storage)
+
+
+def forget(name: str, uri: str) -> None:
+    """Deletes the study of a search, if it exists.
+
+    Raises:
+        StudyLost: the database cannot be used.
+    """
+    if not exists(uri):
+        return
+    with database(uri) as storage:
+        if name in optuna.get_all_study_names(storage):
+            optuna.delete_study(study_name=name, storage=storage)

@@ -2,6 +2,7 @@
 
 store.py       the folder of one storage name, and its files
 results.py     one JSON file per key and measure; tables are made only from these files
+lists.py       the keys of each sweep
 pruned.py      trials that a search stopped early
 trained.py     loads the model of a finished trial
 lease.py       ensures that only one driver works on a name

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import mvae
 from mvae.storage.clock import CLOCK, Clock
 from mvae.training.records import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds mvae, sweeps and pipelines."""
+"""The folder that holds sweeps and pipelines. In a clone, it also holds mvae."""
 
 
 @cache
@@ -39,9 +42,9 @@ def git_sha() -> str:
 def source_digest() -> str:
     """Returns a digest of the package's source files. The digest does not depend on the folder or machine."""
     digest = hashlib.sha256()
-    for package in ("mvae", "pipelines", "sweeps"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            digest.update(f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for package, root in (("mvae", Path(mvae.__file__).resolve().parents[1]), ("pipelines", ROOT), ("sweeps", ROOT)):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
@@ -89,6 +92,39 @@ def device_name(device: str) -> str:
     return models[0] if models else platform.machine()
 
 
+@dataclass(frozen=True)
+class MadeOn:
+    """Facts on which the bits of a trial's numbers may depend. Two runs with equal facts give equal bits."""
+
+    device: str
+    """cpu or cuda."""
+    name: str
+    """Name of the GPU or of the processor."""
+    cpu: str
+    """Model of the processor; empty if unknown: results of earlier releases that were trained on a GPU."""
+    torch: str
+    plugins: tuple[tuple[str, str], ...] = ()
+    """File name and digest of the plug-ins that define the trial's data set and arm."""
+
+    def __str__(self) -> str:
+        gpu = f"{self.name}, " if self.device == "cuda" else ""
+        return f"{self.device} ({gpu}{self.cpu or 'unknown processor'}), torch {self.torch}"
+
+
+def made_on(provenance: Mapping[str, Any]) -> frozenset[MadeOn]:
+    """Returns the facts of every attempt at a trial, as recorded with its result."""
+    return frozenset(
+        MadeOn(
+            device=str(one.get("device")),
+            name=str(one.get("device_name", "")),
+            cpu=str(one.get("cpu") or (one.get("device_name", "") if one.get("device") == "cpu" else "")),
+            torch=str(one.get("torch")),
+            plugins=tuple(sorted(dict(one.get("plugins") or {}).items())),
+        )
+        for one in provenance.get("attempts", ())
+    )
+
+
 class Attempts:
     """All attempts at one trial, including this one, as recorded in checkpoints and results.
 
@@ -117,6 +153,7 @@ class Attempts:
         self.device = device
         self._clock = clock
         self._elastic = elastic
+        self._cpu_before = time.process_time()
         import torch
 
         self._this: dict[str, Any] = {
@@ -124,11 +161,13 @@ class Attempts:
             "host": platform.node(),
             "device": device,
             "device_name": device_name(device),
+            "cpu": device_name("cpu"),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "from_epoch": before.epoch if before else 0,
             "started": started,
             "seconds": 0.0,
+            "cpu_seconds": 0.0,
             "workers": workers,
             **({"plugins": dict(plugins)} if plugins else {}),
         }
@@ -136,8 +175,12 @@ class Attempts:
         self._all = [*map(dict, earlier), self._this]
 
     def for_checkpoint(self) -> dict[str, Any]:
-        """Returns the provenance of a checkpoint. Updates the seconds that this attempt has taken."""
+        """Returns the provenance of a checkpoint. Updates the seconds that this attempt has taken.
+
+        `cpu_seconds` is the processor time of this process. Unlike `seconds`, it does not depend on other programs.
+        """
         self._this["seconds"] = self._clock.time() - self._this["started"]
+        self._this["cpu_seconds"] = time.process_time() - self._cpu_before
         return {"device": self.device, "attempts": self._all}
 
     def for_result(self, checkpoint: Checkpoint, data: str, training_version: int, measuring: float) -> dict[str, Any]:
@@ -157,6 +200,7 @@ class Attempts:
             "host": platform.node(),
             "device": self.device,
             "device_name": self._this["device_name"],
+            "cpu": self._this["cpu"],
             "threads": self._this["threads"],
             "versions": versions(),
             "epochs": checkpoint.epoch,

@@ -110,8 +110,8 @@ class Results:
             if existing is None:
                 path.write_bytes(data)
                 return _parsed(path)
-        if difference := _difference(existing.metrics, metrics):
-            raise ResultConflict(f"{path} already exists, and the new numbers differ: {difference}")
+        if differs := difference(existing.metrics, metrics):
+            raise ResultConflict(f"{path} already exists, and the new numbers differ: {differs}")
         return existing
 
     def __iter__(self) -> Iterator[Result]:
@@ -128,6 +128,10 @@ class Results:
     def keys(self, measure: str | None = None) -> list[str]:
         """Returns the keys that have a file for this measure (token), or for any measure. The files are not opened."""
         return sorted({match["key"] for match in self._files() if measure in (None, match["measure"])})
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Returns key and measure (token) of every result, sorted. The files are not opened."""
+        return [(match["key"], match["measure"]) for match in self._files()]
 
     def superseded(self, measure: Measure) -> list[str]:
         """Returns the names of files with another version of this measure. The files are not opened."""
@@ -182,7 +186,7 @@ def _parsed(path: Place) -> Result:
     return result
 
 
-def _difference(stored: dict[str, float], computed: dict[str, float]) -> str:
+def difference(stored: dict[str, float], computed: dict[str, float]) -> str:
     """Describes the first metric that is not equal bit for bit (nan equals nan); empty if all metrics are equal."""
     for name in sorted(stored.keys() | computed.keys()):
         before, now = stored.get(name), computed.get(name)

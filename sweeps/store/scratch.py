@@ -17,9 +17,11 @@ from pathlib import Path
 from sweeps.store.processes import Process, this_process
 
 PREFIX = "mvae-"
-KINDS = ("ray", "model", "files")
+KINDS = ("ray", "model", "files", "verify")
 """Kinds of folders. Folders of other kinds with the same prefix are not ours and are never deleted."""
 OWNER = "owner.json"
+SESSIONS = "r"
+"""Name of the folder, in a folder of kind ray, in which a private cluster keeps its sockets and logs."""
 UNCLAIMED_SECONDS = 3600.0
 """Age in seconds after which an empty folder without owner.json is deleted: the process that made it has died."""
 
@@ -41,10 +43,13 @@ def scratch(kind: str) -> Iterator[Path]:
 
 
 def temporary() -> Path:
-    """Returns a folder with a short path, because paths of Ray's sockets may have at most 107 characters."""
+    """Returns a folder with a short path, because paths of Ray's sockets may have at most 107 characters.
+
+    <temporary>/mvae-ray-<random>/SESSIONS/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store
+    """
     default = Path(tempfile.gettempdir())
     short = Path("/tmp")  # noqa: S108
-    return default if len(str(default)) <= 24 or not short.is_dir() else short
+    return default if len(str(default)) <= 23 or not short.is_dir() else short
 
 
 def remove_folders_of_the_dead() -> None:

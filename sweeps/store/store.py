@@ -9,6 +9,7 @@
     <root>/<name>/errors/          tracebacks of failed trials, <key>.txt, deleted when the trial succeeds
     <root>/<name>/plugins/         <digest>-<file name>: all versions of the plug-ins that trials ran with
     <root>/<name>/reports/         tables and plots, one folder per sweep; .made_of/: see sweeps/table/files.py
+    <root>/<name>/sweeps/          <sweep>.json: the keys of each sweep (sweeps/store/lists.py)
     <root>/<name>/mirrored/        <sweep>.json: records that MLflow holds the sweep (sweeps/tracking/reconciled.py)
 
 MLflow's default database and artifacts are next to these folders, under <root>. The root is a folder, or a URI of
@@ -33,7 +34,7 @@ from mvae.training.checkpoint import Checkpoints
 from sweeps.store.results import Results
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TAKEN = ("mlartifacts", "mlruns", "mlflow.db")
+RESERVED = ("mlartifacts", "mlruns", "mlflow.db")
 """Names under the root that MLflow's files use, so a storage cannot have them."""
 
 
@@ -74,10 +75,10 @@ class Store:
             Refusal: the name is invalid, the root is not a folder or cannot be written, or the object storage cannot
                 be reached.
         """
-        if not _NAME.fullmatch(name) or name in _TAKEN:
+        if not _NAME.fullmatch(name) or name in RESERVED:
             raise Refusal(
                 f"--name {name!r} is not a valid name: use up to 64 letters, digits, '.', '_' and '-', beginning with a"
-                f" letter or digit, and none of {', '.join(_TAKEN)}"
+                f" letter or digit, and none of {', '.join(RESERVED)}"
             )
         store = cls(root=place(root), name=name)
         try:
@@ -143,6 +144,9 @@ class Store:
 
     def plugin(self, name: str, digest: str) -> Place:
         return self.folder / "plugins" / f"{digest[:16]}-{name}"
+
+    def list_of(self, sweep: str) -> Place:
+        return self.folder / "sweeps" / f"{sweep}.json"
 
     def mirrored(self, sweep: str) -> Place:
         return self.folder / "mirrored" / f"{sweep}.json"

@@ -24,10 +24,12 @@ from sweeps.table.terminal import show
 __all__ = [
     "Pictures",
     "Report",
+    "keys_of",
     "known_links",
     "markdown",
     "own_name",
     "recall_statistics",
+    "record_of",
     "show",
     "tabulate",
     "write",
@@ -67,7 +69,7 @@ def write(
         The paths of all files.
     """
     folder = place(folder)
-    record = _record(folder)
+    record = record_of(folder)
     code = source_digest()
     inputs = repr((code, (report, details, sorted(pictures or ()))))
     digest = hashlib.sha256(inputs.encode(errors="surrogatepass")).hexdigest()
@@ -83,12 +85,13 @@ def write(
 def recall_statistics(folder: Place) -> None:
     """Recalls the statistics of the report in a folder, if the same code computed them."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        recorded = json.loads(_record(folder).read_bytes())
+        recorded = json.loads(record_of(folder).read_bytes())
         if recorded["code"] == source_digest():
             KNOWN.update(recorded["statistics"])
 
 
-def _record(folder: Place) -> Place:
+def record_of(folder: Place) -> Place:
+    """Returns the path of a report folder's record (see RECORDS)."""
     return folder.parent / RECORDS / f"{folder.name}.json"
 
 
@@ -174,13 +177,25 @@ def known_links(folder: AnyPlace) -> dict[str, str]:
     return {run["key"]: run["link"] for run in _runs(folder) if run["link"]}
 
 
+def keys_of(folder: AnyPlace) -> frozenset[str] | None:
+    """Returns the keys of a report's trials; None if the report's runs.csv is missing or damaged."""
+    try:
+        return frozenset(run["key"] for run in _read_runs(folder))
+    except (OSError, KeyError, ValueError, csv.Error):
+        return None
+
+
 def _runs(folder: AnyPlace) -> list[dict[str, str]]:
     """Returns the lines of a report's runs.csv; empty if the file is missing or damaged."""
     try:
-        lines = csv.DictReader(io.StringIO((folder / "runs.csv").read_bytes().decode(), newline=""))
-        return [{name: line[name] or "" for name in ("key", "measure", "link")} for line in lines]
+        return _read_runs(folder)
     except (OSError, KeyError, ValueError, csv.Error):
         return []
+
+
+def _read_runs(folder: AnyPlace) -> list[dict[str, str]]:
+    lines = csv.DictReader(io.StringIO((folder / "runs.csv").read_bytes().decode(), newline=""))
+    return [{name: line[name] or "" for name in ("key", "measure", "link")} for line in lines]
 
 
 def _contains(path: Place, data: bytes) -> bool:

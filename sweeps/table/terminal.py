@@ -55,12 +55,11 @@ def show(report: Report, console: Console) -> None:
         console.print(Text(line, style="red" if line.startswith("failed") else "yellow"))
 
 
-def show_plan(plan: Plan, console: Console, at_once: int | None = None, costs: Sequence[str] = ()) -> None:
+def show_plan(plan: Plan, console: Console, costs: Sequence[str] = ()) -> None:
     """Prints the state of every seed, half-done trials, superseded results, and the estimated time and cost.
 
     Args:
-        at_once: how many trials will run in parallel, if known.
-        costs: lines on the estimated cost (sweeps/planning/price.py).
+        costs: lines on the estimated time and cost (sweeps/planning/price.py).
     """
     marks = marks_of(console)
     rows = list(dict.fromkeys(cell.row for cell in plan.cells))
@@ -78,7 +77,7 @@ def show_plan(plan: Plan, console: Console, at_once: int | None = None, costs: S
             console.print(
                 Text(f"partial: {where}: epoch {planned.epoch} of {planned.trial.epochs} (key {planned.key})")
             )
-    _print_lines(console, [*plan.estimate.lines(at_once), *costs])
+    _print_lines(console, costs)
 
 
 def _print_lines(console: Console, lines: Iterable[str], style: str = "") -> None:

@@ -1,11 +1,12 @@
 """Shows in MLflow what is in storage.
 
-view.py        RunView and SweepView: parameters, tags and numbers of a run and of a sweep
+view.py        RunView, CellView and SweepView: parameters, tags and numbers of a trial, a cell and a sweep
+cells.py       numbers over seeds: makes a CellView of each cell of a table
 notes.py       descriptions of experiments, runs and models, and saved views
 views.py       the catalogue: makes a RunView of each key from storage
 tracker.py     sends views to MLflow from a background thread
 reconciled.py  checks, without importing mlflow, whether MLflow still holds everything
 database.py, server.py   check MLflow's database or server before MLflow opens it
-mirror/        writes what MLflow lacks: runs (mirror.py), metrics per epoch (stored.py), files and models (uploads.py).
-               The only package that imports mlflow
+mirror/        writes what MLflow lacks: runs (mirror.py), runs of cells (cells.py), metrics per epoch (stored.py),
+               files and models (uploads.py, images.py). The only package that imports mlflow
 """

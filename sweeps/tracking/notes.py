@@ -1,10 +1,10 @@
-"""Text for MLflow's pages: descriptions in Markdown, and the saved view of each sweep.
+"""Text for MLflow's pages: descriptions in Markdown, the saved view of each sweep, and the view's address.
 
 A description is the tag `mlflow.note.content` of an experiment or a run.
 
 A saved view is a tag of the experiment, listed under "Views" on MLflow's page of runs. The view stores filter, groups,
-columns and the order of charts. The view groups a sweep's trials by row and column of the sweep's table, with means
-over seeds.
+columns and charts. The view groups a sweep's trials by row and column of the sweep's table. Each group also has the run
+with the cell's mean and standard deviation over seeds (sweeps/tracking/cells.py).
 
 Links and pictures are relative to MLflow's page, so they work on any host and port. This module needs neither Ray nor
 MLflow.
@@ -25,6 +25,7 @@ from sweeps.planning.state import TrialState
 from sweeps.table.markdown import markdown_table
 from sweeps.table.metric_names import capitalised
 from sweeps.table.rounding import shown_value
+from sweeps.tracking.cells import MEAN, band
 from sweeps.tracking.view import RunView, SweepView, member_tag
 
 NOTE_CHARACTERS = 8000
@@ -33,8 +34,10 @@ NOTE_CHARACTERS = 8000
 VIEW = "mlflow.sharedViewState."
 """Beginning of the name of a saved view's tag. The name ends with the view's id."""
 
+BANDS = "over seeds"
+"""Section of charts that comes first: bands over the seeds of each cell."""
 FIRST_CHARTS = ("validation", "train")
-"""Sections of charts that come first. A section is a metric's name up to its last slash."""
+"""Sections of charts that come next. A section is a metric's name up to its last slash."""
 FOLDED_CHARTS = ("best", "speed")
 """Sections of charts that come last, folded."""
 
@@ -43,8 +46,8 @@ def experiment_note(name: str) -> str:
     """Returns the description of the experiment that holds all sweeps of a storage name."""
     return (
         f"Sweeps of the storage name **{name}**. Each sweep has a run with its table and plot. Below that run are the"
-        " runs of the sweep's trials, which later sweeps may share. **Views** (above) has one view per sweep. The view"
-        " shows the sweep's trials by row and column of the table, with the mean over seeds."
+        " runs of the sweep's trials, which later sweeps may share, and one run per cell of the table with its mean"
+        " over seeds. **Views** (above) has one view per sweep. The view shows cells and trials by row and column."
     )
 
 
@@ -58,7 +61,7 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
         run: MLflow's id of the sweep's run.
     """
     runs = f"#/experiments/{experiment}/runs"
-    view = f"{runs}?viewStateShareKey={quote(view_id(sweep))}"
+    view = f"#{view_page(sweep.name, experiment)}"
     links = f"[trials by row and column]({view}), [their curves]({view}&compareRunsMode=CHART)"
     files: list[AnyPlace] = [*sweep.report.iterdir()] if sweep.report is not None and sweep.report.is_dir() else []
     if files:
@@ -70,7 +73,8 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
         f"Published: {sweep.source}." if sweep.source else "",
         f"See {links}.",
         f"This command resumes, extends and reports the sweep:\n\n    {sweep.command}" if sweep.command else "",
-        f"To find all trials, including shared ones, search runs for ``tags.`{member_tag(sweep.name)}` = 'yes'``.",
+        f"To find all trials, including shared ones, search runs for ``tags.`{member_tag(sweep.name)}` = 'yes' and"
+        " tags.`mvae.kind` = 'trial'``.",
         above.strip(),
         *(
             f"![{picture.removesuffix('.png')}](get-artifact?path={quote(f'report/{picture}')}&run_uuid={run})"
@@ -123,8 +127,13 @@ def model_note(view: RunView, run: str) -> str:
     return (
         f"Final weights of **{view.name}** (key `{view.key}`), in evaluation mode."
         " To load them with this project installed:\n\n"
-        f'    mlflow.pytorch.load_model("runs:/{run}/model")'
+        f'    mlflow.pytorch.load_model("runs:/{run}/{model_name(view)}")'
     )
+
+
+def model_name(view: RunView) -> str:
+    """Returns the name of a trial's logged model: the run's name without the characters that MLflow does not allow."""
+    return "-".join(re.sub(r"[^\w.-]+", " ", view.name.replace("%", " percent")).replace(".", "_").split())
 
 
 def source_tags(sweep: SweepView) -> dict[str, str]:
@@ -136,9 +145,21 @@ def source_tags(sweep: SweepView) -> dict[str, str]:
     return {**tags, "mlflow.source.git.commit": commit} if commit else tags
 
 
-def view_id(sweep: SweepView) -> str:
+def view_id(sweep: str) -> str:
     """Returns the id of a sweep's saved view, which is part of its link."""
-    return f"mvae-{sweep.name}"
+    return f"mvae-{sweep}"
+
+
+def view_page(sweep: str, experiment: str) -> str:
+    """Returns the address of a sweep's saved view, after the server's address and `#`.
+
+    Without workflowType, a browser that has never shown MLflow's pages for models opens its pages for language models.
+
+    Args:
+        sweep: name of the sweep.
+        experiment: MLflow's id of the experiment.
+    """
+    return f"/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={quote(view_id(sweep))}"
 
 
 def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
@@ -149,10 +170,11 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
         there: current value of the tag; returned unchanged if only the dates differ.
     """
     chosen = sweep.metrics[:6]  # a tag of an experiment may have 5,000 characters
-    metrics = [f"metrics.`{name}`" for name in (*chosen, "epoch")]
+    over_seeds = [f"{name}/{part}" for name in sweep.quantities[:2] for part in (MEAN, "std", "seeds")]
+    metrics = [f"metrics.`{name}`" for name in (*over_seeds, *chosen, "epoch")]
     settings = [f"params.`{name}`" for name in sweep.settings]
     by_cell = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "mvae.cell"}]}
-    widths = {"attributes.`Run Name`": 400, **dict.fromkeys(metrics[:1], 170)}
+    widths = {"attributes.`Run Name`": 300, **dict.fromkeys(metrics[:2], 170)}
     state = {
         "searchFilter": f"tags.`{member_tag(sweep.name)}` = 'yes'",
         "orderByKey": "attributes.start_time",
@@ -167,7 +189,7 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
         "groupBy": None if settings else by_cell,
         "useGroupedValuesInCharts": not settings,
         "runsHiddenMode": "FIRST_20_RUNS",
-        "compareRunCharts": [],
+        "compareRunCharts": [_band_chart(name) for name in sweep.watched[:3]],
         "compareRunSections": _sections(chosen),
         "isAccordionReordered": True,
     }
@@ -193,12 +215,36 @@ _PROGRESS = {
 """Beginning of a sentence that ends with the number of epochs."""
 
 
+def _band_chart(metric: str) -> dict[str, Any]:
+    """A line chart of a metric's mean over seeds, between the mean minus and plus its standard deviation."""
+    return {
+        "uuid": f"mvae-{metric}",
+        "type": "LINE",
+        "metricSectionId": f"mvae-{BANDS}",
+        "displayName": f"{metric}: mean and standard deviation over seeds",
+        "isGenerated": False,
+        "deleted": False,
+        "runsCountToCompare": 10,
+        "range": {},
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "metricKey": band(metric)[0],
+        "selectedMetricKeys": band(metric),
+        "xAxisKey": "step",
+        "useGlobalXaxisKey": False,
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "lineSmoothness": 0,
+        "useGlobalLineSmoothing": False,
+    }
+
+
 def _sections(metrics: Iterable[str]) -> list[dict[str, Any]]:
     """Sections of charts in reading order. MLflow fills the sections with charts and adds further sections."""
     own = [name.rpartition("/")[0] for name in metrics if "/" in name]
     return [
         {"uuid": f"mvae-{name}", "name": name, "display": name not in FOLDED_CHARTS, "isReordered": False}
-        for name in dict.fromkeys((*FIRST_CHARTS, *own, *FOLDED_CHARTS))
+        for name in dict.fromkeys((BANDS, *FIRST_CHARTS, *own, *FOLDED_CHARTS))
     ]
 
 

@@ -78,24 +78,26 @@ class Reconciled:
     """Location of MLflow's artifacts; None if the server decides."""
     clock: Clock = CLOCK
 
-    def links(self, sweep: SweepView, views: Iterable[RunView]) -> dict[str, str] | None:
-        """Returns the MLflow run of each key, like `Mirror.links`; None unless MLflow still holds all views.
+    def read(self, sweep: SweepView, views: Iterable[RunView]) -> tuple[dict[str, str], str] | None:
+        """Returns `Mirror.links` and the experiment's id; None unless MLflow still holds all views.
 
         Args:
             sweep: a running sweep counts as finished, because it may have nothing left to run.
         """
         try:
             record = json.loads(self.path.read_bytes())
-            links = dict[str, str](record["links"])
+            known = dict[str, str](record["links"]), str(record["experiment"])
             same = all(record[name] == value for name, value in self._about(sweep, views).items())
-            return links if same and record["state"] == self.state() else None
+            return known if same and record["state"] == self.state() else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, sweep: SweepView, views: Iterable[RunView], state: str, links: dict[str, str]) -> None:
+    def write(
+        self, sweep: SweepView, views: Iterable[RunView], state: str, links: dict[str, str], experiment: str
+    ) -> None:
         """Writes the record. If the file cannot be written, the next command compares MLflow with storage again."""
         with suppress(OSError):
-            record = {**self._about(sweep, views), "state": state, "links": links}
+            record = {**self._about(sweep, views), "state": state, "links": links, "experiment": experiment}
             self.path.write_bytes(json.dumps(record, indent=1).encode())
 
     def state(self) -> str:
@@ -116,7 +118,8 @@ class Reconciled:
         views = sorted(views, key=lambda view: view.key)
         folders = [place(view.artifacts) for view in views if view.artifacts is not None]
         pictures = each(lambda folder: folder.listing(), folders, self.path)
-        shown = replace(sweep, state=state, started=None, ended=None)
+        # The numbers of the table follow from the views, and are unknown before the report.
+        shown = replace(sweep, state=state, started=None, ended=None, numbers={}, cells=None)
         brief = [_without_past_epochs(view) for view in views]
         digest = _digest(source_digest(), str(self.artifacts), shown, report, brief, pictures)
         return {"tracking_uri": without_credentials(self.uri), "views": digest}

@@ -1,4 +1,4 @@
-"""Checks with one request whether an MLflow server or a database can be reached and accepts the user."""
+"""Checks whether MLflow can use a tracking URI: one request to a server or database, or a look at a SQLite file."""
 
 from __future__ import annotations
 
@@ -6,15 +6,54 @@ import base64
 import json
 import os
 import socket
+import threading
+from collections.abc import Callable
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
-from sweeps.cli.tracking_uri import DATABASES
+from mvae.refusal import Refusal
+from sweeps.cli.tracking_uri import DATABASES, without_credentials
+from sweeps.store.sqlite import sqlite_path
+from sweeps.tracking.database import check_file
 
 CHECK_SECONDS = 5.0
 """Seconds within which a server must answer."""
+CHECK_LIMIT = 8.0
+"""Seconds within which a server must answer, including the look-up of its name, for which there is no other timeout."""
+NOTICE_SECONDS = 2.0
+"""Seconds of waiting for a server before a progress line tells the user."""
+
+
+def check(uri: str, say: Callable[[str], None] = lambda _: None) -> None:
+    """Checks within 10 seconds that MLflow can use the tracking URI: one request, no retries, writes nothing.
+
+    Args:
+        say: gets a progress line if a server does not answer at once.
+    Raises:
+        Refusal: one line that says what is wrong and what to do.
+    """
+    path = sqlite_path(uri)
+    if path is not None:
+        check_file(path)
+        return
+    asks = ask if uri.startswith(("http://", "https://")) else ask_database if "://" in uri else None
+    if asks is not None and not uri.startswith("databricks"):
+        outcome: list[str] = []
+        server = f"tracking server {without_credentials(uri)}"
+        request = threading.Thread(target=lambda: outcome.append(asks(uri)), daemon=True)
+        request.start()
+        request.join(NOTICE_SECONDS)
+        if request.is_alive():
+            say(f"Waiting for the {server}, which usually answers within 1 s (at most {CHECK_LIMIT:.0f} s)")
+            request.join(CHECK_LIMIT - NOTICE_SECONDS)
+        wrong = outcome[0] if outcome else f"did not answer within {CHECK_LIMIT:.0f} s"
+        if wrong:
+            raise Refusal(
+                f"{server} {wrong}: start it, correct --tracking-uri or $MLFLOW_TRACKING_URI, or leave both out to use"
+                " a file in the storage folder"
+            )
 
 
 def reply(uri: str, path: str, seconds: float, body: dict[str, Any] | None = None) -> Any:

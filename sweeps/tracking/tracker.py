@@ -13,62 +13,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from mvae.refusal import Refusal
 from mvae.storage.clock import CLOCK, Clock
 from mvae.storage.place import AnyPlace, Place
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.planning.state import TrialState
 from sweeps.store.sqlite import Unusable, identity_of, sqlite_path
-from sweeps.tracking.database import OUT_OF_DATE, check_content, check_file, how_to_migrate
+from sweeps.tracking.database import OUT_OF_DATE, check_content, how_to_migrate
 from sweeps.tracking.reconciled import Reconciled
-from sweeps.tracking.server import ask, ask_database
+from sweeps.tracking.server import NOTICE_SECONDS
 from sweeps.tracking.view import RunView, SweepView
 
 if TYPE_CHECKING:
     from sweeps.tracking.mirror import LoadModel, Mirror
 
-CHECK_LIMIT = 8.0
-"""Seconds within which a server must answer, including the look-up of its name, for which there is no other timeout."""
 RETRY_SECONDS = 60.0
 """Seconds between attempts while MLflow cannot be written to."""
+GATHER_SECONDS = 5.0
+"""Seconds for which the thread gathers views before it writes, so that a short trial is written once."""
+UNHEARD_SECONDS = 60.0
+"""Seconds after which MLflow shows the first trials, even if no trial has finished an epoch."""
 LOOK_AGAIN_SECONDS = 20.0
 """Seconds within which a closing tracker must check that MLflow holds everything, and record the outcome."""
 CLOSING_RETRY_SECONDS = 2.0
 """Seconds between attempts while the tracker closes."""
-NOTICE_SECONDS = 2.0
-"""Seconds of waiting for a server before a progress line tells the user."""
 
 View = TypeVar("View", RunView, SweepView)
-
-
-def check(uri: str, say: Callable[[str], None] = lambda _: None) -> None:
-    """Checks within 10 seconds that MLflow can use the tracking URI: one request, no retries, writes nothing.
-
-    Args:
-        say: gets a progress line if a server does not answer at once.
-    Raises:
-        Refusal: one line that says what is wrong and what to do.
-    """
-    path = sqlite_path(uri)
-    if path is not None:
-        check_file(path)
-        return
-    asks = ask if uri.startswith(("http://", "https://")) else ask_database if "://" in uri else None
-    if asks is not None and not uri.startswith("databricks"):
-        outcome: list[str] = []
-        server = f"tracking server {without_credentials(uri)}"
-        request = threading.Thread(target=lambda: outcome.append(asks(uri)), daemon=True)
-        request.start()
-        request.join(NOTICE_SECONDS)
-        if request.is_alive():
-            say(f"Waiting for the {server}, which usually answers within 1 s (at most {CHECK_LIMIT:.0f} s)")
-            request.join(CHECK_LIMIT - NOTICE_SECONDS)
-        wrong = outcome[0] if outcome else f"did not answer within {CHECK_LIMIT:.0f} s"
-        if wrong:
-            raise Refusal(
-                f"{server} {wrong}: start it, correct --tracking-uri or $MLFLOW_TRACKING_URI, or leave both out to use"
-                " a file in the storage folder"
-            )
 
 
 class Tracker:
@@ -115,18 +84,29 @@ class Tracker:
         self._views: dict[str, RunView] = {}
         self._waiting: dict[str, None] = {}  # keys whose newest view is not written yet, oldest first
         self._closing = self._given_up = self._down = self._complete = False
+        self._asked = False  # whether `links` waits
         self._written: set[str] = set()  # keys written since `close` was called
         self._links: dict[str, str] | None = None  # None until everything was written once
+        self.experiment = ""  # MLflow's id of the experiment, once known
         self._mirror: Mirror | None = None
         self._database: tuple[int, int] | None = None
         self._noticed = False  # whether the user knows that the command waits for a server
         self.stuck = ""  # what the user must do about an error that will not go away by itself
+        self._due = threading.Event()
+        self._delay = 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
 
-    def start(self) -> None:
-        """Starts the thread. A second call does nothing."""
+    def start(self, delay: float = 0.0) -> None:
+        """Starts the thread, unless it runs.
+
+        Args:
+            delay: seconds until the thread imports MLflow. A call without a delay, and `close`, end an earlier delay.
+        """
+        if not delay:
+            self._due.set()
         if self._thread.ident is None:
+            self._delay = delay
             self._thread.start()
 
     def update(self, view: RunView) -> None:
@@ -152,12 +132,15 @@ class Tracker:
             timeout: longest time in seconds to wait until all views are written. Keys without a known run are left out.
         """
         with self._changed:
+            self._asked = True
+            self._changed.notify_all()
             self._wait(
                 lambda seconds: self._changed.wait_for(
                     lambda: self._down or (self._links is not None and not self._waiting), seconds
                 ),
                 timeout,
             )
+            self._asked = False
             return dict(self._links or {})
 
     def close(self, timeout: float = 60.0) -> bool:
@@ -172,6 +155,7 @@ class Tracker:
         """
         if self._thread.ident is None:
             return False
+        self._due.set()
         with self._changed:
             self._closing = True
             self._sweep, self._sweep_is_new = _stopped(self._sweep), True
@@ -208,9 +192,12 @@ class Tracker:
         return wait(max(0.0, timeout - NOTICE_SECONDS))
 
     def _work(self) -> None:
+        self._due.wait(self._delay)
         while not (self._given_up or self._complete):
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or self._waiting or self._sweep_is_new)
+                if self._links is not None:
+                    self._changed.wait_for(lambda: self._closing or self._asked, GATHER_SECONDS)
             written = self._write_all()
             with self._changed:
                 if written:
@@ -243,7 +230,7 @@ class Tracker:
                 sweep, self._sweep_is_new = self._sweep, False
             mirror.sync_sweep(sweep)
             with self._changed:
-                self._links = mirror.links()
+                self._links, self.experiment = mirror.links(), mirror.experiment
                 self._changed.notify_all()
         except Exception as error:
             self._mirror = None
@@ -267,13 +254,13 @@ class Tracker:
     def _is_known_to_hold_all(self) -> bool:
         with self._changed:
             sweep, views = self._sweep, list(self._views.values())
-        links = None if self._record is None else self._record.links(sweep, views)
+        known = None if self._record is None else self._record.read(sweep, views)
         with self._changed:
-            if links is None or sweep is not self._sweep or views != list(self._views.values()):
+            if known is None or sweep is not self._sweep or views != list(self._views.values()):
                 return False
             self._waiting.clear()
             self._sweep_is_new = False
-            self._links = links
+            self._links, self.experiment = known
             self._changed.notify_all()
         return True
 
@@ -299,7 +286,7 @@ class Tracker:
         except Exception:  # everything was written before; the next command compares again
             return
         if not self._given_up and not without_model and self._record.state() == state:
-            self._record.write(self._sweep, self._views.values(), state, mirror.links())
+            self._record.write(self._sweep, self._views.values(), state, mirror.links(), mirror.experiment)
 
     def _what_to_do(self, error: Exception) -> str:
         """Returns advice to the user about an error; empty if the error may go away by itself."""

@@ -1,4 +1,4 @@
-"""RunView and SweepView: what MLflow should show about a trial and about a sweep.
+"""RunView, CellView and SweepView: what MLflow should show about a trial, a cell of the table, and a sweep.
 
 The driver makes these plain values from storage. tracker.py passes the newest views to mirror/, which writes what
 MLflow lacks. This module needs neither Ray nor MLflow.
@@ -34,10 +34,10 @@ class RunView:
 
     key: str
     name: str
-    """Readable name in MLflow's lists: "mvae 1 % seed 0"."""
+    """Readable name in MLflow's lists: "digits MVAE 1% seed 0"."""
     state: TrialState
     fields: Mapping[str, Any]
-    """The trial's hashed fields, which become parameters, and tags `mvae.<field>` for grouping."""
+    """The trial's hashed fields, which become parameters."""
     records: tuple[Record, ...] = ()
     """Records of finished epochs that a checkpoint includes. If an epoch has several records, the last one counts."""
     results: tuple[Result, ...] = ()
@@ -96,10 +96,32 @@ class RunView:
             own["checkpoint.epoch"] = self.checkpoint.epoch
         tags = {
             name: value
-            for values in (self.fields, *(result.provenance for result in self.results), self.tags, own)
+            for values in (*(result.provenance for result in self.results), self.tags, own)
             for name, value in tagged(values).items()
         }
         return {**tags, member_tag(sweep): "yes"}
+
+
+@dataclass(frozen=True)
+class CellView:
+    """One cell of the table over its seeds, which becomes a run of its own, so that MLflow can plot a band."""
+
+    name: str
+    """Readable name in MLflow's lists: "digits MVAE 1%: mean of 3 seeds"."""
+    tags: Mapping[str, Any]
+    """Row, column, cell and verdict, shown as `mvae.<name>`. Row and column identify the cell within its sweep."""
+    numbers: Mapping[str, float]
+    """Final numbers over seeds, for example test/accuracy/mean. All are finite."""
+    epochs: tuple[Record, ...] = ()
+    """Numbers over seeds by epoch, for example validation/accuracy/mean."""
+    started: float = 0.0
+    ended: float = 0.0
+    """Start of the cell's first trial and end of its last trial, in Unix seconds."""
+
+    @property
+    def place(self) -> str:
+        """Identifies the cell within its sweep."""
+        return f"{self.tags['row']} | {self.tags['column']}"
 
 
 @dataclass(frozen=True)
@@ -118,6 +140,14 @@ class SweepView:
     """File name of the pipeline, for MLflow's column "Source" of the sweep and of trials that it creates."""
     metrics: tuple[str, ...] = ()
     """Metrics in the table's cells, which are columns of the saved view."""
+    quantities: tuple[str, ...] = ()
+    """Metrics without parameters: names of the cells' numbers over seeds, which become columns of the view."""
+    watched: tuple[str, ...] = ()
+    """Validation metrics whose mean and spread over seeds the view plots by epoch."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """Metrics of the sweep's run: cells done, and agreement per row. Known once there is a report."""
+    cells: tuple[CellView, ...] | None = None
+    """All cells that have a result; None until there is a report."""
     settings: tuple[str, ...] = ()
     """Settings that a search varies, which become columns of the saved view. Such a view does not group trials."""
     tags: Mapping[str, Any] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from mvae import plugins
 from mvae.data import Kind, Modality, source
 from mvae.measure import OWN, VERSIONS
 from mvae.models import arm
+from mvae.storage.clock import CLOCK, Clock
 from mvae.storage.place import Place, each
 from mvae.training.records import Record
 from mvae.trial import Trial
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
 class Catalogue:
     """Views of all keys of a plan. The driver's main thread keeps the views up to date."""
 
-    def __init__(self, plan: Plan, store: Store, fingerprints: Fingerprints, cache: Path | None = None) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, fingerprints: Fingerprints, cache: Path | None = None, clock: Clock = CLOCK
+    ) -> None:
         self._plan, self._store, self._fingerprints, self._cache = plan, store, fingerprints, cache
+        self._clock = clock
         self._cells: dict[str, list[Cell]] = {}
         for key, cell in zip(plan.keys, plan.cells, strict=True):
             self._cells.setdefault(key, []).append(cell)
@@ -50,8 +54,12 @@ class Catalogue:
     def view(self, key: str) -> RunView:
         return self._views[key]
 
+    def views(self) -> Iterable[RunView]:
+        return self._views.values()
+
     def running(self, key: str) -> RunView:
-        return self._set(key, state=TrialState.RUNNING, error=None, traceback=None)
+        started = self._views[key].started or self._clock.time()
+        return self._set(key, state=TrialState.RUNNING, error=None, traceback=None, started=started)
 
     def committed(self, key: str, records: Sequence[Record]) -> RunView:
         return self._set(
@@ -143,9 +151,10 @@ class Catalogue:
         finished = {measure.token for measure in planned.measures} <= {result.measure for result in found}
         newest = self._store.checkpoints(key).latest(digests=not finished)
         data = source(planned.trial.dataset)
+        about = [result.provenance for result in found] or (newest.provenance.get("attempts", []) if newest else [])
         return RunView(
             key=key,
-            name=self.name(key),
+            name=f"{planned.trial.dataset} {self.name(key)}",
             state=TrialState.DONE if finished else _unfinished(planned.state),
             fields=planned.trial.hashed_fields(),
             records=tuple(newest.history) if newest else (),
@@ -158,7 +167,7 @@ class Catalogue:
             ),
             checkpoint=newest,
             artifacts=self._store.artifacts(key),
-            started=min((r.provenance["started"] for r in found if "started" in r.provenance), default=None),
+            started=min((one["started"] for one in about if "started" in one), default=None),
             ended=max((r.provenance["finished"] for r in found if "finished" in r.provenance), default=None),
         )
 

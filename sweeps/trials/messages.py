@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mvae.evaluation.judges import needed
 from mvae.measure import Measure
 from mvae.plugins import Plugin, loaded
 from mvae.training.records import Record
@@ -33,6 +35,8 @@ class Job:
     """GPUs per process: a share of one GPU, or whole GPUs."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints."""
+    until: float | None = None
+    """Unix time in seconds at which the driver will stop the trial; None if it runs to its end."""
     checkpoint_at: tuple[int, ...] = ()
     """Epochs after which a checkpoint is always saved."""
     git: str = ""
@@ -46,6 +50,13 @@ class Job:
     plugins: tuple[Plugin, ...] = field(default_factory=loaded)
     """Plug-ins that define the trial's data set and arm. Default: all plug-ins loaded in the process that makes the
     job."""
+
+
+def waves(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Returns the jobs in the order in which they can run: first the trials whose models other jobs' measures need."""
+    first_trained = {trial for job in jobs for trial in needed(job.measures, job.trial.dataset)}
+    first = [job for job in jobs if job.trial in first_trained]
+    return [wave for wave in (first, [job for job in jobs if job.trial not in first_trained]) if wave]
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,7 @@ def _run(job: Job, send: Callable[[Message], None], workers: Workers, device: st
         ),
         look=lambda model, epoch: _draw(model, job, data, f"epoch-{epoch:04d}"),
         checkpoint_every=job.checkpoint_every,
+        until=job.until,
         checkpoint_at=job.checkpoint_at,
         workers=workers,
         background=workers.count > 1,

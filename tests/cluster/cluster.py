@@ -7,12 +7,13 @@ cluster (`alone`), and MLflow is compared with the storage.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
+from mvae.data import fingerprint
+from pipelines import weak_supervision
+from sweeps.cli.options import read
+from sweeps.main import main
 from sweeps.store.store import Store
+from sweeps.trials.run import run
 from tests.cluster.lab import PATIENCE, PROJECT, Command, Lab, Machine, Said, why_not
-from tests.sweeping import Place, mlflow_differs, place
+from tests.sweeping import Place, digits_job, mlflow_differs, place
 
 FILE = "cluster/local.yaml"
 PIPELINE = "pipelines/weak_supervision.py"
@@ -172,6 +178,20 @@ def alone(*arguments: str) -> Iterator[Callable[[], Place]]:
             return here
 
         yield ended
+
+
+@contextmanager
+def in_one_process(*sweep: str) -> Iterator[tuple[Place, str]]:
+    """Runs a sweep's trials one after the other in this process without Ray; yields their report too."""
+    with place(begun=True) as here:
+        options = read(weak_supervision.Options, (*here.command()[2:], *sweep, "--report"))
+        store, mark = Store.open(here.storage, "main", create=True), fingerprint("digits")
+        for cell in weak_supervision.cells(options):
+            job = digits_job(store, here.cache)
+            run(replace(job, key=cell.trial.key(mark), trial=cell.trial, checkpoint_every=3600.0), lambda _: None)
+        with redirect_stdout(io.StringIO()) as said:
+            assert main(lambda: weak_supervision.sweep(options), options) == 0
+        yield here, said.getvalue()
 
 
 def tell(what: str, seconds: float) -> None:

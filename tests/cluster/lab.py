@@ -121,8 +121,8 @@ class Machine:
                 stdout=said,
                 stderr=said,
             )
-        unshare = _child(self.outside.pid, self.outside)  # nsenter forked to enter a process namespace
-        self.init = _child(unshare, self.outside)
+        unshare = child_of(self.outside.pid, self.outside)  # nsenter forked to enter a process namespace
+        self.init = child_of(unshare, self.outside)
         self.lab.network(f"link add v-{self.name} type veth peer name eth0 netns {self.init}")
         self.lab.network(f"link set v-{self.name} master lan up")
         answers = [*self.lab.within("--net"), "bash", "-c", f"</dev/tcp/{self.address}/22"]
@@ -275,7 +275,7 @@ class Lab:
                 stderr=said,
                 start_new_session=True,
             )
-        self._init = _child(self._outside.pid, self._outside)
+        self._init = child_of(self._outside.pid, self._outside)
         deadline = time.monotonic() + BOOT_SECONDS
         while not (self.state / "open").exists():
             on = self._outside.poll() is None and time.monotonic() < deadline
@@ -305,7 +305,7 @@ def why_not() -> str:
     return f"a lab of several machines is not allowed here: {refused}" if tried.returncode else ""
 
 
-def _child(pid: int, started: subprocess.Popen[bytes]) -> int:
+def child_of(pid: int, started: subprocess.Popen[bytes]) -> int:
     """Waits for the child of a process; `started`, which creates it, must stay alive."""
     deadline = time.monotonic() + BOOT_SECONDS
     while True:

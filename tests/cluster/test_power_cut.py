@@ -5,30 +5,19 @@ The other lab tests take minutes each; `make lab` runs them.
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Iterator
-from dataclasses import replace
-
 import pytest
 
-from mvae.data import fingerprint
-from pipelines import weak_supervision
-from sweeps.cli.options import read
-from sweeps.main import main
-from sweeps.store.store import Store
-from sweeps.trials.run import run
 from tests.cluster.cluster import (
     assert_as_alone,
     cluster,
     complete,
     finished_lines,
+    in_one_process,
     lost_lines,
     needs_lab,
     table_of,
     wait,
 )
-from tests.sweeping import Place, digits_job, place
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), needs_lab]
 
@@ -49,22 +38,8 @@ SWEEP = (
 """Four trials at a time; the power is cut after the first one ends, while the MVAE trials still run."""
 
 
-@contextlib.contextmanager
-def in_one_process() -> Iterator[tuple[Place, str]]:
-    """Runs the sweep's trials one after the other in this process without Ray; returns their report."""
-    with place(begun=True) as here:
-        options = read(weak_supervision.Options, (*here.command()[2:], *SWEEP, "--report"))
-        store, mark = Store.open(here.storage, "main", create=True), fingerprint("digits")
-        for cell in weak_supervision.cells(options):
-            job = digits_job(store, here.cache)
-            run(replace(job, key=cell.trial.key(mark), trial=cell.trial, checkpoint_every=3600.0), lambda _: None)
-        with contextlib.redirect_stdout(io.StringIO()) as said:
-            assert main(lambda: weak_supervision.sweep(options), options) == 0
-        yield here, said.getvalue()
-
-
 def test_a_workers_power_cut_costs_its_last_epochs_and_changes_no_number() -> None:
-    with in_one_process() as (undisturbed, report), cluster() as made:
+    with in_one_process(*SWEEP) as (undisturbed, report), cluster() as made:
         here = made.place("main")
         submitted = made.submit(*SWEEP)
         wait(lambda: here.files(), "a trial is finished", command=submitted)

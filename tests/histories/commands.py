@@ -220,6 +220,10 @@ class Interruption:
 
     world: World
     heard: str = ""
+    until: float | None = None
+    out_of_hours: bool = False
+
+    def without_limit(self) -> None: ...
 
     def check(self) -> None:
         if self.heard:
@@ -237,6 +241,9 @@ class SimulatedDriver(Driver):
         jobs = [self._job(planned, capacity) for planned in self.planned.todo]
         progress: Any = NoProgress()
         Engine(self.sim).run_jobs(jobs, self._listener(tracker, progress), OPTIONS.max_concurrent)
+
+    def left(self) -> str:
+        return ""
 
     def report(self, links: dict[str, str]) -> int:
         done = [self.store.results.read(key, ACCURACY.token) for key in self.planned.trials]

@@ -152,7 +152,8 @@ def _enlarged(images: np.ndarray) -> np.ndarray:
     wide = np.pad(images.repeat(LARGER, 1).repeat(LARGER, 2), ((0, 0), (3, 3), (3, 3))).astype(np.uint16)
     rows = wide[:, :-2] + wide[:, 1:-1] + wide[:, 2:]
     sums = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
-    return (sums // LARGER**2).astype(np.uint8)
+    smooth: np.ndarray = (sums // LARGER**2).astype(np.uint8)
+    return smooth
 
 
 def _modalities() -> tuple[Modality, ...]:

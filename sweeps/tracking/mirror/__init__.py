@@ -4,8 +4,8 @@ There is one operation: compare MLflow's run of a key with its view, and write w
 live updates, the clean-up after a killed driver, a rebuilt database, and the first write to a new server. Storage holds
 the data; MLflow only shows it.
 
-Each sweep has one parent run, and each key has one child run. Runs are found by their tags (namespace, and sweep or
-key), so a killed driver never leads to a second run.
+Each sweep has one parent run. Each key, and each cell of the sweep's table, has one child run. Runs are found by their
+tags (namespace, and sweep, key or cell), so a killed driver never leads to a second run.
 
 Import this package only in the tracker's thread, because the import takes two seconds. The import also silences MLflow.
 """
@@ -26,10 +26,11 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 from mlflow.utils import environment
 
 from sweeps.tracking.mirror.mirror import Mirror
+from sweeps.tracking.mirror.removal import Removal
 from sweeps.tracking.mirror.stored import open_database
 from sweeps.tracking.mirror.uploads import LoadModel
 
-__all__ = ["LoadModel", "Mirror", "open_database"]
+__all__ = ["LoadModel", "Mirror", "Removal", "open_database"]
 
 for _logger in ("mlflow", "alembic"):
     logging.getLogger(_logger).setLevel(logging.CRITICAL)  # errors are raised, and the tracker reports them once

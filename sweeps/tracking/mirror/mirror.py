@@ -14,6 +14,7 @@ from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.planning.state import TrialState
+from sweeps.tracking.mirror.cells import Cells
 from sweeps.tracking.mirror.moved import follow, location
 from sweeps.tracking.mirror.stored import (
     MLFLOW_STATUS,
@@ -27,7 +28,7 @@ from sweeps.tracking.mirror.stored import (
     metrics_of,
     milliseconds,
 )
-from sweeps.tracking.mirror.uploads import LoadModel, Uploads
+from sweeps.tracking.mirror.uploads import LOGGED_MODEL, LoadModel, Uploads
 from sweeps.tracking.notes import VIEW, experiment_note, run_note, saved_view, source_tags, sweep_note, view_id
 from sweeps.tracking.view import RunView, SweepView, tagged
 
@@ -73,6 +74,7 @@ class Mirror:
         self._source: dict[str, str] = {}
         self._sweeps: dict[str, Held] = {}
         self._runs: dict[str, Held] = {}
+        self._cells = Cells(self._client, self._experiment, namespace)
         where: dict[str, Any] = {
             "experiment_ids": [self._experiment],
             "filter_string": f"tags.`mvae.namespace` = '{namespace}'",
@@ -102,11 +104,15 @@ class Mirror:
         self.adopt(sweep)
         held = self._sweeps[sweep.name]
         self._write(held, self._uploads.files(held, sweep.report, "report"))
+        if sweep.cells is not None:
+            self._cells.sync(sweep.cells, sweep.name, held.run_id)
         tags = {"mvae.kind": "sweep", "mvae.sweep": sweep.name, NOTE: sweep_note(sweep, self._experiment, held.run_id)}
-        self._write(held, {**tagged(sweep.tags), **self._source, **tags})
-        self._tag_experiment(
-            VIEW + view_id(sweep), lambda there: saved_view(sweep, milliseconds(self._clock.time()), there)
-        )
+        now = milliseconds(self._clock.time())
+        changed = {name: value for name, value in sweep.numbers.items() if _differs(held.metrics.get(name), value)}
+        metrics = [Metric(name, value, now, 0) for name, value in changed.items()]
+        self._write(held, {**tagged(sweep.tags), **self._source, **tags}, metrics=metrics)
+        held.metrics.update(changed)
+        self._tag_experiment(VIEW + view_id(sweep.name), lambda there: saved_view(sweep, now, there))
         self._write_status(held, sweep.state, sweep.ended)
 
     def sync(self, view: RunView, sweep: str) -> None:
@@ -128,21 +134,27 @@ class Mirror:
                 return
             assert self._parent is not None, "call `adopt` first"
             started = view.started or (history[0]["time"] if history else None)
-            tags = {**view.all_tags(sweep), "mvae.key": view.key, "mlflow.parentRunId": self._parent}
+            tags = {"mvae.key": view.key, "mlflow.parentRunId": self._parent, NOTE: run_note(view), **self._source}
+            tags |= view.all_tags(sweep)
             held = self._runs[view.key] = self._create(view.name, started, tags)
+        if held.name != view.name:  # earlier releases left out the data set
+            self._client.update_run(held.run_id, name=view.name)
+            held.name = view.name
         if view.state is TrialState.RUNNING:
             self._write_status(held, view.state, None)
         if view.error is None and held.tags.pop("mvae.error", None) is not None:
             self._client.delete_tag(held.run_id, "mvae.error")
-        self._write_numbers(held, view, sweep)
         if view.dataset is not None and not held.has_dataset:
             self._client.log_inputs(held.run_id, [dataset_input(view.dataset)])
             held.has_dataset = True
-        uploaded = self._uploads.files(held, view.artifacts, "samples")
-        uploaded |= self._uploads.files(held, view.traceback, "errors")
-        if view.state is TrialState.DONE:
-            uploaded |= self._uploads.model(held, view)
-        self._write(held, uploaded)
+        uploaded: dict[str, str] = {}
+        try:
+            uploaded |= self._uploads.files(held, view.artifacts, "samples", history[-1]["epoch"] if history else 0)
+            uploaded |= self._uploads.files(held, view.traceback, "errors")
+            if view.state is TrialState.DONE:
+                uploaded |= self._uploads.model(held, view)
+        finally:  # MLflow shows the numbers even if it cannot store files
+            self._write_numbers(held, view, sweep, uploaded)
         self._write_status(held, view.state, view.ended or (history[-1]["time"] if history else None))
 
     def links(self) -> dict[str, str]:
@@ -154,6 +166,11 @@ class Mirror:
         )
         return {key: page + held.run_id for key, held in self._runs.items()}
 
+    @property
+    def experiment(self) -> str:
+        """MLflow's id of the experiment."""
+        return self._experiment
+
     def settle(self, sweep: str, keys: Iterable[str]) -> None:
         """Marks as interrupted the runs that a dead driver left RUNNING.
 
@@ -161,6 +178,7 @@ class Mirror:
             sweep: the running sweep, which stays RUNNING.
             keys: keys of the running sweep, whose runs do not change.
         """
+        self._cells.settle()
         known = set(keys)
         orphans = [held for key, held in self._runs.items() if key not in known]
         for held in [*orphans, *(held for name, held in self._sweeps.items() if name != sweep)]:
@@ -194,6 +212,8 @@ class Mirror:
 
         If there are two runs (because a server died and its reply was lost), keeps the older run and deletes the other.
         """
+        if self._cells.holds(held):
+            return
         key, sweep = held.tags.get("mvae.key"), held.tags.get("mvae.sweep")
         runs, name = (self._sweeps, sweep) if key is None else (self._runs, key)
         if name is None:
@@ -221,11 +241,15 @@ class Mirror:
             held.tags.update(new_tags)
             held.params.update(new_params)
 
-    def _write_numbers(self, held: Held, view: RunView, sweep: str) -> None:
+    def _write_numbers(self, held: Held, view: RunView, sweep: str, uploaded: dict[str, str]) -> None:
         """Writes tags and parameters, then missing epochs from oldest to newest, then missing final numbers.
 
         The metric "epoch" is written in one transaction with the other metrics of its epoch, so it shows which epochs
-        are complete.
+        are complete. Final numbers belong to the run's model. If the model is new, all of them are written; none
+        appears twice.
+
+        Args:
+            uploaded: tags of files and of the model that MLflow holds.
         """
         history = view.history
         if held.steps is None:
@@ -235,11 +259,14 @@ class Mirror:
             held.steps = {metric.step for metric in there}
         missing = [record for record in history if record["epoch"] not in held.steps]
         epoch, when = last_step(view, self._clock)
-        final = {name: value for name, value in view.final.items() if name not in held.metrics}
+        model = uploaded.get(LOGGED_MODEL, "")
+        is_new = bool(model) and model != held.tags.get(LOGGED_MODEL)
+        final = {name: value for name, value in view.final.items() if is_new or name not in held.metrics}
+        owner = model.rpartition("/")[2] or None
         steps = [metrics_of(record) for record in missing]
-        steps.append([Metric(name, value, when, epoch) for name, value in final.items()])
+        steps.append([Metric(name, value, when, epoch, model_id=owner) for name, value in final.items()])
         first = {} if "mlflow.source.name" in held.tags else self._source
-        tags = {**first, **view.all_tags(sweep), NOTE: run_note(view)}
+        tags = {**first, **view.all_tags(sweep), NOTE: run_note(view), **uploaded}
         for batch in list(batches(steps)) or [[]]:
             self._write(held, tags, view.fields, batch)
         held.steps |= {record["epoch"] for record in missing}
@@ -255,6 +282,11 @@ class Mirror:
             when = max(milliseconds(ended or self._clock.time()), held.started)
             self._client.set_terminated(held.run_id, status=wanted, end_time=when)
         held.status = wanted
+
+
+def _differs(held: float | None, value: float) -> bool:
+    """Whether a number of a sweep must be written. Its run keeps former values, because MLflow cannot delete them."""
+    return not (math.isnan(value) if held is None or math.isnan(held) else held == value)
 
 
 def _contradicts(held: Held, view: RunView) -> bool:

@@ -64,6 +64,7 @@ class Held:
     """Content of one run in MLflow, as far as this process knows."""
 
     run_id: str
+    name: str
     started: int
     status: str
     tags: dict[str, str]
@@ -77,6 +78,7 @@ class Held:
     def of(cls, run: Run) -> Held:
         return cls(
             run_id=run.info.run_id,
+            name=run.info.run_name or "",
             started=run.info.start_time or 0,
             status=run.info.status,
             tags=dict(run.data.tags),
@@ -99,7 +101,8 @@ def all_pages(search: Callable[..., Any], where: dict[str, Any]) -> Iterator[Any
 def metrics_of(record: Record) -> list[Metric]:
     """Returns the metrics of one epoch with the record's time, so that logging them twice does not double them."""
     speed = {f"speed/{name}": value for name, value in record.get("speed", {}).items()}
-    values = {**record["metrics"], **speed, "epoch": record["epoch"]}
+    system = {f"system/{name}": value for name, value in record.get("system", {}).items()}
+    values = {**record["metrics"], **speed, **system, "epoch": record["epoch"]}
     when = milliseconds(record["time"])
     return [Metric(name, float(value), when, record["epoch"]) for name, value in values.items()]
 

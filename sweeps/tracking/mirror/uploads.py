@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 import mlflow.pytorch
-from mlflow.entities import FileInfo, LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
+from mlflow.entities import FileInfo, LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, infer_signature
 
 from mvae.storage.clock import Clock
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace
 from sweeps.store.scratch import scratch
+from sweeps.tracking.mirror.images import IMAGES, LOGGED, images
 from sweeps.tracking.mirror.stored import NOTE, Held, last_step
-from sweeps.tracking.notes import model_note
+from sweeps.tracking.notes import model_name, model_note
 from sweeps.tracking.view import RunView
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+LOGGED_MODEL = "mvae.logged_model"
+"""Name of the tag with the URI of the run's model. The tag is written with the model's numbers, after the model."""
 
 LoadModel = Callable[[RunView], "tuple[torch.nn.Module, np.ndarray | None] | None"]
 """Returns the trained module of a finished run, in evaluation mode, and an example of its input.
@@ -61,11 +67,15 @@ class Uploads:
         self._client, self._experiment, self._namespace = client, experiment, namespace
         self._load_model, self._say, self._models = load_model, say, models
         self._deep, self._clock = deep, clock
+        self._sent: set[tuple[str, str, str]] = set()  # uploaded files: id of the run, folder, version with path
         self._seen: set[tuple[str, str]] = set()  # folders of runs (id, name) and models (id, "") already compared
 
-    def files(self, held: Held, source: AnyPlace | None, name: str) -> dict[str, str]:
+    def files(self, held: Held, source: AnyPlace | None, name: str, last_epoch: int = 0) -> dict[str, str]:
         """Uploads a folder or a file as artifacts under `name`, if it has changed or was deleted in MLflow.
 
+        Args:
+            last_epoch: newest epoch of a run with samples. Pictures drawn during training become MLflow's images by
+                step. Pictures drawn at the end become both images and artifacts under `name`. 0: no images.
         Returns:
             The tag with the digest of the files; empty if there are no files.
         """
@@ -77,16 +87,27 @@ class Uploads:
             return {}
         files = {path: root / path for path in versions}
         try:
-            marks = (f"{files[path].content_mark(version)} {path}" for path, version in versions.items())
-            digest = {f"mvae.files.{name}": hashlib.sha256("\n".join(marks).encode()).hexdigest()}
-            below = [str(PurePosixPath(path).parent / file.name) for path, file in files.items()]
-            ask = self._client.list_artifacts
-            if not digest.items() <= held.tags.items() or self._lacks(ask, held.run_id, name, below):
+            steps = images(versions, last_epoch) if last_epoch else {}
+            marks = {path: f"{files[path].content_mark(version)} {path}" for path, version in versions.items()}
+            summary = "\n".join([*marks.values(), *([IMAGES] if steps else [])])
+            digest = {f"mvae.files.{name}": hashlib.sha256(summary.encode()).hexdigest(), **(LOGGED if steps else {})}
+            placed = {path: file for path, file in files.items() if path not in steps or len(Path(path).parts) == 1}
+            below = [str(PurePosixPath(path).parent / file.name) for path, file in placed.items()]
+            ask, run = self._client.list_artifacts, held.run_id
+            complete = digest.items() <= held.tags.items() and not self._lacks(ask, run, name, below)
+            if not complete or (steps and self._lacks(ask, run, IMAGES, chain(*steps.values()))):
                 with scratch("files") as copies:
-                    for path, file in files.items():
-                        folder = PurePosixPath(name, PurePosixPath(path).parent)
-                        self._client.log_artifact(held.run_id, str(file.fetched(copies)), str(folder))
-                self._seen.add((held.run_id, name))
+                    for path in files:
+                        if (run, name, marks[path]) in self._sent:
+                            continue
+                        file = files[path].fetched(copies)
+                        if path in placed:
+                            folder = PurePosixPath(name, PurePosixPath(path).parent)
+                            self._client.log_artifact(run, str(file), str(folder))
+                        for image in steps.get(path, ()):
+                            self._client.log_artifact(run, shutil.copyfile(file, copies / image), IMAGES)
+                        self._sent.add((run, name, marks[path]))
+                self._seen |= {(run, name), (run, IMAGES)}
         except FileNotFoundError:
             if all(file.exists() for file in files.values()):
                 raise
@@ -100,7 +121,7 @@ class Uploads:
         would end the run.
 
         Returns:
-            The tag with the model's URI; empty if there is no model.
+            The tag with the model's URI, which the caller writes with the final numbers; empty if there is no model.
         """
         model = self._models.get(held.run_id)
         ask, needed = self._client.list_logged_model_artifacts, ("MLmodel", "data/model.pth")
@@ -112,7 +133,7 @@ class Uploads:
                 model = self._log_model(held, view, temporary / "model")
             if model is None:
                 return {}
-        return {"mvae.logged_model": f"models:/{model.model_id}"}
+        return {LOGGED_MODEL: f"models:/{model.model_id}"}
 
     def _lacks(self, ask: Callable[..., Iterable[FileInfo]], owner: str, folder: str, files: Iterable[str]) -> bool:
         """Whether files are missing in a folder of artifacts. Asks MLflow only once per owner and folder.
@@ -146,7 +167,7 @@ class Uploads:
             return None
         model = self._client.create_logged_model(
             self._experiment,
-            name="model",
+            name=model_name(view),
             source_run_id=held.run_id,
             tags={"mvae.namespace": self._namespace, "mvae.key": view.key, NOTE: model_note(view, held.run_id)},
             params={name: str(value) for name, value in view.fields.items()},
@@ -164,10 +185,7 @@ class Uploads:
             serialization_format="pickle",
             pip_requirements=["torch"],
         )
-        epoch, when = last_step(view, self._clock)
-        final = [Metric(name, value, when, epoch, model_id=model.model_id) for name, value in view.final.items()]
-        if final:
-            self._client.log_batch(held.run_id, metrics=final)  # links the numbers to the model; none appears twice
+        epoch, _ = last_step(view, self._clock)
         self._client.log_outputs(held.run_id, [LoggedModelOutput(model.model_id, step=epoch)])
         self._client.log_model_artifacts(model.model_id, str(folder))
         model = self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# SLURM: one sweep as a batch job on one node or several, requeued until its table is complete.
+#
+#   sbatch cluster/slurm.sh pipelines/weak_supervision.py --dataset fashion_mnist --preset paper
+#   sbatch --nodes=4 cluster/slurm.sh pipelines/weak_supervision.py --dataset fashion_mnist --preset paper
+#
+# Run these in the clone. The clone, its .venv and the storage must be in a folder that all nodes mount. The word after
+# slurm.sh is the pipeline, followed by the pipeline's options.
+#
+#   tail -f slurm-JOBID.out                         the sweep's output
+#   scancel JOBID                                   ends the sweep; the same sbatch command resumes it
+#   mvae prepare fashion_mnist                      downloads and converts a data set, on a node with internet
+#   export MVAE_STORAGE=/scratch/me/mvae            before sbatch: folder of results and checkpoints (default: ./runs)
+#
+# To edit: the lines that begin with #SBATCH, and `requeues`. Options of sbatch override the #SBATCH lines.
+# Three minutes before the time limit, the job ends its trials at a checkpoint and returns to the queue. The next start
+# resumes the trials. A job that is preempted or loses a node returns to the queue too.
+# Details, and what was tested: docs/slurm.md.
+
+#SBATCH --job-name=mvae
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=32G
+#SBATCH --time=04:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:TERM@180
+##SBATCH --gpus-per-node=1
+##SBATCH --partition=NAME
+##SBATCH --account=NAME
+
+requeues=3 # times that the job may return to the queue without a newly finished trial
+
+set -uo pipefail
+export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=1
+unset RAY_ADDRESS
+stopped='' driver='' code=''
+# SLURM signals only this script (--signal=B:), and this script signals only the driver, which needs Ray to end cleanly.
+trap 'stopped=yes; [[ -z $driver ]] || kill -TERM "$driver" 2>/dev/null' TERM
+
+say() { echo "slurm.sh: $*"; }
+
+ray_node() { # ray_node OPTIONS: runs Ray on this node until it is ended
+  local folder ray
+  rm -rf "/tmp/mvae-$SLURM_JOB_ID-"* # left by this job if the node lost its power
+  # Mode 0700. Ray lets all users write to its own folder, so this folder protects it. Short: paths of sockets are
+  # limited to 107 bytes.
+  folder=$(mktemp -d "/tmp/mvae-$SLURM_JOB_ID-XXXXXX")
+  trap 'end "$ray" 2>/dev/null; rm -rf "$folder"' EXIT
+  trap 'exit 0' TERM USR1
+  ray start --block "$@" --temp-dir="$folder/r" --num-cpus="$SLURM_CPUS_PER_TASK" --object-store-memory=200000000 \
+    --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 --disable-usage-stats \
+    >"$private/$SLURMD_NODENAME.log" 2>&1 &
+  ray=$!
+  wait "$ray"
+  (($? != 1)) || { echo "slurm.sh: Ray failed on $SLURMD_NODENAME:" && tail -n 20 "$private/$SLURMD_NODENAME.log"; }
+}
+
+end() { # end PID: ends a Ray node with its processes; kills what does not end within ten seconds
+  kill "$1"
+  for _ in {1..50}; do kill -0 "$1" && sleep 0.2 || break; done
+  kill -KILL "$1"
+  wait "$1"
+}
+
+start_ray() { # starts a head on this node and workers on the others; only processes with the job's token can connect
+  local address port others deadline
+  export private=$PWD/.slurm-$SLURM_CLUSTER_NAME-$SLURM_JOB_ID
+  rm -rf "$private-"* # left by this job if this node lost its power
+  private=$(mktemp -d "$private-XXXXXX") # mode 0700, in the clone, which all nodes mount
+  (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$private/token")
+  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$private/token
+  address=$(scontrol show node -o "$SLURMD_NODENAME" | grep -o 'NodeAddr=[^ ]*')
+  address=$(getent ahostsv4 "${address#*=}" | awk 'NR == 1 { print $1 }')
+  port=$(free_ports)
+  ray_node --head --node-ip-address="$address" --port="$port" --ray-client-server-port="$((port + 1))" \
+    --include-dashboard=false &
+  head=$!
+  until grep -qs 'Ray runtime started' "$private/$SLURMD_NODENAME.log"; do
+    kill -0 "$head" 2>/dev/null || return 1
+    sleep 0.2
+  done
+  export -f ray_node end
+  others=$((SLURM_JOB_NUM_NODES - 1))
+  srun --overlap --export=ALL --relative=1 --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \
+    --cpus-per-task="$SLURM_CPUS_PER_TASK" --no-kill bash -c "ray_node --address=$address:$port" &
+  workers=$!
+  deadline=$((SECONDS + 120))
+  until [[ -n $stopped ]] || ((SECONDS > deadline || $(grep -ls 'Ray runtime started' "$private/"*.log | wc -l) > others)); do
+    kill -0 "$workers" 2>/dev/null || break
+    sleep 0.5
+  done
+  export RAY_ADDRESS=$address:$port
+}
+
+free_ports() { # prints the first of two neighbouring free ports; jobs begin to look at different ports
+  python - "$SLURM_JOB_ID" <<'END'
+import contextlib, socket, sys
+for attempt in range(1000):
+    first = 20000 + 2 * ((int(sys.argv[1]) + attempt) % 6000)
+    with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as two:
+        one.bind(("", first)), two.bind(("", first + 1))
+        sys.exit(print(first))
+END
+}
+
+end_ray() { # ends the workers first, because they need the head to end cleanly
+  kill -USR1 $workers 2>/dev/null # srun forwards this signal; after TERM it would report an error
+  [[ -z $workers ]] || wait $workers 2>/dev/null
+  kill $head 2>/dev/null
+  [[ -z $head ]] || wait $head 2>/dev/null
+  rm -rf "$private"
+}
+
+requeued() { # requeued: number of times that the job returned to the queue since a trial finished, from the job's output
+  awk '/^\[ *[0-9]+\/[0-9]+\] / && !/  failed: / { n = 0 } /^slurm.sh: returning to the queue/ { n++ } END { print n + 0 }' \
+    "/proc/$$/fd/1"
+}
+
+if ((SLURM_JOB_NUM_NODES > 1)); then
+  private='' head='' workers=''
+  trap 'end_ray' EXIT
+  start_ray || exit 1
+fi
+if [[ -z $stopped ]]; then
+  python "$@" &
+  driver=$!
+  [[ -z $stopped ]] || kill -TERM "$driver"                            # the signal came before the line above
+  while kill -0 "$driver" 2>/dev/null; do wait "$driver"; done         # a signal interrupts `wait`
+  wait "$driver"
+  code=$?
+fi
+((SLURM_JOB_NUM_NODES > 1)) && trap - EXIT && end_ray
+
+# A pipeline exits with 0 if the table is complete, 1 if a trial failed, 2 if it refuses its options. SLURM itself
+# requeues a job that it preempts, and the user does not want a job that scancel ended: neither is RUNNING now.
+[[ -n $stopped && $code != [012] ]] || exit "$code"
+[[ $(scontrol show job -o "$SLURM_JOB_ID") == *" JobState=RUNNING "* ]] || exit "$code"
+past=$(requeued)
+if ((past >= requeues)); then
+  say "no trial finished since the job returned to the queue $requeues times: give it more time (sbatch --time)"
+  exit 1
+fi
+say "returning to the queue ($((past + 1)) of at most $requeues times without a newly finished trial)"
+scontrol requeue "$SLURM_JOB_ID"

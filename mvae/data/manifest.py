@@ -1,0 +1,90 @@
+"""Finds a converted data set in the cache and checks its files. Imports no torch, so a driver need not import it.
+
+arrow.py says what the files hold, and writes them.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mvae.data import default_cache
+from mvae.data.dataset import SPLITS, Source
+from mvae.storage.files import Damaged, sha256_cached
+
+FORMAT = 1
+"""Version of the files' layout, not part of the fingerprint. Data stored in another layout are converted again."""
+
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One split's file in the manifest."""
+
+    rows: int
+    size: int
+    """Size in bytes."""
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a manifest says about the stored files."""
+
+    splits: dict[str, Entry]
+    modalities: list[dict[str, Any]] | None
+    """The modalities' fields, as JSON stores them; None if the data set declares its modalities."""
+
+
+def folder_of(found: Source, fingerprint: str, cache: Path | None) -> Path:
+    """Returns the folder of a converted data set, which may not exist.
+
+    Args:
+        cache: None: `default_cache()`.
+    """
+    code = f"-{found.code[:8]}" if found.code else ""
+    return (cache or default_cache()).expanduser().absolute() / f"{found.name}-{fingerprint[:16]}{code}"
+
+
+def file_of(folder: Path, split: str) -> Path:
+    """Returns the path of a split's file."""
+    return folder / f"{split}.arrow"
+
+
+def read(folder: Path, fingerprint: str) -> Manifest | None:
+    """Returns the manifest; None if nothing, or only a part, was stored. Does not look at the other files.
+
+    Raises:
+        Damaged: the manifest is invalid, or belongs to another format or data set.
+    """
+    path = folder / NAME
+    try:
+        stored = json.loads(path.read_bytes())
+        matches = stored["format"] == FORMAT and stored["fingerprint"] == fingerprint
+        manifest = Manifest({split: Entry(**stored["splits"][split]) for split in SPLITS}, stored.get("modalities"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{path} is not a valid manifest ({type(error).__name__}: {error})") from error
+    if not matches:
+        raise Damaged(f"{path} belongs to another format or data set")
+    return manifest
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Checks the files' sizes at every call, and their digests once per process.
+
+    Raises:
+        Damaged: a file is missing, or does not match the manifest.
+    """
+    for split, entry in manifest.splits.items():
+        path = file_of(folder, split)
+        try:
+            size = path.stat().st_size
+            if size != entry.size:
+                raise Damaged(f"{path} has {size:,} bytes instead of {entry.size:,}")
+            if sha256_cached(path) != entry.sha256:
+                raise Damaged(f"{path} does not match the sha256 in its manifest")
+        except FileNotFoundError as error:
+            raise Damaged(f"{error.filename} is missing") from error

@@ -1,0 +1,40 @@
+"""Where a wheel puts the packages. All other settings are in pyproject.toml.
+
+`sweeps` and `pipelines` are also names of other projects' packages. Side by side, the files of both would overwrite
+each other. So a wheel has them in the folder mvae_suite/, and a .pth file appends this folder to Python's path:
+
+    site-packages/mvae/                    the library, a name that no other project uses
+    site-packages/mvae_suite/sweeps/
+    site-packages/mvae_suite/pipelines/
+    site-packages/mvae_suite.pth
+
+An editable install (`pip install -e .`) copies nothing, and imports the packages from the clone.
+"""
+
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+FOLDER = "mvae_suite"
+MOVED = ("pipelines", "sweeps")
+
+
+class Nested(build_py):  # type: ignore[misc]  # setuptools has no types
+    """Copies the packages, then moves those whose names may collide into FOLDER."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        built = Path(self.build_lib)
+        for name in MOVED:
+            target = built / FOLDER / name
+            target.parent.mkdir(exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)  # of an earlier build in the same folder
+            (built / name).rename(target)
+        (built / f"{FOLDER}.pth").write_text(f"{FOLDER}\n", encoding="utf-8")
+
+
+setup(cmdclass={"build_py": Nested})

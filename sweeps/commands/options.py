@@ -1,0 +1,175 @@
+"""The parser of `mvae`'s subcommands, and the options that several of them share.
+
+The types of the values are those of the pipelines (sweeps/cli/values.py). This module imports neither torch, Ray nor
+MLflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mvae.refusal import Refusal
+from mvae.storage.objects import place
+from sweeps.cli.tracking_uri import default_uri, tracking_uri, without_credentials
+from sweeps.cli.values import check_names, folder, storage, token
+from sweeps.store.store import Store
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the options of one subcommand. Raises Refusal for every mistake.
+
+    Args:
+        command: name of the subcommand.
+        positional: how the usage line writes the argument; empty if there is none.
+        about: what the subcommand does; the first thing on its help page.
+    """
+
+    def __init__(self, command: str, positional: str, about: str) -> None:
+        super().__init__(
+            prog=f"mvae {command}",
+            usage=" ".join(filter(None, ["%(prog)s", positional, "[options]"])),
+            description=about,
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=120),
+            allow_abbrev=False,
+            add_help=False,
+        )
+        self.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+
+    def where(self, *, default_name: str | None = "main") -> None:
+        """Adds --storage and --name."""
+        self.add_argument(
+            "--storage",
+            metavar="DIR|URI",
+            type=read_as(storage),
+            help="Folder or URI (s3://, gs://) of results and checkpoints (default: $MVAE_STORAGE, else ./runs).",
+        )
+        shown = "all names" if default_name is None else default_name
+        self.add_argument(
+            "--name",
+            metavar="NAME",
+            type=read_as(token),
+            default=default_name,
+            help=f"Name of the experiment (default: {shown}).",
+        )
+
+    def data(self) -> None:
+        """Adds --data-root, --cache and --plugins."""
+        self.add_argument(
+            "--data-root",
+            metavar="DIR",
+            type=read_as(folder),
+            help="Raw data in torchvision's layout; may be read-only (default: $MVAE_DATA, else ~/.cache/mvae).",
+        )
+        self.cache()
+        self.add_argument(
+            "--plugins",
+            metavar="FILE,...",
+            default="",
+            help="Python files that add your own data sets and arms (docs/extend/).",
+        )
+
+    def cache(self) -> None:
+        self.add_argument(
+            "--cache",
+            metavar="DIR",
+            type=read_as(folder),
+            help="Folder of the converted data (default: ~/.cache/mvae).",
+        )
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        check_names(args or ())
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if not unknown:
+            return parsed
+        if not unknown[0].startswith("-"):
+            raise Refusal(f"unexpected argument {unknown[0]}: {self.prog} --help lists what it takes")
+        flag = unknown[0].partition("=")[0]
+        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"{self.prog} --help lists all options"
+        raise Refusal(f"unknown option {flag}: {hint}")
+
+    def error(self, message: str) -> NoReturn:
+        needed = message.removeprefix("the following arguments are required: ")
+        if needed != message:
+            raise Refusal(f"{needed} is missing: {self.prog} --help lists what it takes")
+        raise Refusal(message.removeprefix("argument ").replace(": ", " ", 1))
+
+
+def read_as(kind: Callable[[Any], Any]) -> Callable[[str], Any]:
+    """Returns an argparse type that reads a value like a pipeline's option does."""
+
+    def value(text: str) -> Any:
+        try:
+            return kind(text)
+        except Refusal as refusal:
+            raise argparse.ArgumentTypeError(f"{without_credentials(text)}: {refusal}") from None
+
+    return value
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """Returns an argparse type: a whole number from `least` on."""
+
+    def value(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: write a whole number from {least} on")
+        return int(text)
+
+    return value
+
+
+def root_of(chosen: argparse.Namespace) -> Any:
+    """Returns the storage's root: the option, $MVAE_STORAGE or ./runs.
+
+    Raises:
+        Refusal: it does not exist.
+    """
+    found = place(chosen.storage if chosen.storage is not None else os.environ.get("MVAE_STORAGE") or "runs")
+    if not found.is_remote and not found.exists():
+        raise Refusal(f"--storage {found} does not exist: give the folder or URI of a storage")
+    return found
+
+
+def existing_store(chosen: argparse.Namespace) -> Store:
+    """Returns the store of --storage and --name.
+
+    Raises:
+        Refusal: it does not exist.
+    """
+    root = root_of(chosen)
+    store = Store.open(root, chosen.name, create=False)
+    if not store.folder.is_dir():
+        raise Refusal(f"--name {chosen.name}: {root} has no such name: `mvae ls` lists the names of a storage")
+    return store
+
+
+def mlflow_of(chosen: argparse.Namespace, store: Store) -> str:
+    """Returns MLflow's tracking URI, chosen as the pipelines do.
+
+    Raises:
+        Refusal: MLflow does not support the URI.
+    """
+    given = chosen.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(store.root)
+    return tracking_uri(given, "--tracking-uri" if chosen.tracking_uri else "$MLFLOW_TRACKING_URI")
+
+
+def load_plugins(written: str) -> None:
+    """Loads the files after --plugins, so that their data sets, arms and measures are known.
+
+    Raises:
+        Refusal: a file is missing, or is not a plug-in.
+    """
+    if not written:
+        return
+    from mvae import plugins
+
+    files = [Path(item).expanduser().absolute() for item in written.split(",")]
+    for path in files:
+        if not path.is_file():
+            raise Refusal(f"--plugins {path}: the file does not exist; write paths with commas between them")
+    plugins.load(plugins.read(files))

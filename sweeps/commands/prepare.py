@@ -1,0 +1,42 @@
+"""`mvae prepare DATASET`: downloads a data set and converts it, so that a later sweep starts at once."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from mvae.data import DATASETS
+from mvae.data.__main__ import prepare
+from sweeps.commands.options import Parser, load_plugins
+
+ABOUT = """Downloads a data set's files if they are missing and no --data-root is given, and converts them into --cache.
+Every sweep does the same when it starts. A second time, this command only checks the files."""
+
+
+def parser() -> Parser:
+    """Returns the parser of `mvae prepare`."""
+    made = Parser("prepare", "DATASET", ABOUT)
+    made.add_argument("dataset", metavar="DATASET", help=f"One of {', '.join(DATASETS)}.")
+    made.data()
+    return made
+
+
+def main(typed: Sequence[str]) -> int:
+    """Prepares the data set, and the data set that its grey values come from; returns 0.
+
+    Raises:
+        Refusal: unknown data set, missing or damaged files, or the cache cannot be written.
+    """
+    chosen = parser().parse_args(typed)
+    load_plugins(chosen.plugins)
+    shown, data_log = logging.StreamHandler(sys.stdout), logging.getLogger("mvae.data")
+    before = data_log.level
+    data_log.addHandler(shown)
+    data_log.setLevel(logging.INFO)  # lines about downloads and conversions
+    try:
+        print(prepare(chosen))
+    finally:
+        data_log.removeHandler(shown)
+        data_log.setLevel(before)
+    return 0

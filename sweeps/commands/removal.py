@@ -1,0 +1,160 @@
+"""What belongs to one sweep alone, and its deletion from storage.
+
+A trial is deleted only if this sweep's list names it and no other sweep uses it:
+
+- another sweep's list names it, as a trial or as a model that a measure needs
+- another sweep has no list (made by an earlier release), and its report names it
+
+Everything is deleted in an order that makes a kill harmless: the results of a trial, then its other files, then the
+sweep's report, and the sweep's list last, because the list says what is left to delete. Links are never followed: a
+link in place of a trial's folder is itself deleted, and a link in place of a folder of the storage is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mvae.refusal import Refusal
+from mvae.storage.place import Place
+from sweeps.store.lists import STUDY, SweepList, all_lists, names
+from sweeps.store.sqlite import sqlite_uri
+from sweeps.store.store import Store
+from sweeps.table.files import keys_of, record_of
+
+FOLDERS = ("results", "checkpoints", "artifacts", "measuring", "errors", "reports", "mirrored", "sweeps")
+"""Folders of a storage name in which something is deleted."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file, or a folder with everything below it."""
+
+    place: Place
+    is_folder: bool
+
+    def taken(self) -> tuple[int, int]:
+        """Returns the number of files and their bytes; links count as nothing."""
+        if self.place.is_link():
+            return 0, 0
+        if not self.is_folder:
+            return (1, self.place.version().size) if self.place.is_file() else (0, 0)
+        if not self.place.is_dir():
+            return 0, 0
+        found = [version.size for path, version in self.place.listing().items() if not (self.place / path).is_link()]
+        return len(found), sum(found)
+
+    def delete(self) -> None:
+        """Deletes the part if it exists. A second call deletes what is left.
+
+        Raises:
+            OSError: something cannot be deleted.
+        """
+        if self.place.is_link() or not self.is_folder:
+            self.place.unlink(missing_ok=True)
+            return
+        self.place.remove_tree()
+        if self.place.exists():
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(self.place))
+
+
+@dataclass(frozen=True)
+class Own:
+    """What belongs to one sweep alone."""
+
+    store: Store
+    listed: SweepList
+    others: Mapping[str, frozenset[str]]
+    """Keys of every other sweep, by its name."""
+
+    @property
+    def study(self) -> str:
+        """URI of the search's database; empty for a grid."""
+        inside = self.listed.study == STUDY
+        return sqlite_uri(str(self.store.folder / STUDY)) if inside else self.listed.study
+
+    @property
+    def used_by_others(self) -> frozenset[str]:
+        return self.listed.keys & frozenset[str]().union(*self.others.values())
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Keys of the trials to delete."""
+        return self.listed.keys - self.used_by_others
+
+    def parts_of_trials(self) -> Iterator[Part]:
+        """Yields the files of the trials, in the order of their deletion."""
+        results = self.store.results.folder
+        files = sorted(path.name for path in results.iterdir()) if results.is_dir() else []
+        of_key: dict[str, list[str]] = {}
+        for name in files:  # also KEY.pruned.json, damaged files, and .KEY... left by a kill
+            of_key.setdefault(name.removeprefix(".").partition(".")[0], []).append(name)
+        for key in sorted(self.keys):
+            yield from (Part(results / name, is_folder=False) for name in of_key.get(key, ()))
+            folders = (self.store.measuring(key), self.store.artifacts(key), self.store.checkpoints(key).folder)
+            yield from (Part(folder, is_folder=True) for folder in folders)
+            yield Part(self.store.traceback(key), is_folder=False)
+
+    def parts_of_sweep(self) -> Iterator[Part]:
+        """Yields the files of the sweep itself, with its list last."""
+        report = self.store.reports / self.listed.sweep
+        yield Part(report, is_folder=True)
+        for path in (record_of(report), self.store.mirrored(self.listed.sweep), self.store.list_of(self.listed.sweep)):
+            yield Part(path, is_folder=False)
+
+    def delete(self, parts: Iterator[Part], check: Callable[[], object]) -> None:
+        """Deletes parts one by one.
+
+        Args:
+            check: called before each; may raise an error to stop.
+        Raises:
+            OSError: something cannot be deleted.
+        """
+        for part in parts:
+            check()
+            part.delete()
+
+
+def own(store: Store, sweep: str) -> Own:
+    """Finds what belongs to a sweep alone. Call it under the lease.
+
+    Raises:
+        Refusal: the sweep has no list, a list or report cannot be read, or a folder of the storage is a link.
+    """
+    known = names(store)
+    if sweep not in known:
+        raise Refusal(
+            f"{store.folder} has no sweep {sweep}: "
+            + (f"choose one of {', '.join(known)}" if known else "it has no sweeps")
+        )
+    check_links(store)
+    lists = all_lists(store)
+    if sweep not in lists:
+        raise Refusal(
+            f"sweep {sweep} has no list of its trials, because an earlier release made it, so all its trials count as"
+            " used: type its command again, which writes the list and trains only what is missing"
+        )
+    others = {}
+    for name in known:
+        keys = lists[name].keys if name in lists else keys_of(store.reports / name)
+        if keys is None:
+            raise Refusal(
+                f"sweep {name} has no list of its trials, and its report {store.reports / name} cannot be read:"
+                " type that sweep's command again, or move the report away"
+            )
+        if name != sweep:
+            others[name] = keys
+    return Own(store, lists[sweep], others)
+
+
+def check_links(store: Store) -> None:
+    """Refuses a storage whose own folders are links, because deleting would leave the storage.
+
+    Raises:
+        Refusal: a folder is a link.
+    """
+    for path in (store.folder, *(store.folder / name for name in FOLDERS), store.reports / ".made_of"):
+        if path.is_link():
+            raise Refusal(f"{path} is a link, and `mvae rm` never follows links: put the folder itself there")

@@ -1,0 +1,176 @@
+"""`mvae rm SWEEP`: deletes the trials that only this sweep uses: files, MLflow runs and a search's study.
+
+Takes the lease, says what it would delete, asks, and deletes. A killed command can be typed again, and ends in the same
+state as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from mvae.refusal import Refusal
+from sweeps.cli.console import Console
+from sweeps.cli.signals import Interruption
+from sweeps.cli.tracking_uri import place_of_artifacts, without_credentials
+from sweeps.cli.values import token
+from sweeps.cli.words import counted, error, size
+from sweeps.commands.options import Parser, existing_store, mlflow_of, read_as
+from sweeps.commands.removal import Own, check_links, own
+from sweeps.store.lease import Lease
+from sweeps.tracking.server import check
+
+ABOUT = """Deletes a sweep: its report, and the results, checkpoints, artifacts and MLflow runs of the trials that no
+other sweep uses. Lists files and bytes first, then asks. Trials that another sweep uses stay; so do trials of sweeps
+that an earlier release made. `mvae ls` lists the sweeps. A killed command can be typed again."""
+
+
+class MlflowFailed(OSError):
+    """MLflow could not be read or written. The message is one line."""
+
+
+def parser() -> Parser:
+    """Returns the parser of `mvae rm`."""
+    made = Parser("rm", "SWEEP", ABOUT)
+    made.add_argument("sweep", metavar="SWEEP", type=read_as(token), help="Name of a sweep, as `mvae ls` shows it.")
+    made.where()
+    made.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server or database (default: $MLFLOW_TRACKING_URI, else a database in the storage).",
+    )
+    made.add_argument(
+        "--study-uri", metavar="URI", help="Database of a search's study, if its URI has a password (default: known)."
+    )
+    made.add_argument("--yes", action="store_true", help="Delete without asking.")
+    return made
+
+
+def main(typed: Sequence[str]) -> int:
+    """Deletes a sweep, and returns 0; 1 if the user said no, or something could not be deleted.
+
+    Raises:
+        Refusal: the sweep cannot be deleted as it is; nothing was deleted.
+        OSError: something could not be deleted; the same command deletes the rest.
+    """
+    chosen = parser().parse_args(typed)
+    store, console = existing_store(chosen), Console()
+    uri = mlflow_of(chosen, store)
+    place_of_artifacts(uri, store.root)
+    if not chosen.yes and not sys.stdin.isatty():
+        raise Refusal("rm asks before it deletes, and there is no terminal to ask: give --yes")
+    check_links(store)
+    check(uri, console.say)
+    interruption = Interruption(lambda _: None)
+    with interruption, Lease(store.folder, console.say) as lease:
+
+        def still_ours() -> None:
+            interruption.check()
+            if lease.lost.is_set():
+                raise OSError("another driver took over the lease; type the same command again to delete the rest")
+
+        found = own(store, chosen.sweep)
+        removal = _Everything(found, uri, chosen.study_uri or found.study)
+        for line in removal.lines():
+            console.say(line)
+        if not chosen.yes and not _agreed(found.listed.sweep):
+            console.say("Nothing was deleted")
+            return 1
+        removal.delete(still_ours)
+        for where in removal.left:
+            error(f"left, because it is outside the storage: {where}")
+    console.say(f"Deleted sweep {found.listed.sweep}")
+    return 0
+
+
+class _Everything:
+    """What belongs to a sweep alone, in storage, MLflow and the study."""
+
+    def __init__(self, found: Own, uri: str, study: str) -> None:
+        self._own, self._uri, self._study = found, uri, study
+        self.left: list[str] = []
+        namespace = found.store.folder / "namespace"
+        self._mlflow = None
+        if namespace.exists():
+            with _one_line(uri):
+                from sweeps.tracking.mirror import Removal  # only now, because the import takes two seconds
+
+                self._mlflow = Removal(
+                    uri,
+                    found.store.namespace(),
+                    found.store.name,
+                    place_of_artifacts(uri, found.store.root),
+                    found.listed.sweep,
+                    found.keys,
+                    found.others,
+                )
+
+    def lines(self) -> list[str]:
+        """Returns lines that say what `delete` would delete, and what it would leave."""
+        own_keys, shared = self._own.keys, self._own.used_by_others
+        taken = [part.taken() for parts in (self._own.parts_of_trials, self._own.parts_of_sweep) for part in parts()]
+        files, number = sum(one for one, _ in taken), sum(one for _, one in taken)
+        found = [
+            f"Sweep {self._own.listed.sweep} ({self._own.listed.title}) in {self._own.store.folder}:",
+            f"  {counted(len(own_keys), 'trial')} to delete, {size(number)} in {counted(files, 'file')}",
+        ]
+        if shared:
+            found.append(f"  {counted(len(shared), 'trial')} that other sweeps use: stay")
+        if self._mlflow is not None:
+            with _one_line(self._uri):
+                runs = self._mlflow.runs()
+            found.append(f"  {counted(runs, 'run')} to delete in MLflow, {without_credentials(self._uri)}")
+        if elsewhere := self._shown_elsewhere():
+            found.append(f"  its runs in MLflow at {elsewhere} stay, unless you give it to --tracking-uri")
+        if self._study:
+            found.append(f"  the search's study in {without_credentials(self._study)}")
+        return found
+
+    def _shown_elsewhere(self) -> str:
+        """Returns the tracking URI that the sweep's last command used, if it is another one."""
+        try:
+            record = json.loads(self._own.store.mirrored(self._own.listed.sweep).read_bytes())
+            last = str(record["tracking_uri"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        return "" if last == without_credentials(self._uri) else last
+
+    def delete(self, check: Callable[[], object]) -> None:
+        """Deletes MLflow's runs first, then the study, the trials' files, and the sweep's own files.
+
+        Args:
+            check: called between two deletions; may raise an error to stop.
+        """
+        if self._mlflow is not None:
+            with _one_line(self._uri):
+                self._mlflow.delete(check)
+            self.left += self._mlflow.left
+        if self._study:
+            from sweeps.search.study import forget
+
+            forget(self._own.listed.sweep, self._study)
+        self._own.delete(self._own.parts_of_trials(), check)
+        self._own.delete(self._own.parts_of_sweep(), check)
+
+
+@contextmanager
+def _one_line(uri: str) -> Iterator[None]:
+    """Turns MLflow's errors, which have many types, into MlflowFailed."""
+    try:
+        yield
+    except (OSError, Refusal):
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise MlflowFailed(
+            f"MLflow at {without_credentials(uri)} failed ({reason}); type the same command again to delete the rest"
+        ) from None
+
+
+def _agreed(sweep: str) -> bool:
+    try:
+        return input(f"Delete sweep {sweep}? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

@@ -1,0 +1,85 @@
+"""`mvae verify N`: runs N finished trials again on this machine, and compares every number with the stored one.
+
+Equal bits are demanded only if the same device type, processor, torch and plug-ins made the stored numbers. Otherwise
+small differences are normal: they are printed, and the exit code stays 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mvae.refusal import Refusal
+from sweeps.cli.console import Console
+from sweeps.cli.signals import Interruption
+from sweeps.cli.words import counted
+from sweeps.commands.again import Candidates, Finished, Outcome, demands_equal_bits, run_again, scratch_store
+from sweeps.commands.options import Parser, existing_store, load_plugins, whole
+from sweeps.store.scratch import remove_folders_of_the_dead, scratch
+
+ABOUT = """Runs N finished trials of a storage again, one after the other, in a temporary storage. Compares every metric
+bit for bit. A difference is an error (exit code 1) if the stored numbers were made on the same device type and
+processor with the same torch; otherwise it is only printed. Writes nothing to the storage."""
+
+
+def parser() -> Parser:
+    """Returns the parser of `mvae verify`."""
+    made = Parser("verify", "N", ABOUT)
+    made.add_argument("number", metavar="N", type=whole(1), help="Number of trials to run again.")
+    made.add_argument(
+        "--seed", metavar="N", type=whole(0), default=0, help="Chooses other trials than seed 0 does (default: 0)."
+    )
+    made.where()
+    made.data()
+    return made
+
+
+def main(typed: Sequence[str]) -> int:
+    """Verifies trials; returns 0, or 1 if a result is not what this machine should give.
+
+    Raises:
+        Refusal: no such storage, no trial that can run again here, or its data are missing.
+    """
+    chosen = parser().parse_args(typed)
+    load_plugins(chosen.plugins)
+    store, console = existing_store(chosen), Console()
+    remove_folders_of_the_dead()
+    candidates = Candidates(store, chosen.data_root, chosen.cache)
+    wrong, done, started = [], 0, 0
+    interruption = Interruption(lambda _: None)
+    with interruption, scratch("verify") as folder:
+        again = scratch_store(folder)
+        for one in candidates.choose(chosen.number, chosen.seed):
+            started += 1
+            with console.busy(f"Running {one.name}"):
+                outcome = run_again(one, again, chosen.data_root, chosen.cache, lambda _: interruption.check())
+            line, is_wrong = _judged(one, outcome)
+            console.say(f"[{started}/{chosen.number}] {one.name}: {line}")
+            done += not outcome.failed
+            if is_wrong:
+                wrong.append(one.name)
+    for key, why in candidates.altered.items():
+        console.say(f"{key}: ALTERED: {why}")
+        wrong.append(key)
+    for key, why in candidates.passed.items():
+        console.say(f"{key}: not chosen: {why}")
+    if not started and not candidates.altered:
+        raise Refusal(f"{store.folder} has no finished trial that can run again here: choose another --name")
+    if wrong:
+        console.say(
+            f"{counted(len(wrong), 'trial')} of {started + len(candidates.altered)} not as stored: " + "; ".join(wrong)
+        )
+        return 1
+    console.say(f"{counted(done, 'trial')} verified")
+    return 0
+
+
+def _judged(one: Finished, outcome: Outcome) -> tuple[str, bool]:
+    """Returns what to print about one trial, and whether its result is wrong."""
+    if outcome.here is None:
+        return f"did not finish: {outcome.failed}", True
+    if not outcome.differs:
+        return f"equal bits, {counted(len(one.results), 'measure')}", False
+    if demands_equal_bits(one, outcome.here):
+        return f"DIFFERS, although made on the same {outcome.here}: {outcome.differs}", True
+    there = "; ".join(sorted(map(str, one.made_on))) or "unknown"
+    return f"differs, made on {there} and run on {outcome.here}: {outcome.differs}", False

@@ -1,0 +1,92 @@
+"""Hours that a plan takes on a GPU, from the trials that were measured on one (benchmarks/gpu_runs).
+
+The measured trials shared the GPU. A trial's GPU seconds are its share of the time in which the GPU was shared, so that
+GPU hours add up. Only kinds of trials that were measured are counted: data set, arm and network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from sweeps.cli.words import counted, figures, timing
+from sweeps.planning.plan import Plan
+from sweeps.planning.price import Host
+from sweeps.planning.times import Group, by_epoch, kind_of
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "gpu-h200.json"
+"""Exists only in a clone, not in an installed wheel."""
+
+
+def gpu_hours(planned: Plan, machine: Host) -> list[str]:
+    """Returns a line with the GPU hours of the missing trials; no line on a machine with a GPU, or if nothing is known.
+
+    Only the remaining epochs of half-done trials count.
+    """
+    if machine.kind != "cpu" or not planned.todo:
+        return []
+    try:
+        measured = json.loads(RESULTS.read_text(encoding="utf-8"))
+    except OSError:
+        return []
+    each = seconds_per_epoch(measured["cells"])
+    low = high = 0.0
+    kinds, trials = dict[Group, None](), 0
+    for one in planned.todo:
+        group = kind_of(one.trial.model_dump())
+        if group is not None and group in each and by_epoch(one.trial) and one.trial.workers == 1:
+            left = one.trial.epochs - one.epoch
+            low, high = low + left * each[group][0], high + left * each[group][1]
+            kinds[group], trials = None, trials + 1
+    if not trials:
+        return []
+    ends = " to ".join(dict.fromkeys(figures(seconds / 3600, 2) for seconds in (low, high)))
+    of = f" of {len(planned.todo):,}" * (trials < len(planned.todo))
+    shown = ", ".join(f"{' '.join(part for part in kind[1:] if part)} {_ends(each[kind])} per epoch" for kind in kinds)
+    of_kinds = f"{counted(trials, 'trial')}{of}"
+    return [f"on an {measured['machine']['gpu']}: {ends} GPU hours for {of_kinds} (measured there: {shown})"]
+
+
+def _ends(ends: tuple[float, float]) -> str:
+    return " to ".join(dict.fromkeys(timing(seconds).removesuffix(" s") for seconds in ends)) + " s"
+
+
+def seconds_per_epoch(cells: Iterable[Mapping[str, Any]]) -> dict[Group, tuple[float, float]]:
+    """Returns the fewest and the most GPU seconds per epoch of each kind of trial.
+
+    Args:
+        cells: results of trials that shared one GPU, with their attempts.
+    """
+    runs = [
+        (cell, float(one["started"]), float(one["started"]) + float(one["seconds"]))
+        for cell in cells
+        for one in cell["provenance"]["attempts"]
+    ]
+    spans = [(began, ended) for _, began, ended in runs]
+    taken: dict[str, float] = {}
+    kinds: dict[str, tuple[Group, int]] = {}
+    for cell, began, ended in runs:
+        group = kind_of(cell["trial"])
+        if group is not None:
+            kinds[cell["key"]] = group, int(cell["provenance"]["epochs"])
+            taken[cell["key"]] = taken.get(cell["key"], 0.0) + shared_seconds(began, ended, spans)
+    found: dict[Group, list[float]] = {}
+    for key, (group, epochs) in kinds.items():
+        found.setdefault(group, []).append(taken[key] / epochs)
+    return {group: (min(each), max(each)) for group, each in found.items()}
+
+
+def shared_seconds(began: float, ended: float, spans: Sequence[tuple[float, float]]) -> float:
+    """Returns the seconds from `began` to `ended`, each divided by the number of spans that cover it.
+
+    Args:
+        spans: begin and end of all runs, including this one.
+    """
+    cuts = sorted({began, ended, *(cut for span in spans for cut in span if began < cut < ended)})
+    return sum(
+        (last - first) / max(1, sum(start <= first and last <= end for start, end in spans))
+        for first, last in pairwise(cuts)
+    )

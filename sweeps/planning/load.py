@@ -1,0 +1,118 @@
+"""Measures how much of this machine's processors a new process gets while other programs run.
+
+A busy process waits for a processor only if all processors are busy. Linux counts this time in /proc/self/schedstat.
+If the process did not wait, /proc/stat says how many processors the other programs keep busy.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from mvae.limits import cores
+
+ENOUGH = 0.5
+"""Seconds of processor time that a process must have taken before its waiting says something about the load."""
+
+FULL = 1.1
+"""Elapsed time of a busy process, divided by its processor time, from which on all processors count as busy."""
+
+LESS, MORE = 0.7, 1.4
+"""Factors on the number of other processes, for the low and the high end of an estimate: the load changes."""
+
+LEAST, MOST = 0.3, 3.0
+"""The same factors on a machine whose load has changed much in the last 15 minutes."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """The other programs that compete for the processors of this machine."""
+
+    others: float
+    """Number of other busy processes, in units of a process like ours."""
+    processors: int
+    changes: tuple[float, float] = (LESS, MORE)
+    """Factors on `others`, for the low and the high end of an estimate."""
+
+    def slowdown(self, processes: float, more: float = 1.0) -> float:
+        """Returns elapsed time divided by processor time for busy processes that run at the same time, at least 1.
+
+        Args:
+            processes: number of our processes.
+            more: factor on the number of other processes.
+        """
+        return max(1.0, (more * self.others + processes) / self.processors)
+
+
+def changes(averages: Sequence[float]) -> tuple[float, float]:
+    """Returns the factors by which the load may change, from how much it has changed lately.
+
+    Args:
+        averages: load averages of the machine over 1, 5 and 15 minutes.
+    """
+    now = max(averages[0], 0.1)
+    least, most = min(averages) / now, max(averages) / now
+    return max(LEAST, min(LESS, least)), min(MOST, max(MORE, most))
+
+
+IDLE = Load(0.0, 1_000_000)
+"""No load at all: every process has a processor for itself."""
+
+
+class Reading(NamedTuple):
+    """Seconds of processor time and waiting of this process, and of work on the whole machine, up to a moment."""
+
+    at: float
+    ran: float
+    waited: float
+    busy: float
+
+
+def load_between(first: Reading, last: Reading, allowed: int, processors: int) -> Load:
+    """Returns the load between two readings of a process that was busy for some of the time.
+
+    Args:
+        allowed: number of processors that this process may use.
+        processors: number of processors of the machine.
+    """
+    ran, elapsed = last.ran - first.ran, last.at - first.at
+    if ran <= 0 or elapsed <= 0:
+        return Load(0.0, allowed)
+    ratio = 1 + (last.waited - first.waited) / ran
+    if ratio >= FULL:
+        return Load(ratio * allowed - 1, allowed)
+    others = (last.busy - first.busy - ran) / elapsed
+    return Load(min(max(0.0, others), processors - 1), processors)
+
+
+class LoadWatch:
+    """Measures the load from its creation to the call of `load`."""
+
+    def __init__(self) -> None:
+        self._first = reading()
+
+    def load(self, read: Callable[[], Reading] | None = None) -> Load:
+        """Returns the load. If this process has done little since the start, keeps it busy for up to a second."""
+        read = read or reading
+        deadline = time.monotonic() + 4 * ENOUGH
+        while (last := read()).ran - self._first.ran < ENOUGH and time.monotonic() < deadline:
+            sum(range(100_000))
+        found = load_between(self._first, last, cores(), os.cpu_count() or 1)
+        return replace(found, changes=changes(os.getloadavg()))
+
+
+def reading() -> Reading:
+    """Reads the kernel's counters. Without them, waiting is the time in which this process did not run."""
+    now = time.perf_counter()
+    try:
+        ran, waited, _ = Path("/proc/self/schedstat").read_text(encoding="ascii").split()
+        words = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
+        user, nice, system, _idle, _io, irq, soft, steal = map(int, words)
+        busy = (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+        return Reading(now, int(ran) / 1e9, int(waited) / 1e9, busy)
+    except (OSError, ValueError):
+        return Reading(now, time.process_time(), 0.0, 0.0)

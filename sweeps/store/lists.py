@@ -1,0 +1,154 @@
+"""Lists of sweeps: one JSON file per sweep, <name>/sweeps/<sweep>.json, which names the keys that the sweep uses.
+
+The driver writes the list under the lease before it trains. A later command with the same sweep name adds its keys to
+the list, so no key is ever forgotten. `mvae rm` deletes only keys that a single list names. `mvae ls` counts the cells.
+
+Storages of earlier releases have no lists. Typing a sweep's command again writes its list.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mvae.refusal import Refusal
+from mvae.storage.files import set_aside
+from mvae.storage.place import Place, each
+from sweeps.store.store import Store
+
+KEY = re.compile(r"[A-Za-z0-9_]+")
+"""A key's form. A damaged list must not name paths outside the storage."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""A sweep's name, which is also the name of its report's folder."""
+
+STUDY = "study.db"
+"""File of a search's study in the folder of the storage name. In a list, it stands for the file wherever the storage is
+moved to."""
+
+
+@dataclass(frozen=True)
+class SweepList:
+    """The trials that one sweep uses."""
+
+    sweep: str
+    title: str
+    command: str
+    """Command that resumes or extends the sweep."""
+    started: float
+    """Unix time in seconds of the sweep's first command."""
+    changed: float
+    """Unix time in seconds of the last command that changed this list."""
+    cells: Mapping[str, Mapping[str, int]]
+    """Number of the sweep's cells by key and measure (token)."""
+    needs: tuple[str, ...] = ()
+    """Keys of models that the measures need, for example classifiers that judge generated images."""
+    study: str = ""
+    """URI of a search's database, without credentials; STUDY for the usual file; empty for a grid."""
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Every key that the sweep uses."""
+        return frozenset([*self.cells, *self.needs])
+
+
+def extend(store: Store, new: SweepList) -> None:
+    """Adds the cells of a starting command to the sweep's list; writes the file only if a cell is new.
+
+    Call it under the lease. A damaged list is renamed to `.bad`.
+    """
+    path = store.list_of(new.sweep)
+    try:
+        before = read(store, new.sweep)
+    except Refusal:
+        set_aside(path)
+        before = None
+    if before is not None:
+        cells: dict[str, Mapping[str, int]] = dict(before.cells)
+        for key, counts in new.cells.items():
+            known = cells.get(key, {})
+            cells[key] = {**known, **{token: max(count, known.get(token, 0)) for token, count in counts.items()}}
+        needs = tuple(sorted({*before.needs, *new.needs}))
+        new = replace(new, cells=cells, needs=needs, started=before.started, study=new.study or before.study)
+        if (new.cells, new.needs, new.study) == (before.cells, before.needs, before.study):
+            return
+    path.write_bytes(json.dumps(asdict(new), indent=1).encode())
+
+
+def counted_cells(cells: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Returns `SweepList.cells` for the key and measure (token) of each cell."""
+    found: dict[str, dict[str, int]] = {}
+    for key, token in cells:
+        of_key = found.setdefault(key, {})
+        of_key[token] = of_key.get(token, 0) + 1
+    return found
+
+
+def read(store: Store, sweep: str) -> SweepList | None:
+    """Returns the list of a sweep; None if it has no list.
+
+    Raises:
+        Refusal: the file is damaged.
+    """
+    path = store.list_of(sweep)
+    try:
+        return _parsed(path, sweep)
+    except FileNotFoundError:
+        return None
+
+
+def names(store: Store) -> list[str]:
+    """Returns the names of all sweeps of a storage name, sorted: sweeps with a list, and sweeps with only a report."""
+    listed = {path.name.removesuffix(".json") for path in _below(store.folder / "sweeps") if _is_list(path.name)}
+    reported = {path.name for path in _below(store.reports) if NAME.fullmatch(path.name)}
+    return sorted(listed | reported)
+
+
+def all_lists(store: Store) -> dict[str, SweepList]:
+    """Returns every list by the name of its sweep.
+
+    Raises:
+        Refusal: a file is damaged.
+    """
+    found = each(lambda name: read(store, name), names(store), store.root)
+    return {one.sweep: one for one in found if one is not None}
+
+
+def _is_list(name: str) -> bool:
+    return name.endswith(".json") and NAME.fullmatch(name) is not None
+
+
+def _below(folder: Place) -> list[Place]:
+    return sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []
+
+
+def _parsed(path: Place, sweep: str) -> SweepList:
+    data = path.read_bytes()
+    try:
+        content: dict[str, Any] = json.loads(data)
+        cells = {
+            str(key): {str(token): int(count) for token, count in counts.items()}
+            for key, counts in content["cells"].items()
+        }
+        found = SweepList(
+            sweep=str(content["sweep"]),
+            title=str(content["title"]),
+            command=str(content["command"]),
+            started=float(content["started"]),
+            changed=float(content["changed"]),
+            cells=cells,
+            needs=tuple(map(str, content["needs"])),
+            study=str(content["study"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refusal(_what_to_do(path, f"{type(error).__name__}: {error}")) from None
+    wrong = [key for key in found.keys if not KEY.fullmatch(key)]
+    if found.sweep != sweep or wrong:
+        raise Refusal(_what_to_do(path, f"it names {wrong[0]!r}" if wrong else f"it is the list of {found.sweep!r}"))
+    return found
+
+
+def _what_to_do(path: Place, why: str) -> str:
+    return f"the sweep's list {path} is damaged ({why}): type the sweep's command again, which writes a new list"

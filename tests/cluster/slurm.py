@@ -1,0 +1,326 @@
+"""A SLURM cluster on one Linux box: Debian's slurmctld, munged, and a slurmd on each of two nodes.
+
+    with Slurm() as slurm:
+        job = slurm.submit("--nodes=2", *SWEEP)
+        slurm.nodes[1].cut_power()
+
+The controller and the nodes have their own network, process, host name, IPC and mount namespaces, like the machines of
+lab.py. Unlike those machines, they share the box's environment and this checkout, as SLURM's nodes share a file system.
+Each node has a private /tmp. Everything ends when the block ends or when this process dies. Needs root, and Debian's
+slurmctld, slurmd, slurm-client, munge and iproute2 (`why_not`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from tests.cluster.cluster import table_of
+from tests.cluster.lab import BOOT_SECONDS, NAMESPACES, PATIENCE, ROOT, Said, child_of
+from tests.sweeping import Place, mlflow_differs
+
+SCRIPT = ROOT / "cluster" / "slurm.sh"
+CONFIG = Path(__file__).with_name("slurm.conf")
+CONTROLLER = "10.78.0.1"
+TOOLS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare", "nsenter", "setpriv", "mount")
+
+MUNGE = (
+    "munged --force --socket=$S/run/munge.sock --key-file=$S/key/munge.key --pid-file=$S/run/munge.pid"
+    " --log-file=$S/log/munge.log --seed-file=$S/run/munge.seed"
+)
+NODE = """
+set -e
+mkdir -p $S/$N/tmp; chmod 1777 $S/$N/tmp
+for shared in "$ROOT" "$VENV"; do
+  case $shared in /tmp/*) mkdir -p "$S/$N$shared"; mount --rbind "$shared" "$S/$N$shared" ;; esac
+done
+hostname $N; ip link set lo up
+until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done
+ip addr add $A/24 dev eth0; ip link set eth0 up
+ip route add default via 10.78.0.1 # leads nowhere, but Ray needs it to find its own address
+mount --rbind $S/$N/tmp /tmp
+exec slurmd -D -N $N -f $S/slurm.conf
+"""
+
+
+@dataclass
+class Node:
+    """A node that is on or off."""
+
+    slurm: Slurm
+    name: str
+    address: str
+    outside: subprocess.Popen[bytes] | None = None
+    """Handle, on the box, of the node's namespaces; None while the node is off."""
+    init: int = 0
+    """Process id, on the box, of the node's first process."""
+
+    @property
+    def tmp(self) -> Path:
+        """The node's /tmp, as seen from the box."""
+        return self.slurm.state / self.name / "tmp"
+
+    def boot(self) -> None:
+        """Switches the node on."""
+        shell = ["env", f"N={self.name}", f"A={self.address}", "bash", "-c", NODE]
+        self.outside = self.slurm.start("unshare", *NAMESPACES, "--mount-proc", *shell, log=self.name)
+        unshare = child_of(self.outside.pid, self.outside)  # nsenter forked to enter a process namespace
+        self.init = child_of(unshare, self.outside)
+        self.slurm.run(f"nsenter -t 1 --net ip link add v-{self.name} type veth peer name eth0 netns {self._inner()}")
+        self.slurm.run(f"ip link set v-{self.name} master lan up")
+
+    def cut_power(self) -> None:
+        """Stops the node without any notice."""
+        assert self.outside is not None, f"{self.name} is off"
+        self.slurm.run(f"ip link del v-{self.name}")
+        os.kill(self.init, signal.SIGKILL)
+        self.outside.wait()
+        self.outside = None
+
+    def processes(self) -> list[str]:
+        """Command lines of the node's processes except slurmd."""
+        shown = subprocess.run(
+            ["nsenter", "-t", str(self.init), "--mount", "--pid", "--", "ps", "-eo", "args="],
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+        )
+        ours = [line for line in shown.stdout.splitlines() if not line.startswith(("slurmd", "ps "))]
+        return [line for line in ours if "<defunct>" not in line]
+
+    def _inner(self) -> int:
+        """Process id of the node's first process as seen by the controller."""
+        status = Path(f"/proc/{self.init}/status").read_text(encoding="utf-8")
+        found = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
+        assert found is not None
+        return int(found[1].split()[-2])
+
+
+class Slurm:
+    """A controller and two nodes of two CPUs each. `main` is the default partition; jobs in `urgent` preempt its jobs.
+
+    A job that returns to the queue waits 6 s there instead of SLURM's 121 s.
+    """
+
+    def __init__(self) -> None:
+        self.nodes = [Node(self, "n1", "10.78.0.11"), Node(self, "n2", "10.78.0.12")]
+        self._outside: subprocess.Popen[bytes] | None = None
+        self._init = 0
+
+    @property
+    def place(self) -> Place:
+        """The sweep's storage."""
+        return Place(self.state, self.state / "storage")
+
+    def __enter__(self) -> Self:
+        self.state = Path(tempfile.mkdtemp(prefix="mvae-slurm-", dir="/var/tmp"))
+        try:
+            self._prepare()
+            self._open()
+            for node in self.nodes:
+                node.boot()
+            self.until(
+                lambda: self.run("sinfo -h -N -p main -o %T").out.split() == ["idle", "idle"], "both nodes are idle"
+            )
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._outside is not None:
+            self._outside.kill()  # its child, the first process of the namespaces, is killed too
+            self._outside.wait()
+            for node in self.nodes:
+                if node.outside is not None:
+                    node.outside.wait()
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def start(self, *words: str, log: str) -> subprocess.Popen[bytes]:
+        """Starts a command on the controller; its output goes to a file."""
+        with (self.state / "log" / log).open("ab") as said:
+            return subprocess.Popen(
+                ["nsenter", "-t", str(self._init), "--all", "--", *self._environment(), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+
+    def run(self, command: str) -> Said:
+        """Runs a shell command on the controller, in this checkout; must succeed."""
+        began = time.monotonic()
+        shell = ["bash", "-c", f"cd {ROOT}; {command}"]
+        done = subprocess.run(
+            ["nsenter", "-t", str(self._init), "--all", "--", *self._environment(), *shell],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}"
+        return Said(done.returncode, done.stdout, time.monotonic() - began)
+
+    def submit(self, *words: str, options: str = "") -> Job:
+        """Submits cluster/slurm.sh with a pipeline's command line.
+
+        Args:
+            options: further options of sbatch.
+        """
+        fixed = f"--parsable --cpus-per-task=2 --mem=0 --output={self.state}/job-%j.out"
+        said = self.run(f"sbatch {fixed} {options} {SCRIPT} {' '.join(words)} --cache {self.state}/cache")
+        return Job(self, int(said.out))
+
+    def until(self, condition: Callable[[], Any], what: str, within: float = PATIENCE) -> None:
+        """Waits for a condition; fails if the time limit passes."""
+        deadline = time.monotonic() + within
+        while not condition():
+            assert time.monotonic() < deadline, f"{within:.0f} s passed before {what}: {self._logs()}"
+            time.sleep(0.2)
+
+    def _logs(self) -> str:
+        paths = [*sorted(self.state.glob("job-*.out")), *sorted((self.state / "log").iterdir())]
+        return "\n".join(f"{path.name}: {path.read_text(errors='replace', encoding='utf-8')[-3000:]}" for path in paths)
+
+    def _environment(self) -> list[str]:
+        path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        values = {
+            "S": self.state,
+            "ROOT": ROOT,
+            "VENV": os.path.realpath(sys.prefix),
+            "HOME": self.state / "home",
+            "PATH": path,
+            "LANG": "C.UTF-8",
+            "SLURM_CONF": self.state / "slurm.conf",
+            "MVAE_STORAGE": self.state / "storage",
+            "RAY_worker_niceness": 0,  # on a busy machine Ray's own 15 would starve the trials
+        }
+        return ["env", "-i", *(f"{name}={value}" for name, value in values.items())]
+
+    def _prepare(self) -> None:
+        """Writes the configuration, munge's key and the names of the machines."""
+        for folder in ("run", "log", "state", "home", *(f"spool-{node.name}" for node in self.nodes)):
+            (self.state / folder).mkdir()
+        self.state.chmod(0o755)
+        (self.state / "key").mkdir(mode=0o700)
+        key = self.state / "key" / "munge.key"
+        key.write_bytes(secrets.token_bytes(1024))
+        key.chmod(0o400)
+        config = CONFIG.read_text(encoding="utf-8").replace("$NAME", self.state.name)
+        (self.state / "slurm.conf").write_text(config.replace("$S", str(self.state)), encoding="utf-8")
+        names = ["127.0.0.1 localhost", f"{CONTROLLER} ctl", *(f"{node.address} {node.name}" for node in self.nodes)]
+        (self.state / "hosts").write_text("\n".join(names) + "\n", encoding="utf-8")
+
+    def _open(self) -> None:
+        """Opens the controller's namespaces with a bridge, munged and slurmctld. They end with this process."""
+        script = (
+            f"set -e; mount --bind {self.state}/hosts /etc/hosts; hostname ctl; ip link set lo up;"
+            f" ip link add lan type bridge; ip link set lan up; ip addr add {CONTROLLER}/24 dev lan;"
+            f" {MUNGE.replace('$S', str(self.state))}; slurmctld -D -f {self.state}/slurm.conf &"
+            f" touch {self.state}/open; wait; exec sleep infinity"
+        )
+        with (self.state / "log" / "controller").open("wb") as said:
+            self._outside = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, "--mount-proc", "bash", "-c", script],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+        self._init = child_of(self._outside.pid, self._outside)
+        self.until((self.state / "open").exists, "the controller has started", BOOT_SECONDS)
+
+
+@dataclass
+class Job:
+    """A submitted job."""
+
+    slurm: Slurm
+    number: int
+
+    @property
+    def out(self) -> str:
+        """Output so far, of all starts."""
+        path = self.slurm.state / f"job-{self.number}.out"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    @property
+    def state(self) -> str:
+        """SLURM's word, for example RUNNING; COMPLETING while the job's processes end."""
+        return self._field("JobState")
+
+    @property
+    def starts(self) -> int:
+        """Number of times that the job was started again."""
+        return int(self._field("Restarts"))
+
+    @property
+    def exit_code(self) -> int:
+        return int(self._field("ExitCode").partition(":")[0])
+
+    @property
+    def minutes(self) -> int:
+        """Whole minutes since the job started."""
+        hours, minutes, _ = self._field("RunTime").split(":")  # HH:MM:SS in the job's first day
+        return 60 * int(hours) + int(minutes)
+
+    @property
+    def batch_node(self) -> Node:
+        """The node that runs the batch script."""
+        name = self._field("BatchHost")
+        return next(node for node in self.slurm.nodes if node.name == name)
+
+    def until_ended(self, within: float = PATIENCE) -> str:
+        """Waits until the job is no longer in the queue, and returns its last state."""
+        waiting = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED")
+        self.slurm.until(lambda: self.state not in waiting, f"job {self.number} has ended", within)
+        return self.state
+
+    def _field(self, name: str) -> str:
+        found = re.search(rf"\b{name}=(\S*)", self.slurm.run(f"scontrol show job -o {self.number}").out)
+        assert found is not None
+        return found[1]
+
+
+@lru_cache(maxsize=1)
+def why_not() -> str:
+    """Why this machine cannot run a SLURM cluster; empty if it can."""
+    if not sys.platform.startswith("linux") or os.geteuid():
+        return "a SLURM cluster on one box needs Linux and root"
+    if absent := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        packages = "slurmctld slurmd slurm-client munge iproute2"
+        return f"a SLURM cluster on one box needs {', '.join(absent)}: apt install {packages}"
+    attempt = "ip link add lan type bridge; ip link add v type veth peer name eth0"
+    tried = subprocess.run(
+        ["unshare", *NAMESPACES, "bash", "-ec", attempt], capture_output=True, encoding="utf-8", check=False
+    )
+    refused = " ".join(tried.stderr.split())
+    return f"namespaces for a SLURM cluster are not allowed here: {refused}" if tried.returncode else ""
+
+
+needs_slurm = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+
+def assert_complete(job: Job, undisturbed: Place, report: str) -> None:
+    """Waits for a job's end, and asserts the undisturbed table and numbers, and one finished MLflow run per key."""
+    assert job.until_ended() == "COMPLETED", job.out
+    assert table_of(job.out) == table_of(report)
+    assert job.slurm.place.numbers() == undisturbed.numbers()
+    assert mlflow_differs(job.slurm.place) == []

@@ -18,8 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from mvae.training.records import MODEL
 from sweeps.driver import COMPLETE
-from tests.histories.commands import Sim, simulated
+from tests.histories.commands import Sim
 from tests.histories.invariants import ENDS, Broken, Watch
+from tests.histories.simulation import simulated
 from tests.histories.storage import KINDS
 from tests.histories.world import LATENCY, Process
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from mvae.storage.place import Keyed, Version
-from tests.histories.world import Green, Process, World, locked
+from tests.histories.threads import locked
+from tests.histories.world import Green, Process, World
 
 KINDS = ("folder", "nfs", "unlocked", "objects")
 PATIENCE = 60.0

@@ -11,7 +11,8 @@ from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.tracking.views import Catalogue
-from tests.histories.commands import CELLS, FINGERPRINT, KEYS, simulated
+from tests.histories.commands import CELLS, FINGERPRINT, KEYS
+from tests.histories.simulation import simulated
 
 
 def test_a_result_that_is_damaged_after_planning_is_not_shown_as_finished(storage: Path) -> None:

@@ -226,9 +226,9 @@ def a_mirror_that_trusts_its_record(patch: Patch) -> None:
 def a_mirror_that_trusts_tags(patch: Patch) -> None:
     write = mirror.Mirror._write_numbers
 
-    def trusting(self: mirror.Mirror, held: Any, view: Any, sweep: str) -> None:
+    def trusting(self: mirror.Mirror, held: Any, view: Any, sweep: str, uploaded: dict[str, str]) -> None:
         if held.tags.get("mvae.measures") is None:
-            write(self, held, view, sweep)
+            write(self, held, view, sweep, uploaded)
 
     patch.setattr(mirror.Mirror, "_write_numbers", trusting)
 

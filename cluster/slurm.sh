@@ -13,8 +13,8 @@
 #   export MVAE_STORAGE=/scratch/me/mvae            before sbatch: folder of results and checkpoints (default: ./runs)
 #
 # To edit: the lines that begin with #SBATCH, and `requeues`. Options of sbatch override the #SBATCH lines.
-# Three minutes before the time limit, the job ends its trials at a checkpoint and returns to the queue. The next start
-# resumes the trials. A job that is preempted or loses a node returns to the queue too.
+# Three minutes before the time limit, the job stops its trials and returns to the queue. The next start resumes the
+# trials from their newest checkpoints. A job that is preempted or loses a node returns to the queue too.
 # Details, and what was tested: docs/slurm.md.
 
 #SBATCH --job-name=mvae
@@ -34,7 +34,8 @@ requeues=3 # times that the job may return to the queue without a newly finished
 
 set -uo pipefail
 export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=1
-unset RAY_ADDRESS
+unset RAY_ADDRESS RAY_AUTH_TOKEN # of another cluster: Ray would prefer this token to the job's own
+export MVAE_STARTED_BY='sbatch cluster/slurm.sh' # for the line that says how to resume
 stopped='' driver='' code=''
 # SLURM signals only this script (--signal=B:), and this script signals only the driver, which needs Ray to end cleanly.
 trap 'stopped=yes; [[ -z $driver ]] || kill -TERM "$driver" 2>/dev/null' TERM
@@ -113,9 +114,9 @@ end_ray() { # ends the workers first, because they need the head to end cleanly
   rm -rf "$private"
 }
 
-requeued() { # requeued: number of times that the job returned to the queue since a trial finished, from the job's output
-  awk '/^\[ *[0-9]+\/[0-9]+\] / && !/  failed: / { n = 0 } /^slurm.sh: returning to the queue/ { n++ } END { print n + 0 }' \
-    "/proc/$$/fd/1"
+requeued() { # requeued: number of times that this job returned to the queue since a trial finished, from its output file
+  awk -v line="^slurm.sh: job $SLURM_JOB_ID returns to the queue" \
+    '/^\[ *[0-9]+\/[0-9]+\] / && !/  failed: / { n = 0 } $0 ~ line { n++ } END { print n + 0 }' "/proc/$$/fd/1"
 }
 
 if ((SLURM_JOB_NUM_NODES > 1)); then
@@ -133,14 +134,14 @@ if [[ -z $stopped ]]; then
 fi
 ((SLURM_JOB_NUM_NODES > 1)) && trap - EXIT && end_ray
 
-# A pipeline exits with 0 if the table is complete, 1 if a trial failed, 2 if it refuses its options. SLURM itself
-# requeues a job that it preempts, and the user does not want a job that scancel ended: neither is RUNNING now.
-[[ -n $stopped && $code != [012] ]] || exit "$code"
+# A pipeline exits with 0 if the table is complete, 1 if a trial failed, 2 if it refuses its options, 3 if --max-hours is
+# over. SLURM itself requeues a job that it preempts, and the user does not want a job that scancel ended: neither is RUNNING now.
+[[ -n $stopped && $code != [0123] ]] || exit "$code"
 [[ $(scontrol show job -o "$SLURM_JOB_ID") == *" JobState=RUNNING "* ]] || exit "$code"
 past=$(requeued)
 if ((past >= requeues)); then
   say "no trial finished since the job returned to the queue $requeues times: give it more time (sbatch --time)"
   exit 1
 fi
-say "returning to the queue ($((past + 1)) of at most $requeues times without a newly finished trial)"
+say "job $SLURM_JOB_ID returns to the queue ($((past + 1)) of at most $requeues times without a newly finished trial)"
 scontrol requeue "$SLURM_JOB_ID"

@@ -45,8 +45,7 @@ COMPLETE, INCOMPLETE, BAD_INPUT, OUT_OF_HOURS, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes of every pipeline."""
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
-"""Seconds without progress after which the driver stops waiting for MLflow: PATIENTLY at the end of a sweep, BRIEFLY
-after an interruption and for links in the report."""
+"""Seconds without progress after which the driver stops waiting for MLflow: at a sweep's end, and otherwise."""
 
 
 @dataclass
@@ -211,6 +210,7 @@ class Driver:
                 if memory_limit := engine.memory_bound(capacity, needs, most, len(alike)):
                     self.console.say(memory_limit)
                 engine.run_jobs(alike, self._listener(tracker, progress), max_concurrent=at_once)
+            self.interruption.without_limit()  # before Ray shuts down
 
     def _job(self, planned: PlannedTrial, capacity: engine.Capacity) -> Job:
         return Job(

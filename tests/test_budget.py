@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipelines.weak_supervision import Options, sweep
 from sweeps import engine
 from sweeps.cli.options import read
 from sweeps.cli.signals import Interrupted, Interruption
-from sweeps.engine import Listener, SearchListener
+from sweeps.engine import Capacity, Listener, SearchListener
 from sweeps.main import COMPLETE, OUT_OF_HOURS, main
 from sweeps.planning.state import TrialState
 from sweeps.store.store import Store
@@ -130,6 +131,42 @@ def test_a_search_out_of_hours_says_how_many_trials_are_left_and_resumes(
     monkeypatch.setattr(engine, "run_search", partial(trials, 3))
     assert search("--max-hours", "1") == COMPLETE
     assert len(Store.open(tmp_path, "main", create=False).results.keys()) == 3
+
+
+@contextmanager
+def out_of_hours_while_ray_shuts_down(*_: object) -> Iterator[Capacity]:
+    """Replaces the engine's cluster. If the hours still count when the block ends, they are over then."""
+    yield Capacity(2, 0)
+    if any(isinstance(one, threading.Timer) and not one.finished.is_set() for one in threading.enumerate()):
+        hours_over()
+
+
+def test_the_hours_end_no_sweep_and_no_search_whose_trials_are_all_done(
+    tmp_path: Path,
+    cache: Path,
+    tracked: list[Heard],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def jobs_done(jobs: Sequence[Job], listener: Listener, **_: object) -> None:
+        for job in jobs:
+            listener.started(job.key)
+            worker.run(job, lambda message, key=job.key: listener.word(key, message))  # type: ignore[misc]
+
+    def search_done(template: Job, listener: SearchListener, **_: object) -> None:
+        while (question := listener.ask()) is not None:
+            trial = template.trial.with_(**question.settings)
+            jobs_done([replace(template, key=question.key, trial=trial)], listener.trials)
+
+    monkeypatch.setattr(engine, "cluster", out_of_hours_while_ray_shuts_down)
+    monkeypatch.setattr(engine, "run_jobs", jobs_done)
+    monkeypatch.setattr(engine, "run_search", search_done)
+    assert run(tmp_path / "sweep", cache, "--max-hours", "1", "--epochs", "1") == COMPLETE
+    assert "Left:" not in capsys.readouterr().out
+    asked = ("--trials", "1", "--epochs", "1", "--no-prune", "--paired-fraction", "0.05", "--max-hours", "1")
+    options = read(searching.Options, ("--storage", str(tmp_path / "search"), "--cache", str(cache), *asked))
+    assert main(lambda: searching.sweep(options), options) == COMPLETE
+    assert "Left:" not in capsys.readouterr().out
 
 
 def commits(cache: Path, tmp_path: Path, until: float | None) -> list[int]:

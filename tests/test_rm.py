@@ -195,11 +195,46 @@ def test_a_sweep_of_an_earlier_release_keeps_its_trials(storage: Path) -> None:
     runs = f"key,measure,link\n{SHARED},accuracy-v1,\n{THEIRS},accuracy-v1,\n"
     (store.reports / SECOND / "runs.csv").write_bytes(runs.encode())
     found = own(store, FIRST)
-    assert found.keys == {MINE, JUDGE} and found.used_by_others == {SHARED}
+    assert found.keys == {MINE}, "the other sweep may need the judge, which no report names"
+    assert found.used_by_others == {SHARED, JUDGE}
     with pytest.raises(Refusal, match="all its trials count as used"):
         own(store, SECOND)
     with pytest.raises(Refusal, match=f"has no sweep third: choose one of {FIRST}, {SECOND}"):
         own(store, "third")
+
+
+def test_no_other_sweep_is_deleted_while_a_damaged_list_is_set_aside(
+    filled: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = on_disk(filled.list_of(SECOND))
+    path.write_text("{", encoding="utf-8")
+    list_sweep(filled, SECOND, (THEIRS,))
+    aside = path.with_name(f"{path.name}.bad")
+    assert lists.damaged(filled) == [(SECOND, filled.list_of(SECOND).parent / aside.name)]
+    before = kept(filled)
+    assert rm(filled) == 2, "only the damaged list names SHARED"
+    said = capsys.readouterr().err
+    assert f"{aside} is the damaged list of sweep {SECOND}" in said and "then delete this file" in said
+    assert kept(filled) == before
+    assert rm(filled, SECOND) == 0
+    assert not aside.exists()
+    assert rm(filled) == 0
+
+
+def test_runs_in_another_mlflow_are_not_left_behind_without_a_question(
+    filled: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = on_disk(filled.mirrored(FIRST))
+    record.parent.mkdir(exist_ok=True)
+    other, usual = f"sqlite:///{tmp_path}/other.db", f"sqlite:///{on_disk(filled.root)}/mlflow.db"
+    record.write_text(json.dumps({"tracking_uri": other, "views": ""}), encoding="utf-8")
+    before = kept(filled)
+    assert rm(filled) == 2
+    assert f"last wrote to MLflow at {other}: give --tracking-uri {other}, or" in capsys.readouterr().err
+    assert kept(filled) == before and MINE in runs_shown(on_disk(filled.root))
+    assert rm(filled, FIRST, "--tracking-uri", usual) == 0
+    assert f"its runs in MLflow at {other} stay" in capsys.readouterr().out
+    assert not any(MINE in path for path in kept(filled))
 
 
 def test_a_list_only_grows_and_is_not_written_again_without_a_change(storage: Path) -> None:

@@ -24,7 +24,7 @@ PIPELINE = (
 SCONTROL = '#!/bin/bash\necho "$*" >>calls\n[[ $1 != show ]] || echo "JobId=7 JobState=$STATE Reason=None"\n'
 FINISHED = "[1/4] NN 5% seed 0  accuracy 0.688  3 s\n"
 FAILED = "[1/4] NN 5% seed 0  failed: the loss is not finite\n"
-RETURNED = "slurm.sh: returning to the queue (1 of at most 3 times without a newly finished trial)\n"
+RETURNED = "slurm.sh: job 7 returns to the queue (1 of at most 3 times without a newly finished trial)\n"
 
 
 def job(
@@ -69,13 +69,13 @@ def test_a_signalled_job_whose_table_is_incomplete_returns_to_the_queue(tmp_path
     assert calls.splitlines()[-1] == "requeue 7"
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 137])
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 137])
 def test_a_pipeline_that_ends_by_itself_ends_the_job_with_its_exit_code(tmp_path: Path, code: int) -> None:
     assert job(tmp_path, "ends", str(code)) == (code, "", "")
 
 
-@pytest.mark.parametrize("code", [0, 1, 2])
-def test_a_signalled_pipeline_that_completes_fails_or_refuses_ends_the_job(tmp_path: Path, code: int) -> None:
+@pytest.mark.parametrize("code", [0, 1, 2, 3])
+def test_a_signalled_pipeline_that_ends_by_itself_ends_the_job(tmp_path: Path, code: int) -> None:
     assert job(tmp_path, "runs", str(code), stop=True) == (code, "", "")
 
 
@@ -90,6 +90,12 @@ def test_the_fourth_return_without_a_newly_finished_trial_fails_the_job(tmp_path
     code, said, calls = job(tmp_path, "runs", "130", stop=True, out=FINISHED + RETURNED * 3 + line)
     assert code == 1 and "requeue" not in calls
     assert "give it more time" in said
+
+
+def test_returns_of_another_job_in_the_same_output_file_do_not_count(tmp_path: Path) -> None:
+    code, said, calls = job(tmp_path, "runs", "130", stop=True, out=RETURNED.replace("job 7 ", "job 70 ") * 3)
+    assert code == 0 and "requeue 7" in calls
+    assert said.endswith(RETURNED)
 
 
 def test_a_newly_finished_trial_resets_the_number_of_returns(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from mvae.measure import (
     readout,
     sentence_likelihood,
 )
-from sweeps.commands.again import Candidates
+from sweeps.commands.again import Candidates, Outcome
 from sweeps.commands.entry import main
 from sweeps.store.provenance import made_on
 from sweeps.store.store import Store
+from sweeps.trials.messages import Job, Message
 from sweeps.trials.run import run
 from tests.crashes import files_below, on_disk
 from tests.sweeping import digits_job
@@ -96,6 +98,42 @@ def test_an_altered_result_is_named(
     assert verify(copy, cache, 1) == 1
     said = capsys.readouterr().out
     assert key in said and why in said and "1 trial of 1 not as stored" in said
+
+
+def test_a_measure_that_is_not_computed_again_is_a_failure(
+    trained: Store, copy: Store, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def half(job: Job, send: Callable[[Message], None]) -> None:
+        """Leaves the results of the trial, except the last measure."""
+        for result in kept:
+            job.store.results.write(result)
+        send(Message(1, 1, done=True))
+
+    (result,) = (one for one in trained.results if one.trial["model"] == "nn")
+    another = replace(result, measure=readout(1.0).token)
+    for one in list(copy.results):
+        if one.key != result.key:
+            copy.results.path(one.key, one.measure).unlink()
+    copy.results.write(another)
+    monkeypatch.setattr("sweeps.trials.run.run", half)
+    kept = [result, another]
+    assert verify(copy, cache, 1) == 0
+    assert "equal bits, 2 measures" in capsys.readouterr().out
+    for kept in ([result], [another]):
+        missing = another if kept == [result] else result
+        assert verify(copy, cache, 1) == 1
+        said = capsys.readouterr().out
+        assert f"did not finish: the measure {missing.measure} was not computed" in said and "equal" not in said
+
+
+def test_a_storage_with_fewer_trials_says_how_many_can_be_verified(
+    copy: Store, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sweeps.commands.verify.run_again", lambda one, *_: Outcome(here=next(iter(one.made_on))))
+    assert verify(copy, cache, 5) == 0
+    assert capsys.readouterr().out.endswith("only 3 trials can be verified\n3 trials verified\n")
+    assert verify(copy, cache, 3) == 0
+    assert "only" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fact", ["device_name", "torch"])

@@ -1,11 +1,15 @@
 """Names of this environment's programs and pipelines, as the user can type them here, and the command that resumes."""
 
+import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from sweeps.cli.tracking_uri import without_credentials
+
+STARTED_BY = "MVAE_STARTED_BY"
+"""Environment variable with the words before the pipeline's file, if not `python` (cluster/slurm.sh)."""
 
 _typed: list[str] = []
 """Words that started the pipeline, if not `python FILE`."""
@@ -18,7 +22,9 @@ def started_by(*words: str) -> None:
 
 def how_to_start(python: str = "python") -> list[str]:
     """Returns the words that start this pipeline again, without its options."""
-    return list(_typed) or [python, sys.argv[0]]
+    if _typed:
+        return list(_typed)
+    return [*(shlex.split(os.environ.get(STARTED_BY, "")) or [python]), sys.argv[0]]
 
 
 def installed(program: str) -> str:

@@ -51,7 +51,7 @@ class Outcome:
     differs: str = ""
     """First number that differs; empty if all bits are equal."""
     failed: str = ""
-    """Why the trial did not finish here."""
+    """Why the trial, or one of its measures, did not finish here."""
     here: MadeOn | None = None
     """The machine and versions of this run; None if the trial did not finish."""
 
@@ -157,10 +157,14 @@ def run_again(
         run(job, hear)
         if last[-1].failed:
             return Outcome(failed=last[-1].failed)
-    made = [scratch.results.read(one.key, result.measure) for result in one.results]
-    here = next(iter(made_on(made[0].provenance))) if made[0] is not None else None
-    differs = [_differs(stored, now) for stored, now in zip(one.results, made, strict=True) if now is not None]
-    return Outcome(differs=next(filter(None, differs), ""), here=here)
+    differs, here = "", None
+    for stored in one.results:
+        now = scratch.results.read(one.key, stored.measure)
+        if now is None:
+            return Outcome(failed=f"the measure {stored.measure} was not computed")
+        differs = differs or _differs(stored, now)
+        here = here or next(iter(made_on(now.provenance)))
+    return Outcome(differs=differs, here=here)
 
 
 def _differs(stored: Result, now: Result) -> str:

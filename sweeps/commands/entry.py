@@ -22,7 +22,7 @@ COMMANDS = {
 """Subcommands: what follows the name, and a line of help."""
 
 COMPLETE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes, as of the pipelines."""
+"""Exit codes, the same as the pipelines'."""
 
 
 def main(words: Sequence[str] | None = None) -> int:

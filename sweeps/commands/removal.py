@@ -4,6 +4,7 @@ A trial is deleted only if this sweep's list names it and no other sweep uses it
 
 - another sweep's list names it, as a trial or as a model that a measure needs
 - another sweep has no list (made by an earlier release), and its report names it
+- another sweep has no list, and this sweep's list names it as a model that a measure needs; reports name no such models
 
 Everything is deleted in an order that makes a kill harmless: the results of a trial, then its other files, then the
 sweep's report, and the sweep's list last, because the list says what is left to delete. Links are never followed: a
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 
 from mvae.refusal import Refusal
 from mvae.storage.place import Place
-from sweeps.store.lists import STUDY, SweepList, all_lists, names
+from sweeps.store.lists import STUDY, SweepList, all_lists, damaged, names
 from sweeps.store.sqlite import sqlite_uri
 from sweeps.store.store import Store
 from sweeps.table.files import keys_of, record_of
@@ -101,7 +102,9 @@ class Own:
         """Yields the files of the sweep itself, with its list last."""
         report = self.store.reports / self.listed.sweep
         yield Part(report, is_folder=True)
-        for path in (record_of(report), self.store.mirrored(self.listed.sweep), self.store.list_of(self.listed.sweep)):
+        aside = [path for name, path in damaged(self.store) if name == self.listed.sweep]
+        of_sweep = (self.store.mirrored(self.listed.sweep), *aside, self.store.list_of(self.listed.sweep))
+        for path in (record_of(report), *of_sweep):
             yield Part(path, is_folder=False)
 
     def delete(self, parts: Iterator[Part], check: Callable[[], object]) -> None:
@@ -121,7 +124,8 @@ def own(store: Store, sweep: str) -> Own:
     """Finds what belongs to a sweep alone. Call it under the lease.
 
     Raises:
-        Refusal: the sweep has no list, a list or report cannot be read, or a folder of the storage is a link.
+        Refusal: the sweep has no list, a list or report cannot be read, another sweep's damaged list was set aside, or
+            a folder of the storage is a link.
     """
     known = names(store)
     if sweep not in known:
@@ -136,6 +140,12 @@ def own(store: Store, sweep: str) -> Own:
             f"sweep {sweep} has no list of its trials, because an earlier release made it, so all its trials count as"
             " used: type its command again, which writes the list and trains only what is missing"
         )
+    for name, path in damaged(store):
+        if name != sweep:
+            raise Refusal(
+                f"{path} is the damaged list of sweep {name}, and its new list may lack earlier trials: type"
+                f" all commands of sweep {name} again, then delete this file"
+            )
     others = {}
     for name in known:
         keys = lists[name].keys if name in lists else keys_of(store.reports / name)
@@ -144,8 +154,8 @@ def own(store: Store, sweep: str) -> Own:
                 f"sweep {name} has no list of its trials, and its report {store.reports / name} cannot be read:"
                 " type that sweep's command again, or move the report away"
             )
-        if name != sweep:
-            others[name] = keys
+        if name != sweep:  # a sweep without a list may need the same models, which no report names
+            others[name] = keys if name in lists else keys | frozenset(lists[sweep].needs)
     return Own(store, lists[sweep], others)
 
 

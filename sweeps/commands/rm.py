@@ -73,6 +73,8 @@ def main(typed: Sequence[str]) -> int:
 
         found = own(store, chosen.sweep)
         removal = _Everything(found, uri, chosen.study_uri or found.study)
+        if chosen.yes and not chosen.tracking_uri:
+            removal.refuse_to_leave_runs()
         for line in removal.lines():
             console.say(line)
         if not chosen.yes and not _agreed(found.listed.sweep):
@@ -127,6 +129,18 @@ class _Everything:
         if self._study:
             found.append(f"  the search's study in {without_credentials(self._study)}")
         return found
+
+    def refuse_to_leave_runs(self) -> None:
+        """Refuses to delete everything except runs in an MLflow that the user did not name.
+
+        Raises:
+            Refusal: the sweep's last command wrote to another MLflow.
+        """
+        if elsewhere := self._shown_elsewhere():
+            raise Refusal(
+                f"sweep {self._own.listed.sweep} last wrote to MLflow at {elsewhere}: give --tracking-uri {elsewhere},"
+                f" or --tracking-uri {without_credentials(self._uri)} to leave its runs there"
+            )
 
     def _shown_elsewhere(self) -> str:
         """Returns the tracking URI that the sweep's last command used, if it is another one."""

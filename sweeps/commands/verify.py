@@ -64,10 +64,10 @@ def main(typed: Sequence[str]) -> int:
         console.say(f"{key}: not chosen: {why}")
     if not started and not candidates.altered:
         raise Refusal(f"{store.folder} has no finished trial that can run again here: choose another --name")
+    if (most := started + len(candidates.altered)) < chosen.number:
+        console.say(f"only {counted(most, 'trial')} can be verified")
     if wrong:
-        console.say(
-            f"{counted(len(wrong), 'trial')} of {started + len(candidates.altered)} not as stored: " + "; ".join(wrong)
-        )
+        console.say(f"{counted(len(wrong), 'trial')} of {most} not as stored: " + "; ".join(wrong))
         return 1
     console.say(f"{counted(done, 'trial')} verified")
     return 0

@@ -193,6 +193,7 @@ class SearchDriver(Driver):
             finally:
                 if self._loss is not None:
                     raise self._loss
+            self.interruption.without_limit()  # before Ray shuts down
 
     @contextmanager
     def _ending_if_study_lost(self) -> Iterator[None]:

@@ -1,7 +1,10 @@
 """Lists of sweeps: one JSON file per sweep, <name>/sweeps/<sweep>.json, which names the keys that the sweep uses.
 
 The driver writes the list under the lease before it trains. A later command with the same sweep name adds its keys to
-the list, so no key is ever forgotten. `mvae rm` deletes only keys that a single list names. `mvae ls` counts the cells.
+the list. `mvae rm` deletes only keys that a single list names. `mvae ls` counts the cells.
+
+A damaged list is renamed to `.bad`, and the new list names only the keys of the commands since then. While the `.bad`
+file exists, `mvae rm` deletes no other sweep, because the keys in that file may be missing from the new list.
 
 Storages of earlier releases have no lists. Typing a sweep's command again writes its list.
 """
@@ -23,6 +26,8 @@ KEY = re.compile(r"[A-Za-z0-9_]+")
 """A key's form. A damaged list must not name paths outside the storage."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """A sweep's name, which is also the name of its report's folder."""
+SET_ASIDE = re.compile(rf"({NAME.pattern})\.json\.bad(?:-[0-9]+)?")
+"""Name of a damaged list's file after `mvae.storage.files.set_aside`."""
 
 STUDY = "study.db"
 """File of a search's study in the folder of the storage name. In a list, it stands for the file wherever the storage is
@@ -57,7 +62,7 @@ class SweepList:
 def extend(store: Store, new: SweepList) -> None:
     """Adds the cells of a starting command to the sweep's list; writes the file only if a cell is new.
 
-    Call it under the lease. A damaged list is renamed to `.bad`.
+    Call it under the lease. A damaged list is renamed to `.bad`, and the new list has only the given cells.
     """
     path = store.list_of(new.sweep)
     try:
@@ -114,6 +119,12 @@ def all_lists(store: Store) -> dict[str, SweepList]:
     """
     found = each(lambda name: read(store, name), names(store), store.root)
     return {one.sweep: one for one in found if one is not None}
+
+
+def damaged(store: Store) -> list[tuple[str, Place]]:
+    """Returns the sweep and the path of each damaged list that `extend` has renamed, sorted by path."""
+    found = ((SET_ASIDE.fullmatch(path.name), path) for path in _below(store.folder / "sweeps"))
+    return [(match[1], path) for match, path in found if match is not None]
 
 
 def _is_list(name: str) -> bool:

@@ -213,13 +213,14 @@ def a_mirror_that_does_not_look_for_existing_runs(patch: Patch) -> None:
 
 @breaks(ONE_RUN, SHOWN)
 def a_mirror_that_trusts_its_record(patch: Patch) -> None:
-    def links(self: reconciled.Reconciled, sweep: Any, views: Any) -> dict[str, str] | None:
+    def read(self: reconciled.Reconciled, sweep: Any, views: Any) -> tuple[dict[str, str], str] | None:
         try:
-            return dict(json.loads(self.path.read_bytes())["links"])
+            record = json.loads(self.path.read_bytes())
+            return dict(record["links"]), str(record["experiment"])
         except (OSError, ValueError, KeyError):
             return None
 
-    patch.setattr(reconciled.Reconciled, "links", links)
+    patch.setattr(reconciled.Reconciled, "read", read)
 
 
 @breaks(SHOWN, FINISHED)

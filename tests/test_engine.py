@@ -21,7 +21,18 @@ from ray import cloudpickle
 from ray.exceptions import RayActorError
 
 from mvae.refusal import Refusal
-from sweeps.engine import Capacity, Demand, Listener, attach, cluster, quiet, run_jobs, start_worker, trials_at_once
+from sweeps.engine import (
+    Capacity,
+    Demand,
+    Listener,
+    attach,
+    cluster,
+    idle_agent,
+    quiet,
+    run_jobs,
+    start_worker,
+    trials_at_once,
+)
 from sweeps.engine import train as together
 from sweeps.engine import tune as trials
 from sweeps.planning.demand import Gpus, check_fits, demand
@@ -297,7 +308,8 @@ def test_a_private_cluster_runs_jobs_reports_failures_and_leaves_nothing_behind(
         processes = " ".join(command_line(process) for process in descendants(os.getpid()))
         assert "raylet" in processes
         assert not re.search(r"/monitor\.py|log_monitor\.py|ray::IDLE", processes), processes
-        assert re.search(r"dashboard\.py .*--minimal", processes), processes
+        assert not re.search(r"/dashboard\.py|DashboardAgent", processes), processes
+        assert idle_agent.__file__ in processes, "the dashboard's agent is not replaced"
         assert start_worker.__file__ in processes, "workers are not started by our script"
         run_jobs(
             [good, bad],

@@ -213,7 +213,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, *_: object, **__: object) -> None:
             self.start = self.update = self.update_sweep = self.close = self.give_up = lambda *_: None
             self.links = lambda _timeout: dict[str, str]()
-            self.stuck = False
+            self.stuck, self.experiment = False, ""
 
     @contextmanager
     def here(*_: object) -> Iterator[engine.Capacity]:

@@ -27,7 +27,8 @@ sys.exit(code)
 
 def mvae(*words: str, code: str = "", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     start = ["-c", code] if code else ["-m", "sweeps.commands"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # as in an activated environment
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
     command = [sys.executable, *start, *words]
     return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=cwd, env=environment, timeout=300)
 

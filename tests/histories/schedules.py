@@ -9,6 +9,7 @@ from io import StringIO
 import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.internal.conjecture import providers
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.histories.faults import FAULTS
@@ -59,6 +60,13 @@ def run_schedules(number: int, seed: int = SEED, *, blob: str = "", fault: str =
     once = hypothesis.reproduce_failure(hypothesis.__version__, blob.encode()) if blob else hypothesis.seed(seed)
     text = StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(text):
+        # Hypothesis also draws constants that it finds in the imported modules, so schedules would depend on the tests
+        # that ran before in this process.
+        nothing = providers.Constants(
+            **{kind: providers.SortedSet() for kind in ("integers", "floats", "bytes", "strings")}
+        )
+        patch.setattr(providers.HypothesisProvider, "_local_constants", nothing)
+        providers.CONSTANTS_CACHE.cache.clear()
         if fault:
             FAULTS[fault].plant(patch)
         try:

@@ -176,7 +176,7 @@ def private() -> Iterator[Private]:
 
 def test_all_processes_of_a_private_cluster_listen_on_127_0_0_1_only(private: Private) -> None:
     assert private.address.startswith("127.0.0.1:")
-    assert len(private.ports()) >= 7, "gcs_server, two of raylet, two agents, worker and driver"
+    assert len(private.ports()) >= 6, "gcs_server, two of raylet, an agent, worker and driver"
     assert {port: address for port, address in private.ports().items() if address not in LOOPBACK} == {}
 
 
@@ -185,7 +185,7 @@ def test_another_user_gets_no_answer_without_the_token_and_cannot_read_it(privat
     answers = [set(calls.values()) for calls in heard["calls"].values()]
     assert not [codes for codes in answers if "OK" in codes]
     assert sum("UNAUTHENTICATED" in codes for codes in answers) >= 5, heard["calls"]
-    assert sorted(heard["pages"].values())[-2:] == [200, 401], "one port shows metrics, one refuses"
+    assert set(heard["pages"].values()) == {0, 401}, "the agent's port refuses, and no other port has pages"
     assert heard["files"] == [True, True] and heard["sockets"] == [True, True]
 
     wrong = private.asked(NOBODY, "0" * 64)["calls"]

@@ -29,19 +29,19 @@ class Events:
     """
 
     def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self._done = set[str]()
+        self.listener = listener
+        self.done = set[str]()
 
     def started(self, key: str) -> None:
-        self._notify(key, self._listener.started)
+        self.notify(key, self.listener.started)
 
     def sent(self, key: str, message: Message) -> None:
-        self._notify(key, self._listener.word, message)
+        self.notify(key, self.listener.word, message)
         if message.done:
-            self._done.add(key)
+            self.done.add(key)
 
     def restarted(self, key: str, why: str) -> None:
-        self._notify(key, self._listener.again, why)
+        self.notify(key, self.listener.again, why)
 
     def lost(self, key: str, why: str, failures: int, details: str = "") -> None:
         """Reports a trial that is not restarted again.
@@ -52,8 +52,8 @@ class Events:
             details: all errors, oldest first.
         """
         text = f"{why}; no retries left after {failures} failures"
-        self._notify(key, self._listener.word, Message(failed=text, details=details))
+        self.notify(key, self.listener.word, Message(failed=text, details=details))
 
-    def _notify(self, key: str, callback: Callable[..., None], *arguments: Any) -> None:
-        if key not in self._done:
+    def notify(self, key: str, callback: Callable[..., None], *arguments: Any) -> None:
+        if key not in self.done:
             callback(key, *arguments)

@@ -39,6 +39,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
 
 from benchmarks.timing import machine, plain
+from mvae.limits import processors
 from mvae.storage.files import write_atomically
 from pipelines import likelihoods, weak_supervision
 
@@ -163,7 +164,7 @@ def main() -> None:
             )
             if options.out:
                 holds = sum(plan["holds"] for plan in found.values())
-                record = {"machine": machine(), "cores": os.cpu_count(), "hold": holds, "of": len(found)}
+                record = {"machine": machine(), "cores": processors(), "hold": holds, "of": len(found)}
                 ordered = {case: found[case] for case in CASES if case in found}
                 text = json.dumps(plain(record | {"wanted": WANTED, "plans": ordered}), indent=1)
                 write_atomically(options.out.absolute(), text.encode() + b"\n")

@@ -31,6 +31,11 @@ GPU_DEVICES = ("nvidia*", "nvhost*", "kfd", "dxg")
 """Device files of GPU drivers below /dev: NVIDIA, NVIDIA's embedded boards, AMD, WSL."""
 
 
+def processors() -> int:
+    """Returns the number of the machine's processors, including those that this process may not use."""
+    return os.cpu_count() or 1
+
+
 def cores() -> int:
     """Returns the number of whole CPU cores that this process may use, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -171,8 +171,8 @@ def test_the_idle_agent_writes_what_rays_agent_writes_if_it_offers_nothing(tmp_p
     for name in ("METRICS_AGENT_PORT_NAME", "METRICS_EXPORT_PORT_NAME", "DASHBOARD_AGENT_LISTEN_PORT_NAME"):
         _raylet.persist_port(str(rays), "ab" * 28, getattr(_raylet, name), -1)  # type: ignore[attr-defined]
     announce(str(ours), "ab" * 28)
-    assert {path.name: path.read_text() for path in ours.iterdir()} == {
-        path.name: path.read_text() for path in rays.iterdir()
+    assert {path.name: path.read_text(encoding="utf-8") for path in ours.iterdir()} == {
+        path.name: path.read_text(encoding="utf-8") for path in rays.iterdir()
     }
 
 

@@ -222,7 +222,7 @@ def test_a_job_killed_at_any_line_of_the_worker_ends_with_the_same_result(store:
         assert final_files(job) == ["manifest.json", MODEL]
         assert len(list(on_disk(store.artifacts(job.key)).glob("*.png"))) == 3
         deaths = number
-    assert deaths > 30
+    assert deaths >= 30
 
 
 def test_a_process_allocates_less_than_its_share_of_a_gpu_because_cuda_needs_memory_too(

@@ -111,6 +111,12 @@ def _module(name: str, arguments: list[str]) -> None:
         except (Refusal, SystemExit) as refusal:
             raise Wrong(f"python -m mvae.data {' '.join(arguments)}: {refusal}") from None
         return
+    if name == "tests.histories":
+        try:
+            importlib.import_module("tests.histories.__main__").parser().parse_args(arguments)
+        except SystemExit:
+            raise Wrong(f"python -m tests.histories {' '.join(arguments)}: no such option") from None
+        return
     if name in ("pytest", "mkdocs"):
         raise Wrong(f"python -m {name}: use a make target instead")
     try:

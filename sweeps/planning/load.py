@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from mvae.limits import cores
+from mvae.limits import cores, processors
 
 ENOUGH = 0.5
 """Seconds of processor time that a process must have taken before its waiting says something about the load."""
@@ -101,7 +101,7 @@ class LoadWatch:
         deadline = time.monotonic() + 4 * ENOUGH
         while (last := read()).ran - self._first.ran < ENOUGH and time.monotonic() < deadline:
             sum(range(100_000))
-        found = load_between(self._first, last, cores(), os.cpu_count() or 1)
+        found = load_between(self._first, last, cores(), processors())
         return replace(found, changes=changes(os.getloadavg()))
 
 

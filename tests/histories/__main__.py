@@ -22,13 +22,19 @@ def _share(number: int, seed: int, fault: str) -> Outcome:
     return run_schedules(number, seed, fault=fault)
 
 
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        "python -m tests.histories", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--schedules", type=int, default=1000, help="number of schedules")
+    made.add_argument("--seed", type=int, default=SEED, help="chooses the schedules")
+    made.add_argument("--blob", default="", help="run only this schedule")
+    made.add_argument("--fault", default="", choices=["", *FAULTS], help="plant this fault")
+    return made
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--schedules", type=int, default=1000, help="number of schedules")
-    parser.add_argument("--seed", type=int, default=SEED, help="chooses the schedules")
-    parser.add_argument("--blob", default="", help="run only this schedule")
-    parser.add_argument("--fault", default="", choices=["", *FAULTS], help="plant this fault")
-    given = parser.parse_args()
+    given = parser().parse_args()
     if given.blob:
         outcomes = [run_schedules(1, blob=given.blob, fault=given.fault)]
     else:

@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.histories.faults import FAULTS
@@ -62,10 +63,7 @@ def run_schedules(number: int, seed: int = SEED, *, blob: str = "", fault: str =
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(text):
         # Hypothesis also draws constants that it finds in the imported modules, so schedules would depend on the tests
         # that ran before in this process.
-        nothing = providers.Constants(
-            **{kind: providers.SortedSet() for kind in ("integers", "floats", "bytes", "strings")}
-        )
-        patch.setattr(providers.HypothesisProvider, "_local_constants", nothing)
+        patch.setattr(providers.HypothesisProvider, "_local_constants", Constants())
         providers.CONSTANTS_CACHE.cache.clear()
         if fault:
             FAULTS[fault].plant(patch)

@@ -114,11 +114,11 @@ def told(printed: str) -> tuple[float, float]:
     """Returns low and high end of the time that --plan printed, in seconds.
 
     Raises:
-        ValueError: no time was printed.
+        RuntimeError: no time was printed.
     """
     found = TOLD.search(printed)
     if found is None:
-        raise ValueError(f"--plan printed no time: {printed[-2000:]}")
+        raise RuntimeError(f"--plan printed no time: {printed[-2000:]}")
     low, high, unit = found[1], found[2] or found[1], UNITS[found[3]]
     return float(low) * unit, float(high) * unit
 

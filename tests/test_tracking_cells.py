@@ -227,6 +227,22 @@ def test_pictures_of_several_epochs_are_steps_of_one_image(storage: Storage) -> 
     assert images(["notes.md", "views/a.png", "a.png"], 3) == {}
 
 
+def test_pictures_drawn_before_the_first_checkpoint_are_steps_of_one_image_at_once(storage: Storage) -> None:
+    pictures = storage.folder / "pictures"
+    write_atomically(pictures / "epoch-0001" / "prior.png", b"epoch 1")
+    tracker = storage.driver(replace(running(KEYS[0], 0), artifacts=pictures))
+    tracker.links(60)
+    write_atomically(pictures / "prior.png", b"last")
+    done = replace(finished(KEYS[0]), artifacts=pictures)
+    tracker.update(done)
+    tracker.update_sweep(reported(SWEEP, done))
+    assert tracker.close()
+    run, client = storage.runs()[KEYS[0]].info.run_id, mlflow.MlflowClient(storage.uri)
+    files = [file.path for file in client.list_artifacts(run, "images")]
+    assert {file.partition("+timestamp")[0] for file in files} == {"images/prior+step+1", "images/prior+step+3"}
+    assert [file.path for file in client.list_artifacts(run, "samples")] == ["samples/prior.png"]
+
+
 def test_an_epochs_cpu_time_and_memory_are_shown_as_system_metrics(storage: Storage) -> None:
     usage = Usage(torch.device("cpu"))
     sum(range(10**6))

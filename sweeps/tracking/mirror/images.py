@@ -25,14 +25,14 @@ def images(files: Iterable[str], last: int) -> dict[str, tuple[str, str]]:
 
     Args:
         files: paths of the run's samples, relative to their folder.
-        last: newest epoch.
+        last: newest epoch; 0 before the first, when no picture was drawn at the end.
     Returns:
         The two names by path; empty if no picture was drawn during training.
     """
     found, during = dict[str, tuple[str, str]](), False
     for path in (PurePosixPath(file) for file in files if file.endswith(".png")):
         epoch = _EPOCH.fullmatch(str(path.parent))
-        if epoch is None and len(path.parts) > 1:
+        if epoch is None and (len(path.parts) > 1 or not last):
             continue
         during |= epoch is not None
         unique = hashlib.sha256(str(path).encode()).hexdigest()[:32]

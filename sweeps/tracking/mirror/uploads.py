@@ -67,15 +67,16 @@ class Uploads:
         self._client, self._experiment, self._namespace = client, experiment, namespace
         self._load_model, self._say, self._models = load_model, say, models
         self._deep, self._clock = deep, clock
-        self._sent: set[tuple[str, str, str]] = set()  # uploaded files: id of the run, folder, version with path
+        self._sent: set[tuple[object, ...]] = set()  # uploaded files: id of the run, folder, version with path, images
         self._seen: set[tuple[str, str]] = set()  # folders of runs (id, name) and models (id, "") already compared
 
-    def files(self, held: Held, source: AnyPlace | None, name: str, last_epoch: int = 0) -> dict[str, str]:
+    def files(self, held: Held, source: AnyPlace | None, name: str, last_epoch: int | None = None) -> dict[str, str]:
         """Uploads a folder or a file as artifacts under `name`, if it has changed or was deleted in MLflow.
 
         Args:
-            last_epoch: newest epoch of a run with samples. Pictures drawn during training become MLflow's images by
-                step. Pictures drawn at the end become both images and artifacts under `name`. 0: no images.
+            last_epoch: newest epoch of a run with samples, 0 before the first. Pictures drawn during training become
+                MLflow's images by step. Pictures drawn at the end become both images and artifacts under `name`. None:
+                no images.
         Returns:
             The tag with the digest of the files; empty if there are no files.
         """
@@ -87,7 +88,7 @@ class Uploads:
             return {}
         files = {path: root / path for path in versions}
         try:
-            steps = images(versions, last_epoch) if last_epoch else {}
+            steps = {} if last_epoch is None else images(versions, last_epoch)
             marks = {path: f"{files[path].content_mark(version)} {path}" for path, version in versions.items()}
             summary = "\n".join([*marks.values(), *([IMAGES] if steps else [])])
             digest = {f"mvae.files.{name}": hashlib.sha256(summary.encode()).hexdigest(), **(LOGGED if steps else {})}
@@ -98,7 +99,8 @@ class Uploads:
             if not complete or (steps and self._lacks(ask, run, IMAGES, chain(*steps.values()))):
                 with scratch("files") as copies:
                     for path in files:
-                        if (run, name, marks[path]) in self._sent:
+                        this = (run, name, marks[path], steps.get(path))
+                        if this in self._sent:
                             continue
                         file = files[path].fetched(copies)
                         if path in placed:
@@ -106,7 +108,7 @@ class Uploads:
                             self._client.log_artifact(run, str(file), str(folder))
                         for image in steps.get(path, ()):
                             self._client.log_artifact(run, shutil.copyfile(file, copies / image), IMAGES)
-                        self._sent.add((run, name, marks[path]))
+                        self._sent.add(this)
                 self._seen |= {(run, name), (run, IMAGES)}
         except FileNotFoundError:
             if all(file.exists() for file in files.values()):

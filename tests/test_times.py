@@ -154,5 +154,5 @@ def test_the_benchmark_of_plans_reads_the_range_that_a_plan_prints(seconds: floa
     (line,) = costs(estimate, HERE, CommonOptions(plan=True))
     assert f" {units} for 1 trial" in line
     assert told(f"1 cell\n{line}\n") == pytest.approx(estimate.ends({(1, None): 1}, HERE.load()), rel=0.05)
-    with pytest.raises(ValueError, match="--plan printed no time"):
+    with pytest.raises(RuntimeError, match="--plan printed no time"):
         told("time unknown for 1 trial")

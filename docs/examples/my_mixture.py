@@ -21,7 +21,7 @@ from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import networks_of, stacked_networks_of
 from mvae.models.posteriors import Mixture, Posterior, stacked
-from mvae.models.rows import Presence, RowBatch, RowLearner, experts, reconstruction
+from mvae.models.rows import Presence, RowBatch, RowLearner, drawn, experts, reconstruction
 from mvae.settings import Settings
 
 # R rows of a step, M modalities, D latents
@@ -51,9 +51,7 @@ def mixture_loss(
     present = presence.present
     count = present.sum(1)
     kl = (torch.where(present, q.kl_to_prior(), 0.0).sum(1) / count).sum() / batch_size
-    drawn = (present.cumsum(1) == (choice * count).long()[:, None] + 1).int().argmax(1)  # position of m, [R]
-    at = drawn[:, None, None].expand(-1, 1, model.latents)
-    z = Gaussian(*(part.gather(1, at).squeeze(1) for part in q)).rsample(noise)
+    z = drawn(q, present, choice).rsample(noise)
     likelihood, parts = reconstruction(model, presence, values, z, weights, batch_size)
     return Loss(beta * kl - likelihood, {"kl": kl.detach(), **parts})
 

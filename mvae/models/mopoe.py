@@ -25,7 +25,7 @@ from mvae.models.gaussian import Gaussian, product
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import networks_of, stacked_networks_of
 from mvae.models.posteriors import Mixture, Posterior
-from mvae.models.rows import Presence, RowBatch, RowLearner, experts, reconstruction
+from mvae.models.rows import Presence, RowBatch, RowLearner, drawn, experts, reconstruction
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders
 
 
@@ -100,10 +100,7 @@ def negative_mopoe_elbo(
     offered = ~(members & ~presence.present[:, None]).any(-1)
     count = offered.sum(1)
     kl = (torch.where(offered, q.kl_to_prior(), 0.0).sum(1) / count).sum() / batch_size
-    wanted = (choice * count).long() + 1
-    drawn = (offered.cumsum(1) == wanted[:, None]).int().argmax(1)
-    at = drawn[:, None, None].expand(-1, 1, q.mean.shape[-1])
-    z = Gaussian(*(part.gather(1, at).squeeze(1) for part in q)).rsample(noise)
+    z = drawn(q, offered, choice).rsample(noise)
     likelihood, parts = reconstruction(model, presence, values, z, weights, batch_size)
     return Loss(beta * kl - likelihood, {"kl": kl.detach(), **parts})
 

@@ -187,10 +187,8 @@ class Multimodal(nn.Module):
             [n, C]
         """
         means = component_means(self.infer(values))
-        total = torch.softmax(self.decode(m, self.for_prediction(m, means[0])), dim=-1)
-        for mean in means[1:]:
-            total = total + torch.softmax(self.decode(m, self.for_prediction(m, mean)), dim=-1)
-        return total / len(means)
+        each = [torch.softmax(self.decode(m, self.for_prediction(m, mean)), dim=-1) for mean in means]
+        return sum(each[1:], each[0]) / len(each)
 
     def for_prediction(self, m: int, z: Tensor) -> Tensor:
         """Returns the latents [n, D] from which modality m is predicted if it is not given."""

@@ -23,6 +23,7 @@ from mvae.models.elbo import Loss
 from mvae.models.learners import examples_of
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
+from mvae.models.posteriors import Component, of_each
 from mvae.sampling import Step
 from mvae.streams import numpy_generator, torch_generator
 from mvae.workers import ALONE, Workers
@@ -109,6 +110,19 @@ def experts(model: Multimodal, presence: Presence, values: Sequence[Tensor]) -> 
     mean = torch.stack([presence.spread(m, mean) for m, (mean, _) in enumerate(encoded)], dim=1)
     spread = torch.stack([presence.spread(m, spread) for m, (_, spread) in enumerate(encoded)], dim=1)
     return mean, spread
+
+
+def drawn(parts: Component, offered: Tensor, choice: Tensor) -> Component:
+    """Returns one component of each row, drawn uniformly from the c components that the row is offered: [R, D].
+
+    Args:
+        parts: the components of every row, [R, C, D].
+        offered: which of them a row is offered, boolean [R, C]; at least one.
+        choice: uniform in [0, 1), [R]: a row draws the component number floor(c * choice) of those offered.
+    """
+    wanted = (choice * offered.sum(1)).long() + 1
+    at = (offered.cumsum(1) == wanted[:, None]).int().argmax(1)[:, None, None].expand(-1, 1, parts.mean.shape[-1])
+    return of_each(parts, lambda part: part.gather(1, at).squeeze(1))
 
 
 def reconstruction(

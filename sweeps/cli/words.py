@@ -29,8 +29,12 @@ def span(low: float, high: float) -> str:
         ),
         ("d", 86_400),
     )
-    ends = dict.fromkeys(figures(seconds / size, 2) for seconds in (low, high))
-    return f"{' to '.join(ends)} {unit}"
+    return f"{between(figures(low / size, 2), figures(high / size, 2))} {unit}"
+
+
+def between(low: str, high: str) -> str:
+    """Formats a range: 1.5 to 2; 2 if both ends are equal."""
+    return " to ".join(dict.fromkeys((low, high)))
 
 
 def timing(seconds: float) -> str:

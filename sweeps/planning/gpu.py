@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sweeps.cli.words import counted, figures, timing
+from sweeps.cli.words import between, counted, figures, timing
 from sweeps.planning.plan import Plan
 from sweeps.planning.price import Host
 from sweeps.planning.times import Group, by_epoch, kind_of
@@ -43,7 +43,7 @@ def gpu_hours(planned: Plan, machine: Host) -> list[str]:
             kinds[group], trials = None, trials + 1
     if not trials:
         return []
-    ends = " to ".join(dict.fromkeys(figures(seconds / 3600, 2) for seconds in (low, high)))
+    ends = between(figures(low / 3600, 2), figures(high / 3600, 2))
     of = f" of {len(planned.todo):,}" * (trials < len(planned.todo))
     shown = ", ".join(f"{' '.join(part for part in kind[1:] if part)} {_ends(each[kind])} per epoch" for kind in kinds)
     of_kinds = f"{counted(trials, 'trial')}{of}"
@@ -51,7 +51,8 @@ def gpu_hours(planned: Plan, machine: Host) -> list[str]:
 
 
 def _ends(ends: tuple[float, float]) -> str:
-    return " to ".join(dict.fromkeys(timing(seconds).removesuffix(" s") for seconds in ends)) + " s"
+    low, high = (timing(seconds).removesuffix(" s") for seconds in ends)
+    return f"{between(low, high)} s"
 
 
 def seconds_per_epoch(cells: Iterable[Mapping[str, Any]]) -> dict[Group, tuple[float, float]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.words import counted, span
+from sweeps.cli.words import between, counted, span
 from sweeps.planning.demand import Capacity, Gpus, demand, memory_bound, trials_at_once
 from sweeps.planning.estimate import Estimate, Shape
 from sweeps.planning.load import IDLE, Load
@@ -44,6 +44,11 @@ class Host:
         by_gpus = needs.least * needs.gpus / gpus if needs.gpus and gpus else 0.0
         return float(math.ceil(max(needs.least / self.capacity.cpus, by_gpus)))
 
+    def slots(self, shapes: Iterable[Shape], options: CommonOptions) -> dict[Shape, int]:
+        """Returns how many trials of each shape run at the same time on this machine, at least 1."""
+        shares = {shape: self.share(shape, options.gpus_per_trial, options.max_concurrent) for shape in shapes}
+        return {shape: max(1, round(1 / share)) for shape, share in shares.items()}
+
     @property
     def words(self) -> str:
         """The machine in words: 2 CPUs and 1 GPU."""
@@ -61,9 +66,8 @@ def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str
     if not estimate.known:
         return unknown
     here, gpus, at_most = machine.capacity, options.gpus_per_trial, options.max_concurrent
-    shares = {shape: machine.share(shape, gpus, at_most) for shape in estimate.shapes}
-    machines = max(1.0, *shares.values())
-    slots = {shape: max(1, round(1 / share)) for shape, share in shares.items()}
+    machines = max(1.0, *(machine.share(shape, gpus, at_most) for shape in estimate.shapes))
+    slots = machine.slots(estimate.shapes, options)
     load = machine.load()
     low, high = estimate.ends(slots, load)
     most = max(min(slots[shape], len(times)) for shape, times in estimate.shapes.items())
@@ -80,8 +84,8 @@ def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str
             f"other programs use this machine now, and the time assumes that they continue; without them {alone}"
         )
     if options.price_per_hour is not None:
-        ends = dict.fromkeys(f"{hours / 3600 * machines * options.price_per_hour:.2f}" for hours in (low, high))
-        lines.append(f"{' to '.join(ends)} at {options.price_per_hour:g} per machine-hour")
+        ends = (f"{seconds / 3600 * machines * options.price_per_hour:.2f}" for seconds in (low, high))
+        lines.append(f"{between(*ends)} at {options.price_per_hour:g} per machine-hour")
     bounds = (
         memory_bound(here, demand(*shape, gpus, here), at_most, len(each)) for shape, each in estimate.shapes.items()
     )
@@ -94,10 +98,7 @@ def left(estimate: Estimate, half_done: int, machine: Host, options: CommonOptio
     line = f"Left: {counted(trials, 'trial')}" + f", {half_done} half done" * bool(half_done)
     if not estimate.known:
         return line + "; how long they take is unknown, because no similar trial has finished" * bool(trials)
-    slots = {
-        shape: max(1, round(1 / machine.share(shape, options.gpus_per_trial, options.max_concurrent)))
-        for shape in estimate.shapes
-    }
+    slots = machine.slots(estimate.shapes, options)
     where = "this machine" if machine.device is not None else "this cluster"
     without = f", without {counted(estimate.unknown, 'trial')} of unknown time" * bool(estimate.unknown)
     return f"{line}; {span(*estimate.ends(slots, machine.load()))} on {where}{without}"

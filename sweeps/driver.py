@@ -17,7 +17,7 @@ from sweeps import engine
 from sweeps.cli.browsing import how_to_browse
 from sweeps.cli.console import Console, Progress
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.programs import command, stopped_by
+from sweeps.cli.programs import COMPLETE, INCOMPLETE, INTERRUPTED, OUT_OF_HOURS, command, stopped_by
 from sweeps.cli.signals import Interrupted, Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts
 from sweeps.cli.words import counted, duration, error
@@ -40,9 +40,6 @@ from sweeps.tracking.tracker import UNHEARD_SECONDS, Tracker
 from sweeps.tracking.view import RunView, SweepView
 from sweeps.tracking.views import Catalogue
 from sweeps.trials.messages import Job, Message, waves
-
-COMPLETE, INCOMPLETE, BAD_INPUT, OUT_OF_HOURS, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit codes of every pipeline."""
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
 """Seconds without progress after which the driver stops waiting for MLflow: at a sweep's end, and otherwise."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from sweeps.cli.console import Console
 from sweeps.cli.options import CommonOptions
-from sweeps.driver import COMPLETE, Driver, report_on
+from sweeps.cli.programs import COMPLETE
+from sweeps.driver import Driver, report_on
 from sweeps.planning.gpu import gpu_hours
 from sweeps.planning.plan import Plan
 from sweeps.planning.price import Host, costs

@@ -33,11 +33,18 @@ from sweeps import engine
 from sweeps.cli.console import Console
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.output import outliving_readers
-from sweeps.cli.programs import command, stopped_by
+from sweeps.cli.programs import (
+    BAD_INPUT,
+    COMPLETE,
+    INCOMPLETE,
+    INTERRUPTED,
+    OUT_OF_HOURS,
+    command,
+    stopped_by,
+)
 from sweeps.cli.signals import Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, tracking_uri
 from sweeps.cli.words import error
-from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, OUT_OF_HOURS
 from sweeps.grid import Grid
 from sweeps.planning.plan import Fingerprints, plan, shape_of
 from sweeps.planning.state import TrialState

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from sweeps.cli.options import Chosen, parse
+from sweeps.cli.programs import INTERRUPTED
 from sweeps.cli.words import error
 
 if TYPE_CHECKING:
@@ -27,5 +28,5 @@ def start(options: type[Chosen], sweep: Callable[[Chosen], Sweep]) -> NoReturn:
         code = main(lambda: sweep(chosen), chosen)
     except KeyboardInterrupt:
         error("interrupted; nothing was started")
-        code = 130
+        code = INTERRUPTED
     sys.exit(code)

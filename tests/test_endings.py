@@ -25,8 +25,8 @@ from mvae.refusal import Refusal
 from sweeps import engine
 from sweeps.cli.console import Console
 from sweeps.cli.output import outliving_readers
+from sweeps.cli.programs import COMPLETE, INCOMPLETE, INTERRUPTED
 from sweeps.cli.signals import Interrupted, Interruption
-from sweeps.driver import COMPLETE, INCOMPLETE, INTERRUPTED
 from sweeps.engine import Capacity, attach
 from sweeps.engine import watch as watching
 from sweeps.engine.machines import PRIVATE

@@ -1,4 +1,4 @@
-"""`python -m mvae.data` downloads and converts a data set without training."""
+"""`mvae prepare` downloads and converts a data set without training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvae.data import fingerprint, load_converted
-from mvae.data.__main__ import main
+from sweeps.commands.entry import main
 from tests.sweeping import ROOT
 
 
@@ -18,11 +18,13 @@ def test_a_prepared_data_set_needs_no_raw_files_and_is_converted_once(
 ) -> None:
     mark = fingerprint("digits")
     assert load_converted("digits", mark, tmp_path) is None
-    assert main(["digits", "--cache", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"digits is ready: 1,297 train, 250 validation, 250 test examples in {tmp_path}\n"
+    assert main(["prepare", "digits", "--cache", str(tmp_path)]) == 0
+    converting = f"converting digits to {tmp_path / f'digits-{mark[:16]}'}\n"
+    ready = f"digits is ready: 1,297 train, 250 validation, 250 test examples in {tmp_path}\n"
+    assert capsys.readouterr().out == converting + ready
     converted = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")}
     assert load_converted("digits", mark, tmp_path) is not None and len(converted) == 3
-    assert main(["digits", "--cache", str(tmp_path)]) == 0
+    assert main(["prepare", "digits", "--cache", str(tmp_path)]) == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")} == converted
 
 
@@ -30,17 +32,17 @@ def test_a_prepared_data_set_needs_no_raw_files_and_is_converted_once(
 def test_what_cannot_be_prepared_is_one_line(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments, "--data-root", str(tmp_path), "--cache", str(tmp_path)]) == 2
+    assert main(["prepare", *arguments, "--data-root", str(tmp_path), "--cache", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
 
 
 def test_its_help_imports_no_torch() -> None:
     code = (
-        "import runpy, sys; sys.argv = ['mvae.data', '--help']\n"
-        "try: runpy.run_module('mvae.data', run_name='__main__')\n"
+        "import runpy, sys; sys.argv = ['mvae', 'prepare', '--help']\n"
+        "try: runpy.run_module('sweeps.commands', run_name='__main__')\n"
         "except SystemExit: print('torch' in sys.modules)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT, check=True)
-    assert "python -m mvae.data" in ended.stdout
+    assert "mvae prepare" in ended.stdout
     assert ended.stdout.splitlines()[-1] == "False"

@@ -31,8 +31,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from docs.report.__main__ import main as documents_main
-from mvae.data import MissingFiles, source, training_examples
-from mvae.data.__main__ import parser as prepare_parser
+from mvae.data import MissingFiles, training_examples
 from mvae.refusal import Refusal
 from sweeps.cli.options import CommonOptions, read
 from sweeps.commands.entry import COMMANDS
@@ -104,12 +103,6 @@ def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
 def _module(name: str, arguments: list[str]) -> None:
     if name == "docs.report":
         _documents(arguments)
-        return
-    if name == "mvae.data":
-        try:
-            source(prepare_parser().parse_args(arguments).dataset)
-        except (Refusal, SystemExit) as refusal:
-            raise Wrong(f"python -m mvae.data {' '.join(arguments)}: {refusal}") from None
         return
     if name == "tests.histories":
         try:

@@ -5,7 +5,6 @@ of every pipeline in groups. The help of an option is the first paragraph of the
 groups, `--help` only names the options. `--help-all` shows all docstrings in full.
 """
 
-import difflib
 import sys
 import textwrap
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
@@ -19,7 +18,7 @@ from mvae.refusal import Refusal
 from mvae.settings import Settings
 from sweeps.cli.programs import how_to_start
 from sweeps.cli.trial_options import TrialOptions
-from sweeps.cli.values import Written
+from sweeps.cli.values import Written, unknown_option
 
 FULL = "--help-all"
 PAGE_WIDTH = 120
@@ -111,9 +110,7 @@ class Parser(ArgumentParser):
             return parsed
         if not unknown[0].startswith("-"):
             raise Refusal(f"unexpected argument {unknown[0]}: write lists without spaces, as in a,b,c")
-        flag = unknown[0].partition("=")[0]
-        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
-        raise Refusal(f"unknown option {flag}: " + (f"did you mean {near[0]}?" if near else "--help lists all options"))
+        raise unknown_option(self, unknown[0], "--help lists all options")
 
     def error(self, message: str) -> NoReturn:
         raise Refusal(message.removeprefix("argument "))

@@ -1,4 +1,4 @@
-"""Names of this environment's programs and pipelines, as the user can type them here, and the command that resumes."""
+"""Names of this environment's programs and pipelines, the command that resumes, and the exit codes."""
 
 import os
 import shlex
@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 from sweeps.cli.tracking_uri import without_credentials
+
+COMPLETE, INCOMPLETE, BAD_INPUT, OUT_OF_HOURS, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes of every pipeline and of `mvae`."""
 
 STARTED_BY = "MVAE_STARTED_BY"
 """Environment variable with the words before the pipeline's file, if not `python` (cluster/slurm.sh)."""

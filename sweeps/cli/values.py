@@ -7,7 +7,9 @@ import math
 import os
 import re
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -166,6 +168,22 @@ def _file(item: str) -> tuple[Path]:
     return (path,)
 
 
+files = listed(_file)
+"""Reads paths of files that exist, such as a.py,b.py."""
+
+
+def unknown_option(parser: ArgumentParser, word: str, listing: str) -> Refusal:
+    """Returns the refusal of an option that a parser does not know.
+
+    Args:
+        word: the option as typed.
+        listing: how to see all options; shown if no known option is similar.
+    """
+    flag = word.partition("=")[0]
+    near = get_close_matches(flag, parser._option_string_actions, n=1)
+    return Refusal(f"unknown option {flag}: " + (f"did you mean {near[0]}?" if near else listing))
+
+
 def _number(value: str | float) -> float:
     try:
         return float(value)
@@ -225,7 +243,7 @@ Counts = Annotated[
 ]
 Samples = Annotated[int, Field(ge=2, le=1_000_000), Written("N")]
 Folder = Annotated[Path, BeforeValidator(folder), Written("DIR")]
-Files = Annotated[tuple[Path, ...], BeforeValidator(listed(_file)), Written("FILE,...")]
+Files = Annotated[tuple[Path, ...], BeforeValidator(files), Written("FILE,...")]
 Storage = Annotated[Path | InstanceOf[RemotePath], BeforeValidator(storage), Written("DIR|URI")]
 Gpus = Annotated[Literal["auto"] | float, BeforeValidator(gpus), Written("auto|N")]
 WorkerRange = Annotated[tuple[int, int], BeforeValidator(workers), Written("N|MIN-MAX")]

@@ -10,6 +10,7 @@ from mvae.home import ensure_home
 from mvae.refusal import Refusal
 from mvae.storage.files import remedy
 from sweeps.cli.output import outliving_readers
+from sweeps.cli.programs import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED
 from sweeps.cli.words import error
 
 COMMANDS = {
@@ -20,9 +21,6 @@ COMMANDS = {
     "verify": ("N", "Run N finished trials again here, and compare the numbers"),
 }
 """Subcommands: what follows the name, and a line of help."""
-
-COMPLETE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes, the same as the pipelines'."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -51,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except OSError as failure:
         error(f"stopped by a system error: {failure}{remedy(failure)}")
-        return FAILED
+        return INCOMPLETE
     except KeyboardInterrupt:
         error("interrupted")
         return INTERRUPTED

@@ -7,7 +7,6 @@ MLflow.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, NoReturn
 from mvae.refusal import Refusal
 from mvae.storage.objects import place
 from sweeps.cli.tracking_uri import default_uri, tracking_uri, without_credentials
-from sweeps.cli.values import check_names, folder, storage, token
+from sweeps.cli.values import check_names, files, folder, storage, token, unknown_option
 from sweeps.store.store import Store
 
 
@@ -69,7 +68,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--plugins",
             metavar="FILE,...",
-            default="",
+            type=read_as(files),
+            default=(),
             help="Python files that add your own data sets and arms (docs/extend/).",
         )
 
@@ -88,10 +88,7 @@ class Parser(argparse.ArgumentParser):
             return parsed
         if not unknown[0].startswith("-"):
             raise Refusal(f"unexpected argument {unknown[0]}: {self.prog} --help lists what it takes")
-        flag = unknown[0].partition("=")[0]
-        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"{self.prog} --help lists all options"
-        raise Refusal(f"unknown option {flag}: {hint}")
+        raise unknown_option(self, unknown[0], f"{self.prog} --help lists all options")
 
     def error(self, message: str) -> NoReturn:
         needed = message.removeprefix("the following arguments are required: ")
@@ -158,18 +155,13 @@ def mlflow_of(chosen: argparse.Namespace, store: Store) -> str:
     return tracking_uri(given, "--tracking-uri" if chosen.tracking_uri else "$MLFLOW_TRACKING_URI")
 
 
-def load_plugins(written: str) -> None:
+def load_plugins(paths: Sequence[Path]) -> None:
     """Loads the files after --plugins, so that their data sets, arms and measures are known.
 
     Raises:
-        Refusal: a file is missing, or is not a plug-in.
+        Refusal: a file is not a plug-in.
     """
-    if not written:
-        return
-    from mvae import plugins
+    if paths:
+        from mvae import plugins
 
-    files = [Path(item).expanduser().absolute() for item in written.split(",")]
-    for path in files:
-        if not path.is_file():
-            raise Refusal(f"--plugins {path}: the file does not exist; write paths with commas between them")
-    plugins.load(plugins.read(files))
+        plugins.load(plugins.read(paths))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
-from mvae.data import DATASETS
-from mvae.data.__main__ import prepare
+from mvae.data import DATASETS, SPLITS, default_cache, source
 from sweeps.commands.options import Parser, load_plugins
 
 ABOUT = """Downloads a data set's files if they are missing and no --data-root is given, and converts them into --cache.
@@ -20,6 +20,20 @@ def parser() -> Parser:
     made.add_argument("dataset", metavar="DATASET", help=f"One of {', '.join(DATASETS)}.")
     made.data()
     return made
+
+
+def prepare(options: Namespace) -> str:
+    """Downloads missing raw files into the default data root, converts them, and returns a line for the user.
+
+    Raises:
+        Refusal: unknown data set; raw files missing or damaged; the cache is unusable.
+    """
+    found = source(options.dataset)
+    from mvae.data import load  # only now, because it imports torch
+
+    dataset = load(options.dataset, options.data_root, options.cache, grey=bool(found.grey))
+    counts = ", ".join(f"{len(getattr(dataset, split)):,} {split}" for split in SPLITS)
+    return f"{options.dataset} is ready: {counts} examples in {options.cache or default_cache()}"
 
 
 def main(typed: Sequence[str]) -> int:

@@ -15,10 +15,11 @@ from mvae.storage.files import remedy
 from sweeps import engine
 from sweeps.cli.console import Console, Progress
 from sweeps.cli.options import CommonOptions
+from sweeps.cli.programs import COMPLETE, INCOMPLETE
 from sweeps.cli.signals import Interrupted
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.cli.words import counted
-from sweeps.driver import COMPLETE, INCOMPLETE, Driver
+from sweeps.driver import Driver
 from sweeps.planning.plan import Plan, PlannedTrial, plan, shape_of
 from sweeps.planning.price import Host, costs, left
 from sweeps.planning.state import TrialState

@@ -18,8 +18,9 @@ from mvae.measure import ACCURACY
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from sweeps.cli.console import Console
+from sweeps.cli.programs import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED
 from sweeps.cli.signals import Interrupted
-from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, Driver
+from sweeps.driver import Driver
 from sweeps.engine import Capacity, Listener
 from sweeps.engine.events import Events
 from sweeps.engine.tune import most_deaths

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from mvae.training.records import MODEL
-from sweeps.driver import COMPLETE
+from sweeps.cli.programs import COMPLETE
 from tests.histories.commands import Sim
 from tests.histories.invariants import ENDS, Broken, Watch
 from tests.histories.simulation import simulated

@@ -108,7 +108,23 @@ def single(count: int) -> tuple[Modality, ...]:
 MANY = (IMAGE, *single(18))
 """An image and 18 single attributes."""
 
-TINY_19 = Source(
+
+def made_up(name: str, modalities: tuple[Modality, ...], defaults: Defaults, examples: int) -> Source:
+    """A data set without files, whose conversion gives nothing: tests make its examples."""
+    return Source(
+        name=name,
+        modalities=modalities,
+        defaults=defaults,
+        split_rule="made up",
+        version=1,
+        check=lambda _root: None,
+        digest=lambda _root: "none",
+        examples=lambda _root: examples,
+        convert=lambda _root: {},
+    )
+
+
+TINY_19 = made_up(
     name="tiny19",
     modalities=(Modality("image", Kind.IMAGE, (1, 4, 4)), *single(18)),
     defaults=Defaults(
@@ -120,12 +136,7 @@ TINY_19 = Source(
         pairing="proportional",
         k=1,
     ),
-    split_rule="made up",
-    version=1,
-    check=lambda _root: None,
-    digest=lambda _root: "none",
-    examples=lambda _root: 70,
-    convert=lambda _root: {},
+    examples=70,
 )
 """A made-up data set of 19 modalities. A test that creates a trial on it must add it to `mvae.data.DATASETS`."""
 

@@ -14,8 +14,9 @@ from mvae.models import arm
 from mvae.networks.convolutional import ConvolutionalEncoder
 from mvae.networks.image import MlpImageEncoder
 from mvae.trial import Trial
+from tests.small_models import made_up
 
-MIXED = Source(
+MIXED = made_up(
     name="mixed",
     modalities=(
         Modality("small", Kind.IMAGE, (1, 28, 28)),
@@ -26,12 +27,7 @@ MIXED = Source(
         Modality("label", Kind.LABEL, (), classes=3, likelihood="categorical"),
     ),
     defaults=Defaults(latents=6, epochs=1, image_network="conv", image_networks=("conv", "mlp", "dcgan"), batch_size=4),
-    split_rule="made up",
-    version=1,
-    check=lambda _root: None,
-    digest=lambda _root: "none",
-    examples=lambda _root: 4,
-    convert=lambda _root: {},
+    examples=4,
 )
 
 

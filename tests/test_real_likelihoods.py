@@ -12,6 +12,7 @@ from mvae.data.checks import check_arrays, check_source
 from mvae.data.dataset import Arrays, Defaults, Kind, Modality, Source
 from mvae.models.likelihoods import REAL, Real, likelihood_of
 from mvae.refusal import Refusal
+from tests.small_models import made_up
 
 
 def other(name: str, scale: float) -> torch.distributions.Distribution:
@@ -67,16 +68,11 @@ def test_a_fixed_scale_adds_nothing_to_a_models_state() -> None:
 def described(**changes: object) -> Source:
     """Two vectors and a label."""
     first = {"name": "x", "kind": Kind.VECTOR, "shape": (3,), **changes}
-    return Source(
+    return made_up(
         name="vectors",
         modalities=(Modality(**first), Modality("y", Kind.VECTOR, (2,))),  # type: ignore[arg-type]
         defaults=Defaults(latents=2, epochs=1, image_network="none", image_networks=("none",)),
-        split_rule="",
-        version=1,
-        check=lambda _root: None,
-        digest=lambda _root: "",
-        examples=lambda _root: 4,
-        convert=lambda _root: {},
+        examples=4,
     )
 
 

@@ -20,13 +20,14 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.timing import random_data
 from mvae.data import DATASETS
-from mvae.data.dataset import Defaults, Kind, Modality, Source
+from mvae.data.dataset import Defaults, Kind, Modality
 from mvae.models import arm
 from mvae.models.rows import Presence, RowBatch, RowLearner
 from mvae.training.steps import step_signature, tensors_of, with_tensors
 from mvae.trial import Trial
+from tests.small_models import made_up
 
-FOUR = Source(
+FOUR = made_up(
     name="four",
     modalities=(
         Modality("image", Kind.IMAGE, (1, 4, 4)),
@@ -35,12 +36,7 @@ FOUR = Source(
         Modality("attribute", Kind.ATTRIBUTE, (), classes=2),
     ),
     defaults=Defaults(latents=3, epochs=5, image_network="mlp", image_networks=("mlp",), batch_size=16),
-    split_rule="made up",
-    version=1,
-    check=lambda _root: None,
-    digest=lambda _root: "none",
-    examples=lambda _root: 64,
-    convert=lambda _root: {},
+    examples=64,
 )
 """One modality of every kind that can be recorded."""
 

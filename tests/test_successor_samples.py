@@ -15,7 +15,7 @@ from mvae.evaluation.likelihood_estimates import likelihood_metrics
 from mvae.evaluation.samples import sample_grids, sample_words
 from mvae.models import arm
 from mvae.trial import Trial
-from tests.small_models import IMAGE, LABEL, SEVERAL, single
+from tests.small_models import IMAGE, LABEL, SEVERAL, made_up, single
 
 ARMS = ("mopoe", "mvtcae", "mmvae", "mmvae_plus")
 TEXT = Modality("text", Kind.TEXT, (3,), classes=6)
@@ -24,16 +24,11 @@ N = 20
 
 
 def source_of(others: tuple[Modality, ...]) -> Source:
-    return Source(
+    return made_up(
         name="made_up",
         modalities=(IMAGE, *others),
         defaults=Defaults(latents=3, epochs=1, image_network="mlp", image_networks=("mlp",), batch_size=8),
-        split_rule="made up",
-        version=1,
-        check=lambda _root: None,
-        digest=lambda _root: "none",
-        examples=lambda _root: N,
-        convert=lambda _root: {},
+        examples=N,
     )
 
 

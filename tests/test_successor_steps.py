@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mvae.data import DATASETS
-from mvae.data.dataset import Defaults, Kind, Modality, Source
+from mvae.data.dataset import Defaults, Kind, Modality
 from mvae.data.examples import Dataset, Split
 from mvae.models import arm
 from mvae.supervision import kept_values
@@ -20,20 +20,16 @@ from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import Progress, train
 from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
+from tests.small_models import made_up
 
 ARMS = ("mopoe", "mvtcae", "mmvae", "mmvae_plus")
 OWN: dict[str, dict[str, Any]] = {"mmvae": {"samples": 3}, "mmvae_plus": {"samples": 2, "private_latents": 2}}
 EXAMPLES = 31
-THREE = Source(
+THREE = made_up(
     name="three",
     modalities=tuple(Modality(f"x{m}", Kind.VECTOR, (4 + m,)) for m in range(3)),
     defaults=Defaults(latents=3, epochs=2, image_network="none", image_networks=("none",), batch_size=8),
-    split_rule="made up",
-    version=1,
-    check=lambda _root: None,
-    digest=lambda _root: "none",
-    examples=lambda _root: EXAMPLES,
-    convert=lambda _root: {},
+    examples=EXAMPLES,
 )
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "reserved": {"paired_fraction": 0.3},

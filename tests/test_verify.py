@@ -61,6 +61,13 @@ def change(store: Store, what: Callable[[dict[str, Any]], None], model: str = "n
     return result.key
 
 
+def keep_only(store: Store, key: str) -> None:
+    """Deletes the results of all other trials."""
+    for one in list(store.results):
+        if one.key != key:
+            store.results.path(one.key, one.measure).unlink()
+
+
 def verify(store: Store, cache: Path, number: int, *more: str) -> int:
     return main(["verify", str(number), "--storage", str(store.root), "--cache", str(cache), *more])
 
@@ -92,9 +99,7 @@ def test_an_altered_result_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     key = change(copy, change_it)
-    for result in copy.results:
-        if result.key != key:
-            copy.results.path(result.key, result.measure).unlink()
+    keep_only(copy, key)
     assert verify(copy, cache, 1) == 1
     said = capsys.readouterr().out
     assert key in said and why in said and "1 trial of 1 not as stored" in said
@@ -111,9 +116,7 @@ def test_a_measure_that_is_not_computed_again_is_a_failure(
 
     (result,) = (one for one in trained.results if one.trial["model"] == "nn")
     another = replace(result, measure=readout(1.0).token)
-    for one in list(copy.results):
-        if one.key != result.key:
-            copy.results.path(one.key, one.measure).unlink()
+    keep_only(copy, result.key)
     copy.results.write(another)
     monkeypatch.setattr("sweeps.trials.run.run", half)
     kept = [result, another]
@@ -147,9 +150,7 @@ def test_a_difference_from_another_machine_is_only_printed(
             attempt[fact] = "another"
 
     key = change(copy, elsewhere)
-    for result in copy.results:
-        if result.key != key:
-            copy.results.path(result.key, result.measure).unlink()
+    keep_only(copy, key)
     assert verify(copy, cache, 1) == 0
     said = capsys.readouterr().out
     assert "differs, made on cpu (" in said and "another" in said and "test/accuracy is 0.125 in storage" in said

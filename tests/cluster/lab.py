@@ -24,8 +24,8 @@ import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from tests.cluster.box import BOOT_SECONDS, NAMESPACES, Box, child_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("machine.sh")
@@ -34,14 +34,12 @@ NETWORK = "10.77.0"
 PROJECT = "mvae-suite"
 """Folder in the laptop's home directory with a copy of this checkout."""
 
-BOOT_SECONDS = 60.0
 PATIENCE = 600.0
 """Seconds that a command on a machine may take."""
 
 COMPILED = ("ray", "mlflow")
 """Packages that every machine would otherwise compile again in its own layer of a fresh environment."""
 
-NAMESPACES = ("--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--propagation", "private")
 TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare", "nsenter", "setpriv", "mount", "pgrep")
 
 
@@ -186,19 +184,20 @@ class Machine:
         self.run(f"kill -9 {found[0]}")
 
 
-class Lab:
+class Lab(Box):
     """A laptop, a head and workers on one network, with a shared folder at /mnt.
 
     Args:
         workers: number of machines in addition to the laptop and the head.
     """
 
+    folder, prefix = "/tmp", "mvae-lab-"
+
     def __init__(self, workers: int) -> None:
+        super().__init__()
         self.laptop = Machine(self, "laptop", f"{NETWORK}.1")
         self.head = Machine(self, "head", f"{NETWORK}.10")
         self.workers = [Machine(self, f"worker{n}", f"{NETWORK}.{10 + n}") for n in range(1, workers + 1)]
-        self._outside: subprocess.Popen[bytes] | None = None
-        self._init: int | None = None
 
     @property
     def machines(self) -> list[Machine]:
@@ -208,33 +207,6 @@ class Lab:
     def shared(self) -> Path:
         """Folder on the box that every machine sees at /mnt."""
         return self.state / "shared"
-
-    def __enter__(self) -> Self:
-        self.state = Path(tempfile.mkdtemp(prefix="mvae-lab-", dir="/tmp"))
-        try:
-            self._prepare()
-            self._open()
-            for machine in self.machines:
-                machine.boot()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._outside is not None:
-            self._outside.kill()  # its child, the first process of the namespaces, is killed too
-            self._outside.wait()
-            for machine in self.machines:
-                if machine.outside is not None:
-                    machine.outside.wait()
-        shutil.rmtree(self.state, ignore_errors=True)
-
-    def within(self, namespaces: str = "--all") -> list[str]:
-        """First words of a command line that runs in the outer namespaces."""
-        return ["nsenter", "-t", str(self._init), namespaces, "--"]
 
     def network(self, arguments: str, *, fine: bool = True) -> None:
         """Runs `ip` in the network between the machines; must succeed if `fine`."""
@@ -266,21 +238,7 @@ class Lab:
             " echo 1 >/proc/sys/net/ipv4/ip_forward; ip route add unreachable default;"  # refused at once, not dropped
             f" touch {self.state}/open; exec sleep infinity"
         )
-        log = self.state / "outer.log"
-        with log.open("wb") as said:
-            self._outside = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, "--mount-proc", "bash", "-c", script],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
-        self._init = child_of(self._outside.pid, self._outside)
-        deadline = time.monotonic() + BOOT_SECONDS
-        while not (self.state / "open").exists():
-            on = self._outside.poll() is None and time.monotonic() < deadline
-            assert on, f"the lab has no network: {log.read_text(errors='replace', encoding='utf-8')}"
-            time.sleep(0.02)
+        self._run_outside(script, self.state / "outer.log")
 
 
 @lru_cache(maxsize=1)
@@ -303,17 +261,3 @@ def why_not() -> str:
         )
     refused = " ".join(tried.stderr.split())
     return f"a lab of several machines is not allowed here: {refused}" if tried.returncode else ""
-
-
-def child_of(pid: int, started: subprocess.Popen[bytes]) -> int:
-    """Waits for the child of a process; `started`, which creates it, must stay alive."""
-    deadline = time.monotonic() + BOOT_SECONDS
-    while True:
-        try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
-        except OSError:
-            children = []
-        if children:
-            return int(children[0])
-        assert started.poll() is None and time.monotonic() < deadline, "a process of the lab ended at its start"
-        time.sleep(0.01)

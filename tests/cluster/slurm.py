@@ -19,19 +19,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
+from tests.cluster.box import NAMESPACES, Box, child_of
 from tests.cluster.cluster import table_of
-from tests.cluster.lab import BOOT_SECONDS, NAMESPACES, PATIENCE, ROOT, Said, child_of
+from tests.cluster.lab import PATIENCE, ROOT, Said
 from tests.sweeping import Place, mlflow_differs
 
 SCRIPT = ROOT / "cluster" / "slurm.sh"
@@ -111,53 +110,35 @@ class Node:
         return int(found[1].split()[-2])
 
 
-class Slurm:
+class Slurm(Box):
     """A controller and two nodes of two CPUs each. `main` is the default partition; jobs in `urgent` preempt its jobs.
 
     A job that returns to the queue waits 6 s there instead of SLURM's 121 s.
     """
 
+    folder, prefix = "/var/tmp", "mvae-slurm-"
+
     def __init__(self) -> None:
+        super().__init__()
         self.nodes = [Node(self, "n1", "10.78.0.11"), Node(self, "n2", "10.78.0.12")]
-        self._outside: subprocess.Popen[bytes] | None = None
-        self._init = 0
+
+    @property
+    def machines(self) -> list[Node]:
+        return self.nodes
 
     @property
     def place(self) -> Place:
         """The sweep's storage."""
         return Place(self.state, self.state / "storage")
 
-    def __enter__(self) -> Self:
-        self.state = Path(tempfile.mkdtemp(prefix="mvae-slurm-", dir="/var/tmp"))
-        try:
-            self._prepare()
-            self._open()
-            for node in self.nodes:
-                node.boot()
-            self.until(
-                lambda: self.run("sinfo -h -N -p main -o %T").out.split() == ["idle", "idle"], "both nodes are idle"
-            )
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._outside is not None:
-            self._outside.kill()  # its child, the first process of the namespaces, is killed too
-            self._outside.wait()
-            for node in self.nodes:
-                if node.outside is not None:
-                    node.outside.wait()
-        shutil.rmtree(self.state, ignore_errors=True)
+    def _booted(self) -> None:
+        self.until(lambda: self.run("sinfo -h -N -p main -o %T").out.split() == ["idle", "idle"], "both nodes are idle")
 
     def start(self, *words: str, log: str) -> subprocess.Popen[bytes]:
         """Starts a command on the controller; its output goes to a file."""
         with (self.state / "log" / log).open("ab") as said:
             return subprocess.Popen(
-                ["nsenter", "-t", str(self._init), "--all", "--", *self._environment(), *words],
+                [*self.within(), *self._environment(), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -168,7 +149,7 @@ class Slurm:
         began = time.monotonic()
         shell = ["bash", "-c", f"cd {ROOT}; {command}"]
         done = subprocess.run(
-            ["nsenter", "-t", str(self._init), "--all", "--", *self._environment(), *shell],
+            [*self.within(), *self._environment(), *shell],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -236,16 +217,7 @@ class Slurm:
             f" {MUNGE.replace('$S', str(self.state))}; slurmctld -D -f {self.state}/slurm.conf &"
             f" touch {self.state}/open; wait; exec sleep infinity"
         )
-        with (self.state / "log" / "controller").open("wb") as said:
-            self._outside = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, "--mount-proc", "bash", "-c", script],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
-        self._init = child_of(self._outside.pid, self._outside)
-        self.until((self.state / "open").exists, "the controller has started", BOOT_SECONDS)
+        self._run_outside(script, self.state / "log" / "controller")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Where a wheel puts the packages. All other settings are in pyproject.toml.
+"""Moves two packages into a folder of their own in a wheel. All other settings are in pyproject.toml.
 
 `sweeps` and `pipelines` are also names of other projects' packages. Side by side, the files of both would overwrite
 each other. So a wheel has them in the folder mvae_suite/, and a .pth file appends this folder to Python's path:

@@ -35,7 +35,7 @@ def browsed() -> Iterator[Browsed]:
 
 
 def groups(browsed: Browsed) -> list[str]:
-    """What the sweep's view calls its groups."""
+    """Returns the names of the groups in the sweep's view."""
     return [f"Group: {row} {column:.0%}" for row, column in browsed.means()]
 
 

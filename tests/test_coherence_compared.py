@@ -1,4 +1,4 @@
-"""What coherence is compared with: a study's numbers under its protocol, and only for arms that are trained."""
+"""Coherence is compared with a study's numbers under its protocol, and only for arms that are trained."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class Private:
         return {int(port, 16): address for address, port in found if int(port, 16) != self.open_to_all}
 
     def asked(self, user: int, token: str = "") -> dict[str, Any]:
-        """What a user of this machine gets from each port, the token's file and the sockets."""
+        """Returns the answers that a user of this machine gets from each port, the token's file and the sockets."""
         wanted = json.dumps([str(self.folder), user, list(self.ports()), token])
         return said([*self.within("--net"), *python(STRANGER, wanted)])
 

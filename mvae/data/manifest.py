@@ -30,7 +30,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest says about the stored files."""
+    """Contents of a manifest."""
 
     splits: dict[str, Entry]
     modalities: list[dict[str, Any]] | None

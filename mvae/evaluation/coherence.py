@@ -36,12 +36,12 @@ MOST_MODALITIES = 8
 
 
 def subsets_of(modalities: int, size: int) -> list[tuple[int, ...]]:
-    """All subsets of a size."""
+    """Returns all subsets of a size."""
     return list(itertools.combinations(range(modalities), size))
 
 
 def drawn(q: Posterior, generator: torch.Generator) -> Tensor:
-    """One sample per example: [n, D]; of a mixture, from a component drawn uniformly."""
+    """Returns one sample per example: [n, D]; of a mixture, from a component drawn uniformly."""
     n, latents = q.mean.shape
     noise = torch.randn(n, latents, generator=generator, device=q.mean.device)
     if isinstance(q, Mixture):
@@ -53,7 +53,7 @@ def drawn(q: Posterior, generator: torch.Generator) -> Tensor:
 
 
 def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Squared Frechet distance of the normal distributions fitted to two sets of features, [n, F] each.
+    """Returns the squared Frechet distance of the normal distributions fitted to two sets of features, [n, F] each.
 
     |mean difference|^2 + trace(A + B - 2 (A B)^(1/2)) for covariances A and B.
     """
@@ -86,7 +86,7 @@ def coherence_metrics(
     seed: int,
     heard: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> dict[str, float]:
-    """All metrics of this module's head, as test/NAME, over the whole test split.
+    """Returns all metrics listed in this module's docstring, as test/NAME, over the whole test split.
 
     Args:
         judges: a trained classifier of each modality.
@@ -137,7 +137,7 @@ def _latents(
 
 
 def _of_prior(images: _Images, split: Split, seed: int) -> tuple[float, dict[str, float]]:
-    """Joint coherence of as many samples of the prior as there are test examples, and Frechet distances."""
+    """Returns the joint coherence of as many samples of the prior as there are test examples, and Frechet distances."""
     model, device = images.model, split.values[0].device
     generator = torch_generator(seed, "coherence of the prior", 0, device)
     noise = torch.randn(len(split), model.latents, generator=generator, device=device)

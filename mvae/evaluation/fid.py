@@ -97,7 +97,7 @@ def fid_metrics(
     seed: int,
     heard: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> dict[str, float]:
-    """All metrics of this module's head, as test/NAME, over the whole test split.
+    """Returns all metrics listed in this module's docstring, as test/NAME, over the whole test split.
 
     Args:
         seed: of every draw.

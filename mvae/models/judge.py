@@ -50,7 +50,7 @@ class Judge(nn.Module):
 
 
 def judged(trial: Settings, modalities: tuple[Modality, ...]) -> int:
-    """Position of the modality that a trial's classifier is trained on.
+    """Returns the position of the modality that a trial's classifier is trained on.
 
     Raises:
         Refusal: the data set has no such modality, or no hidden label.
@@ -85,13 +85,13 @@ class JudgeLearner(ImageLearner):
 
 
 def labels(split: Split, rows: Tensor) -> Tensor:
-    """Hidden labels of some examples: int64 [n]."""
+    """Returns the hidden labels of some examples: int64 [n]."""
     return split.hidden[0].index_select(0, rows).long()
 
 
 @torch.no_grad()
 def judge_accuracy(model: nn.Module, m: int, split: Split) -> float:
-    """Share of a split's real images of modality m that the classifier gets right; its mode is put back."""
+    """Returns the share of a split's real images of modality m that the classifier gets right; restores its mode."""
     was_training = model.training
     model.eval()
     right = [(model(split.take(m, rows)).argmax(-1) == labels(split, rows)).sum() for rows in split.passes()]
@@ -100,7 +100,7 @@ def judge_accuracy(model: nn.Module, m: int, split: Split) -> float:
 
 
 def watch_accuracy(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
-    """validation/accuracy on real images."""
+    """Returns validation/accuracy on real images."""
     return {"validation/accuracy": judge_accuracy(model, judged(trial, data.modalities), data.validation)}
 
 

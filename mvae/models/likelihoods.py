@@ -113,7 +113,7 @@ class Real(nn.Module, ABC):
             self.register_buffer("log_scale", start, persistent=False)
 
     def log_prob(self, mean: Tensor, target: Tensor) -> Tensor:
-        """Log-density of each row's target, in nats: [n], summed in the wider of both precisions."""
+        """Returns the log-density of each row's target, in nats: [n], summed in the wider of both precisions."""
         each = self._log_density((target - mean) * torch.exp(-self.log_scale)) - self.log_scale
         return each.flatten(1).sum(1)
 
@@ -122,11 +122,11 @@ class Real(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
-        """One draw per row."""
+        """Returns one draw per row."""
 
     @abstractmethod
     def _log_density(self, standardised: Tensor) -> Tensor:
-        """Log-density at scale 1."""
+        """Returns the log-density at scale 1."""
 
 
 class Normal(Real):
@@ -155,7 +155,7 @@ REAL: dict[str, type[Real]] = {"gaussian": Normal, "laplace": Laplace}
 
 
 def likelihood_of(modality: Modality) -> Bernoulli | Categorical | Text | Real:
-    """The likelihood that a modality declares, or the one that the paper gives its kind (supplement section 1)."""
+    """Returns the likelihood that a modality declares, or the paper's for its kind (supplement section 1)."""
     name = modality.likelihood or ("gaussian" if modality.kind is Kind.VECTOR else "")
     if name in REAL:
         return REAL[name](modality.scale)

@@ -48,7 +48,7 @@ class MMVAE(Multimodal):
         self.prior_raw = nn.Parameter(torch.zeros(latents), requires_grad=learn_prior)
 
     def prior(self) -> Component:
-        """p(z): mean 0, scales D * softmax + 1e-6 that may be learnt, [D]."""
+        """Returns p(z): mean 0, scales D * softmax + 1e-6 that may be learnt, [D]."""
         return component(self.family, torch.zeros_like(self.prior_raw), softmax_log_scale(self.prior_raw))
 
     def prior_at(self, noise: Tensor) -> Tensor:
@@ -58,11 +58,11 @@ class MMVAE(Multimodal):
         return self.prior().log_prob(z)
 
     def unimodal(self, mean: Tensor, spread: Tensor) -> Component:
-        """Unimodal posteriors from the encoders' outputs, [..., D]."""
+        """Returns unimodal posteriors from the encoders' outputs, [..., D]."""
         return component(self.family, mean, softmax_log_scale(spread))
 
     def infer_at(self, values: dict[int, Tensor]) -> Posterior:  # type: ignore[override]
-        """q(z | the given modalities): one component [n, D], or a mixture of several."""
+        """Returns q(z | the given modalities): one component [n, D], or a mixture of several."""
         parts = [self.unimodal(*self.encode(m, values[m])) for m in sorted(values)]
         if len(parts) == 1:
             return parts[0]
@@ -70,7 +70,7 @@ class MMVAE(Multimodal):
 
 
 def mixture_log_prob(parts: Component, pairs: Pairs, z: Tensor) -> Tensor:
-    """log q(z) of the mixture of each pair's row: [K, P].
+    """Returns log q(z) of the mixture of each pair's row: [K, P].
 
     Args:
         parts: unimodal posteriors [R, M, D].
@@ -82,7 +82,7 @@ def mixture_log_prob(parts: Component, pairs: Pairs, z: Tensor) -> Tensor:
 
 
 def log_likelihoods(model: Multimodal, pairs: Pairs, values: Sequence[Tensor], m: int, z: Tensor) -> Tensor:
-    """log p(x_m | z), [K, P_m], of the pairs whose row has modality m, at their z [K, P_m, D]."""
+    """Returns log p(x_m | z), [K, P_m], of the pairs whose row has modality m, at their z [K, P_m, D]."""
     samples = len(z)
     target = values[m].index_select(0, pairs.targets[m])
     wide = target.unsqueeze(0).expand(samples, *target.shape).flatten(0, 1)
@@ -90,13 +90,13 @@ def log_likelihoods(model: Multimodal, pairs: Pairs, values: Sequence[Tensor], m
 
 
 def importance_bound(log_w: Tensor, pairs: Pairs, batch_size: int) -> Tensor:
-    """-1/|A| * sum over m of log-mean-exp over k of log w_mk, summed over rows, over the batch size."""
+    """Returns -1/|A| * sum over m of log-mean-exp over k of log w_mk, summed over rows, over the batch size."""
     bound = torch.logsumexp(log_w, dim=0) - math.log(len(log_w))
     return -(bound / pairs.present.sum(1)).sum() / batch_size
 
 
 def doubly_reparameterised(log_w: Tensor, z: Tensor, pairs: Pairs, batch_size: int) -> Tensor:
-    """The surrogate whose gradients train (DReG), with the value of the bound.
+    """Returns the surrogate whose gradients train (DReG), with the value of the bound.
 
     Args:
         log_w: [K, P], made with constant parameters in log q.
@@ -120,7 +120,7 @@ def mmvae_loss(
     batch_size: int,
     gradient: str = "dreg",
 ) -> Loss:
-    """The loss at the head of this module, summed over rows and divided by the global batch size, in nats.
+    """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
 
     Args:
         values: per modality the n_m values that are there, in the order of rows.

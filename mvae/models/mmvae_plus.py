@@ -55,24 +55,24 @@ class MMVAEPlus(MMVAE):
         self.replacement_raw = nn.Parameter(torch.zeros(len(modalities), private))
 
     def prior(self) -> Component:
-        """p(z) and every p(u_m): mean 0, scale 1, [D + M U]."""
+        """Returns p(z) and every p(u_m): mean 0, scale 1, [D + M U]."""
         zeros = torch.zeros_like(self.prior_raw)
         return component(self.family, zeros, zeros)
 
     def replacement(self) -> Component:
-        """r_m of every modality, in place of p(u_m) in training: [M, U]."""
+        """Returns r_m of every modality, in place of p(u_m) in training: [M, U]."""
         zeros = torch.zeros_like(self.replacement_raw)
         return component(self.family, zeros, softmax_log_scale(self.replacement_raw))
 
     def apart(self, mean: Tensor, spread: Tensor) -> tuple[Component, Component]:
-        """The shared and the private posterior from an encoder's outputs [..., D + U]."""
+        """Returns the shared and the private posterior from an encoder's outputs [..., D + U]."""
         sizes = [self.shared, self.private]
         pairs = zip(torch.split(mean, sizes, dim=-1), torch.split(spread, sizes, dim=-1), strict=True)
         shared, private = (component(self.family, some, softmax_log_scale(raw)) for some, raw in pairs)
         return shared, private
 
     def private_of(self, m: int) -> slice:
-        """Where u_m is among the latents."""
+        """Returns the positions of u_m among the latents."""
         start = self.shared + m * self.private
         return slice(start, start + self.private)
 
@@ -99,7 +99,7 @@ class MMVAEPlus(MMVAE):
         return super().sentence_log_probs(m, self.of_modality(m, z), target)
 
     def infer_at(self, values: dict[int, Tensor]) -> Posterior:  # type: ignore[override]
-        """q(z, u_1, ..., u_M | the given modalities): one component [n, D + M U], or a mixture of several.
+        """Returns q(z, u_1, ..., u_M | the given modalities): one component [n, D + M U], or a mixture of several.
 
         The components differ in z alone: u_m has q(u_m | x_m) if modality m is given, else its prior.
         """
@@ -118,7 +118,7 @@ class MMVAEPlus(MMVAE):
         return components[0] if len(components) == 1 else Mixture(stacked(components))
 
     def predictive(self, values: dict[int, Tensor]) -> Tensor:
-        """The mean of q(z | the given modalities), with u of every other modality drawn from its prior."""
+        """Returns the mean of q(z | the given modalities), with u of every other modality drawn from its prior."""
         z = self.infer_at(values).mean
         for m in range(len(self.modalities)):
             if m not in values:
@@ -144,7 +144,7 @@ def mmvae_plus_loss(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """The loss at the head of this module, summed over rows and divided by the global batch size, in nats.
+    """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
 
     Args:
         values: per modality the n_m values that are there, in the order of rows.

@@ -31,7 +31,7 @@ from mvae.networks.attribute import AttributeDecoders, AttributeEncoders
 
 @cache
 def subsets(modalities: int) -> np.ndarray:
-    """Every non-empty subset, boolean [2^M - 1, M]: subset number s + 1 in binary, the full set last."""
+    """Returns every non-empty subset, boolean [2^M - 1, M]: subset number s + 1 in binary, the full set last."""
     numbers = np.arange(1, 2**modalities)
     return np.asarray((numbers[:, None] >> np.arange(modalities)) & 1, dtype=bool)
 
@@ -58,7 +58,7 @@ class MoPoE(Multimodal):
         self.full_subset_prior = full_subset_prior
 
     def products(self, mean: Tensor, log_var: Tensor) -> Gaussian:
-        """The product of every subset of M experts [R, M, D]: [R, 2^M - 1, D]."""
+        """Returns the product of every subset of M experts [R, M, D]: [R, 2^M - 1, D]."""
         members = _subsets_on(mean.shape[1], mean.device)
         q = product(mean, log_var, members, prior=False, nonempty=True)
         if not self.full_subset_prior or mean.shape[1] < len(self.modalities):
@@ -67,7 +67,7 @@ class MoPoE(Multimodal):
         return Gaussian(*(torch.cat([some[:, :-1], last], 1) for some, last in zip(q, full, strict=True)))
 
     def infer_at(self, values: dict[int, Tensor]) -> Posterior:  # type: ignore[override]
-        """q(z | the given modalities): a Gaussian [n, D] for one modality, else a mixture."""
+        """Returns q(z | the given modalities): a Gaussian [n, D] for one modality, else a mixture."""
         given = sorted(values)
         encoded = [self.encode(m, values[m]) for m in given]
         q = self.products(*(torch.stack(parts, dim=1) for parts in zip(*encoded, strict=True)))
@@ -85,7 +85,7 @@ def negative_mopoe_elbo(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """The loss at the head of this module, summed over rows and divided by the global batch size, in nats.
+    """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
 
     Args:
         values: per modality the n_m values that are there, in the order of rows.

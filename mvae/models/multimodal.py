@@ -60,14 +60,14 @@ class Multimodal(nn.Module):
         assert bool(self.stacked) == (stacked is not None)
 
     def encode(self, m: int, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns mean and spread of modality m's expert, each [n, D], for n values of the modality."""
+        """Returns the mean and spread of modality m's expert, each [n, D], for n values of the modality."""
         if m in self.stacked:
             mean, spread = self.encode_attributes(value[:, None], self._one(m))
             return mean.squeeze(1), spread.squeeze(1)
         return expert(self.encoders[m](value))
 
     def encode_attributes(self, values: Tensor, only: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Returns mean and spread of every single attribute's expert, each [n, A, D], for values int64 [n, A]."""
+        """Returns the mean and spread of every single attribute's expert, each [n, A, D], for values int64 [n, A]."""
         assert self.attribute_encoders is not None
         return expert(self.attribute_encoders(values, only))
 
@@ -127,7 +127,7 @@ class Multimodal(nn.Module):
         return noise
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
-        """log p(z) in nats, [...], of z [..., D]."""
+        """Returns log p(z) in nats, [...], of z [..., D]."""
         return standard_log_prob(z)
 
     def index(self, kind: Kind) -> int:

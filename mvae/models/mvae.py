@@ -78,7 +78,7 @@ class ElboLearner:
 
     @cached_property
     def trained_terms(self) -> slice | np.ndarray:
-        """Which of the terms joint, unimodal, subsets are trained."""
+        """Positions of the trained terms among joint, unimodal and subset terms."""
         if getattr(self.trial, "unimodal_terms", True):  # plug-ins from before this field do not read it
             return slice(None)
         modalities = len(self.model.modalities)

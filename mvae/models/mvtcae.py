@@ -43,7 +43,7 @@ def mvtcae_loss(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """The loss at the head of this module, summed over rows and divided by the global batch size, in nats.
+    """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
 
     Args:
         values: per modality the n_m values that are there, in the order of rows.

@@ -36,7 +36,7 @@ class Laplace(NamedTuple):
         return drawn
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of z, summed over D: shape [...], in nats."""
+        """Returns the log-density of z, summed over D: shape [...], in nats."""
         distance = (z - self.mean).abs() * torch.exp(-self.log_scale)
         return -(LOG_TWO + self.log_scale + distance).sum(-1)
 
@@ -50,25 +50,25 @@ def component(family: str, mean: Tensor, log_scale: Tensor) -> Component:
 
 
 def softmax_log_scale(raw: Tensor) -> Tensor:
-    """Logarithm of the scales D * softmax(raw) + 1e-6, which sum to D over the latents (Shi et al. 2019)."""
+    """Returns the logarithm of the scales D * softmax(raw) + 1e-6, whose sum is D (Shi et al. 2019)."""
     return torch.log(raw.shape[-1] * F.softmax(raw, dim=-1) + SMALLEST_SCALE)
 
 
 def of_each(parts: Component, change: Callable[[Tensor], Tensor]) -> Component:
-    """The distribution of the same family whose two parameters are changed alike: some of its rows, say."""
+    """Returns a distribution of the same family with both parameters changed alike, for example some of its rows."""
     first, second = (change(part) for part in parts)
     return Laplace(first, second) if isinstance(parts, Laplace) else Gaussian(first, second)
 
 
 def stacked(parts: Sequence[Component]) -> Component:
-    """Components [n, D] of one family side by side: [n, C, D]."""
+    """Returns components [n, D] of one family side by side: [n, C, D]."""
     means, scales = zip(*parts, strict=True)
     joined = (torch.stack(means, dim=1), torch.stack(scales, dim=1))
     return Laplace(*joined) if isinstance(parts[0], Laplace) else Gaussian(*joined)
 
 
 def beside(parts: Sequence[Component]) -> Component:
-    """Independent components [n, D'] of one family as one of all their latents: [n, sum of D']."""
+    """Returns independent components [n, D'] of one family as one component of all their latents: [n, sum of D']."""
     means, scales = zip(*parts, strict=True)
     joined = (torch.cat(means, dim=-1), torch.cat(scales, dim=-1))
     return Laplace(*joined) if isinstance(parts[0], Laplace) else Gaussian(*joined)
@@ -91,7 +91,7 @@ class Mixture:
         return self.parts.mean.shape[1]
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of z [n, s, D], in nats: [n, s]."""
+        """Returns the log-density of z [n, s, D], in nats: [n, s]."""
         each = of_each(self.parts, lambda part: part.unsqueeze(1)).log_prob(z.unsqueeze(2))
         return torch.logsumexp(each, dim=2) - math.log(self.components)
 

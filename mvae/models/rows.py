@@ -86,7 +86,7 @@ class Presence:
         return values.new_zeros(len(self.present), *values.shape[1:]).index_copy(0, rows, values)
 
     def taken(self, m: int, values: Tensor) -> Tensor:
-        """Those of the values [R, ...] whose row has modality m: [n_m, ...]."""
+        """Returns the values [n_m, ...] of the rows that have modality m, from values [R, ...] of all rows."""
         rows = self.where[m]
         return values if rows is None else values.index_select(0, rows)
 
@@ -105,7 +105,7 @@ class RowBatch:
 
 
 def experts(model: Multimodal, presence: Presence, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and spread of every modality's expert, [R, M, D] each; 0 where a row lacks the modality."""
+    """Returns the mean and spread of every modality's expert, [R, M, D] each; 0 where a row lacks the modality."""
     encoded = [model.encode(m, value) for m, value in enumerate(values)]
     mean = torch.stack([presence.spread(m, mean) for m, (mean, _) in enumerate(encoded)], dim=1)
     spread = torch.stack([presence.spread(m, spread) for m, (_, spread) in enumerate(encoded)], dim=1)
@@ -128,7 +128,7 @@ def drawn(parts: Component, offered: Tensor, choice: Tensor) -> Component:
 def reconstruction(
     model: Multimodal, presence: Presence, values: Sequence[Tensor], z: Tensor, weights: Sequence[float], rows: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted log-likelihood of all that rows have at their z [R, D], over `rows`; and each, unweighted."""
+    """Returns the weighted log-likelihood of all that rows have, at z [R, D], over `rows`; and each unweighted."""
     total, parts = z.new_zeros(()), {}
     for m, modality in enumerate(model.modalities):
         each = model.log_prob(m, presence.taken(m, z), values[m]).sum() / rows
@@ -148,11 +148,11 @@ class RowLearner(ElboLearner):
         self._presences: dict[int, Presence] = {}
 
     def noise_shape(self) -> tuple[int, ...]:
-        """Shape of one row's noise."""
+        """Returns the shape of one row's noise."""
         return (self.model.latents,)
 
     def beta(self, step: int | Tensor) -> float | Tensor:
-        """Weight of the KL at a step: the hyper-parameter beta, annealed."""
+        """Returns the weight of the KL at a step: the hyper-parameter beta, annealed."""
         return annealed_beta(step, self.annealed_steps, self.trial.own_value("beta"))
 
     def batches(self, epoch: int) -> Iterator[RowBatch]:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""How to open MLflow: the text after "Browse:", with which a command's output ends."""
+"""Makes the last line of a command's output, "Browse: ...", which says how to open MLflow."""
 
 import os
 import shlex

@@ -45,7 +45,7 @@ class Interruption:
         """
         self.acknowledge = acknowledge
         self.heard = ""
-        """What ended the sweep, for example SIGINT or "--max-hours 1". Empty while nothing did."""
+        """Name of the signal or option that ended the sweep: SIGINT, "--max-hours 1". Empty while the sweep runs."""
         self.until = None if hours is None else time.time() + 3600 * hours
         """Unix time in seconds at which the hours are over; None without `--max-hours`."""
         self._budget = "" if hours is None else f"--max-hours {hours:g}"

@@ -46,7 +46,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of running one trial again."""
+    """The result of running one trial again."""
 
     differs: str = ""
     """First number that differs; empty if all bits are equal."""

@@ -48,7 +48,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Held:
-    """What a storage name holds, by key."""
+    """The files and results of a storage name, by key."""
 
     checkpoints: Mapping[str, Taken]
     artifacts: Mapping[str, Taken]

@@ -1,4 +1,4 @@
-"""What belongs to one sweep alone, and its deletion from storage.
+"""Finds the trials and files that only one sweep uses, and deletes them from storage.
 
 A trial is deleted only if this sweep's list names it and no other sweep uses it:
 
@@ -63,7 +63,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Own:
-    """What belongs to one sweep alone."""
+    """The trials and files that only one sweep uses."""
 
     store: Store
     listed: SweepList
@@ -121,7 +121,7 @@ class Own:
 
 
 def own(store: Store, sweep: str) -> Own:
-    """Finds what belongs to a sweep alone. Call it under the lease.
+    """Finds the trials and files that only one sweep uses. Call it under the lease.
 
     Raises:
         Refusal: the sweep has no list, a list or report cannot be read, another sweep's damaged list was set aside, or

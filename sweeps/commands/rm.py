@@ -88,7 +88,7 @@ def main(typed: Sequence[str]) -> int:
 
 
 class _Everything:
-    """What belongs to a sweep alone, in storage, MLflow and the study."""
+    """Everything that only one sweep uses, in storage, in MLflow and in a search's study."""
 
     def __init__(self, found: Own, uri: str, study: str) -> None:
         self._own, self._uri, self._study = found, uri, study

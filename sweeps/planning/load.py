@@ -25,7 +25,7 @@ LESS, MORE = 0.7, 1.4
 """Factors on the number of other processes, for the low and the high end of an estimate: the load changes."""
 
 LEAST, MOST = 0.3, 3.0
-"""The same factors on a machine whose load has changed much in the last 15 minutes."""
+"""Like LESS and MORE, on a machine whose load has changed much in the last 15 minutes."""
 
 
 @dataclass(frozen=True)

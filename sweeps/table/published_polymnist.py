@@ -80,7 +80,7 @@ STUDIES = {"mvtcae": MVTCAE, "multivae": MULTIVAE}
 """The studies by the value of `--study`."""
 
 BESIDE = {"mvtcae": "MVTCAE study", "multivae": "MultiVae study"}
-"""What the heading of a row calls the study next to it."""
+"""Name of each study in the heading of a row."""
 
 
 def published(study: str, arm: str, column: str, missing: float = 0.0) -> float | None:

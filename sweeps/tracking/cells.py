@@ -113,7 +113,7 @@ def _by_epoch(histories: Sequence[Sequence[Record]]) -> tuple[Record, ...]:
 
 
 def _over_seeds(values: Sequence[float]) -> dict[str, float]:
-    """Mean; with two or more seeds also the standard deviation (n - 1 in the denominator) and the band's edges."""
+    """Returns the mean; with two or more seeds also the standard deviation (n - 1) and the edges of the band."""
     mean = statistics.fmean(values)
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return {MEAN: mean}

@@ -216,7 +216,7 @@ _PROGRESS = {
 
 
 def _band_chart(metric: str) -> dict[str, Any]:
-    """A line chart of a metric's mean over seeds, between the mean minus and plus its standard deviation."""
+    """Returns a line chart of a metric's mean over seeds, between the mean minus and plus its standard deviation."""
     return {
         "uuid": f"mvae-{metric}",
         "type": "LINE",

@@ -147,7 +147,7 @@ def _in_database(path: Path, experiment: str, namespace: str) -> list[object]:
 
 
 def _names(location: str) -> list[tuple[str, list[str]]]:
-    """All folders below a location on this machine, with the names of their files.
+    """Returns all folders below a location on this machine, with the names of their files.
 
     Raises:
         NotADirectoryError: the location is on another machine or in object storage.

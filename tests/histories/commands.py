@@ -1,7 +1,10 @@
-"""What simulated processes run: the product's own driver, lease, tracker and trial process, with a counter to train.
+"""Programs of simulated processes: the product's own driver, lease, tracker and trial process.
 
-Replaced are Ray (`Engine` starts and restarts processes; the product's `Events` decides what the driver is told), the
-training (a counter), the table's files, threads, time and ids. Everything else is the product's code.
+These parts are replaced:
+
+- Ray: `Engine` starts and restarts processes. The product's `Events` decides which events reach the driver.
+- training, by a counter
+- the table's files, threads, time and ids
 """
 
 from __future__ import annotations

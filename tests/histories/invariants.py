@@ -1,4 +1,4 @@
-"""What must hold in every history. Some invariants are checked at each change, the others when everything has ended."""
+"""The invariants of every history. Some invariants are checked at each change, the others when everything has ended."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ AFTER = st.integers(0, 40)
 
 
 class Coverage:
-    """How many schedules ran, how long they were, and how often each rule did something."""
+    """Numbers of schedules, of their steps, and of the steps in which each rule did something."""
 
     def __init__(self) -> None:
         self.lengths: list[int] = []

@@ -23,7 +23,7 @@ SEED = 2018
 
 @dataclass(frozen=True)
 class Outcome:
-    """What schedules have shown."""
+    """The result of running schedules."""
 
     coverage: Coverage
     broken: str = ""

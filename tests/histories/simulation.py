@@ -104,7 +104,7 @@ class OneByOne:
 
 
 class PerProcess(dict[Any, Any]):
-    """What each simulated process keeps in memory for itself."""
+    """The memory of each simulated process."""
 
     def __init__(self, world: World) -> None:
         self._world = world

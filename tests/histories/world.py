@@ -53,7 +53,7 @@ class Process:
     fuse: tuple[int, Callable[[], None]] | None = None
     """Number of further requests, and what happens to the process at the next request."""
     refusals: list[str] = field(default_factory=list)
-    """What happens to the next changes of storage: see `tests/histories/storage.py`."""
+    """Faults that the next changes of storage meet: see `tests/histories/storage.py`."""
     threads: list[Green] = field(default_factory=list)
     parked: list[Green] = field(default_factory=list)
     at_death: list[Callable[[], None]] = field(default_factory=list)

@@ -22,13 +22,13 @@ INK = 128
 
 
 def random_words(split: str, modality: int, purpose: int, count: int) -> np.ndarray:
-    """uint64 [count] of a stream of its own for each split, modality and purpose."""
+    """Returns random words, uint64 [count], from a separate stream for each split, modality and purpose."""
     stream = (("train", "test", "validation").index(split) << 16) | (modality << 8) | purpose
     return np.asarray(np.random.Philox(key=[SEED, stream]).random_raw(count))
 
 
 def handwritings(labels: np.ndarray, split: str, modalities: int) -> np.ndarray:
-    """Which digit each modality of each tuple shows: int64 [N, M], tuple i of the class of digit i.
+    """Returns the digit that each modality of each tuple shows: int64 [N, M], tuple i of the class of digit i.
 
     Args:
         labels: class of every digit, uint8 [N].
@@ -43,7 +43,7 @@ def handwritings(labels: np.ndarray, split: str, modalities: int) -> np.ndarray:
 
 
 def crops(background: np.ndarray, split: str, modality: int, count: int) -> np.ndarray:
-    """Random crops of a picture: uint8 [count, 3, 28, 28].
+    """Returns random crops of a picture: uint8 [count, 3, 28, 28].
 
     Args:
         background: uint8 [height, width, 3], at least 28 pixels a side.
@@ -59,7 +59,7 @@ def crops(background: np.ndarray, split: str, modality: int, count: int) -> np.n
 def composed(
     digits: np.ndarray, labels: np.ndarray, backgrounds: Sequence[np.ndarray], split: str
 ) -> tuple[np.ndarray, ...]:
-    """The tuples of a split: M arrays of pictures, uint8 [N, 3, 28, 28], then their classes, uint8 [N].
+    """Returns the tuples of a split: M arrays of pictures, uint8 [N, 3, 28, 28], then their classes, uint8 [N].
 
     Args:
         digits: grey values, uint8 [N, 28, 28]. labels: uint8 [N].

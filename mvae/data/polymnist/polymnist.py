@@ -49,7 +49,7 @@ HIDDEN = (Modality("digit", Kind.LABEL, (), classes=10),)
 
 
 def picture_files(root: Path) -> list[Path]:
-    """The five background pictures of a data root, by name.
+    """Returns the five background pictures of a data root, by name.
 
     Raises:
         MissingFiles: the folder is missing, or does not hold five pictures.
@@ -65,7 +65,7 @@ def picture_files(root: Path) -> list[Path]:
 
 
 def shipped_files(_root: Path | None = None) -> list[Path]:
-    """The five pictures that ship with scikit-image and scikit-learn.
+    """Returns the five pictures that ship with scikit-image and scikit-learn.
 
     Raises:
         MissingFiles: an installed package does not ship a picture.
@@ -104,7 +104,7 @@ def pictures(files: list[Path]) -> list[np.ndarray]:
 
 
 def _background_digest(files: list[Path]) -> str:
-    """Digest of the pictures' pixels: decoders may differ, and so would the data."""
+    """Returns a digest of the pictures' pixels, because decoders may differ, and the data with them."""
     found = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures(files)]
     return hashlib.sha256("".join(found).encode()).hexdigest()
 

@@ -35,7 +35,7 @@ PARENT = "mlflow.parentRunId"
 
 @dataclass
 class Removal:
-    """What MLflow holds of one sweep and of the trials that only this sweep uses.
+    """The runs and models in MLflow of one sweep, and of the trials that only this sweep uses.
 
     Args:
         uri: tracking URI.

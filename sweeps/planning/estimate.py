@@ -22,7 +22,7 @@ of the machine is not known."""
 START = (8.0, 18.0)
 """Seconds on an idle machine from the command to the first training step: Ray's start, and a trial process's imports.
 
-benchmarks/results/orchestration-cpu.json: 16 to 19 s on two cores beside other work.
+benchmarks/results/orchestration-cpu.json: 9 to 18 s on two cores beside other work.
 """
 
 END = (2.0, 8.0)

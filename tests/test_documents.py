@@ -133,7 +133,7 @@ def test_a_table_shows_mean_spread_and_verdict_of_the_existing_seeds(values: dic
     spread = (sum((value - mean) ** 2 for value in seeds) / (len(seeds) - 1)) ** 0.5
     row = next(line for line in str(values["fashion.table"]).splitlines() if line.startswith("| NN | ours |"))
     assert row.split(" | ")[2] == f"{mean:.3f} ±{spread:.3f}", "a value shows two digits of its spread"
-    assert f"| seeds | {len(seeds)}, " in str(values["fashion.table"])
+    assert f"| seeds, verdict | {len(seeds)}, " in str(values["fashion.table"])
 
 
 def test_a_picture_is_redrawn_only_if_its_numbers_change(tmp_path: Path) -> None:

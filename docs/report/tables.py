@@ -36,7 +36,7 @@ from sweeps.cli.options import read
 from sweeps.planning.estimate import Estimate
 from sweeps.planning.plan import Cell, Plan
 from sweeps.table.comparison import Report, tabulate
-from sweeps.table.entries import grouped
+from sweeps.table.entries import Entry, grouped
 from sweeps.table.findings import verdict_words
 from sweeps.table.markdown import markdown_table
 from sweeps.table.published import Table, column_label, table_for
@@ -157,7 +157,7 @@ def report(pipeline: str, asked: Iterable[Cell], committed: Committed) -> Report
 
 
 def grid(made: Report, page: Mapping[str, str]) -> str:
-    """Returns a Markdown table: our means and spreads, the paper's values if any, and seeds with verdicts."""
+    """Returns a Markdown table: our means and spreads, every value of the paper, and seeds with verdicts."""
     shown_columns = [column for column in made.columns if str(column).endswith(page["proposal"])]
     columns = [column for column in shown_columns if not str(column).startswith("ESS marginal")]
     called = {line["row"]: line["called"] for line in ROWS if line["table"] == page["name"]}
@@ -169,13 +169,21 @@ def grid(made: Report, page: Mapping[str, str]) -> str:
             lines.append([name, *ours])
             continue
         lines.append([name, "ours", *ours])
-        paper = [as_printed(entry.published) if entry else "" for entry in entries]
+        arm = next((entry.arm for entry in entries if entry), row)
+        paper = [_paper(made, entry, arm, column) for entry, column in zip(entries, columns, strict=True)]
         if any(paper):
             lines.append(["", "paper", *(text or "-" for text in paper)])
         verdicts = [[str(entry.n), verdict_words(entry)] if entry else ["-"] for entry in entries]
-        lines.append(["", "seeds", *(", ".join(filter(None, words)) for words in verdicts)])
+        lines.append(["", "seeds, verdict", *(", ".join(filter(None, words)) for words in verdicts)])
     heads = [column_label(column).partition(" by ")[0] for column in columns]
     return markdown_table([page["measured"]] if page["alone"] else [page["measured"], ""], heads, lines)
+
+
+def _paper(made: Report, entry: Entry | None, arm: str, column: float | str) -> str:
+    """Returns the published value of a cell as the paper prints it; "" if there is none."""
+    if entry is not None:
+        return as_printed(entry.published)
+    return as_printed(made.table.published(arm, column)) if made.table is not None else ""
 
 
 def _address(*headings: float | str) -> str:

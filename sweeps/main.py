@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from mvae.storage.files import remedy
 from mvae.trial import Trial
 from sweeps import engine
 from sweeps.cli.console import Console
+from sweeps.cli.data_lines import preparing, shown
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.output import outliving_readers
 from sweeps.cli.programs import (
@@ -99,7 +100,8 @@ def _checked_work(
     Raises:
         Refusal: a user's mistake; nothing was started.
     """
-    data_marks = _fingerprints(sweep, options)
+    with nullcontext() if options.plan or options.report else shown(console.say):
+        data_marks = _fingerprints(sweep, options)
     sweep = replace(sweep, facts=_facts_about_data(sweep, options))
     uri, looks_only = "", options.plan or options.report
     typed = "tracking_uri" in options.model_fields_set
@@ -145,9 +147,11 @@ def _checked_work(
         )
         for name, grey in dict.fromkeys((trial.dataset, trial.needs_grey) for trial in trials):
             if grey or not is_converted(name, options.data_root, options.cache):
+                console.say(preparing(name))
                 from mvae.data import load  # only now, because it imports torch
 
-                load(name, options.data_root, options.cache, grey=grey)
+                with shown(console.say):
+                    load(name, options.data_root, options.cache, grey=grey)
     Store.open(options.storage, options.name, create=True)
     lease = held.enter_context(Lease(store.folder, console.say))
     store.namespace()

@@ -119,11 +119,12 @@ def test_prepare_converts_once_and_then_says_that_the_data_are_ready(
 ) -> None:
     words = ["prepare", "binary_mnist", "--data-root", str(tiny_root), "--cache", str(tmp_path / "cache")]
     assert main(words) == 0
-    first = capsys.readouterr().out.splitlines()
+    preparing, *first = capsys.readouterr().out.splitlines()
+    assert preparing == "Preparing binary_mnist, which usually takes a few seconds"
     assert [line.partition(" to ")[0] for line in first[:2]] == ["converting binary_mnist", "converting mnist"]
     assert first[2:] == [f"binary_mnist is ready: 50 train, 10 validation, 12 test examples in {tmp_path / 'cache'}"]
     assert main(words) == 0
-    assert capsys.readouterr().out.splitlines() == first[2:]
+    assert capsys.readouterr().out.splitlines() == [preparing, *first[2:]]
 
 
 def test_prepare_names_missing_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

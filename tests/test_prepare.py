@@ -19,7 +19,8 @@ def test_a_prepared_data_set_needs_no_raw_files_and_is_converted_once(
     mark = fingerprint("digits")
     assert load_converted("digits", mark, tmp_path) is None
     assert main(["prepare", "digits", "--cache", str(tmp_path)]) == 0
-    converting = f"converting digits to {tmp_path / f'digits-{mark[:16]}'}\n"
+    converting = "Preparing digits, which usually takes a few seconds\n"
+    converting += f"converting digits to {tmp_path / f'digits-{mark[:16]}'}\n"
     ready = f"digits is ready: 1,297 train, 250 validation, 250 test examples in {tmp_path}\n"
     assert capsys.readouterr().out == converting + ready
     converted = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")}

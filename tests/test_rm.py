@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mvae.refusal import Refusal
+from sweeps.cli.programs import INTERRUPTED
 from sweeps.commands.entry import main
-from sweeps.commands.removal import own
+from sweeps.commands.removal import Part, own
 from sweeps.store import lists
 from sweeps.store.lease import Lease
 from sweeps.store.store import Store
@@ -116,6 +120,24 @@ def test_rm_killed_at_any_line_and_repeated_ends_in_the_state_of_an_unbroken_one
         assert sorted(runs_shown(on_disk(filled.root))) == shown
         deaths = number
     assert deaths > 20
+
+
+def test_rm_acknowledges_ctrl_c_at_once_and_says_how_to_delete_the_rest(
+    filled: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: Part) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Part, "delete", interrupted)
+        assert rm(filled) == INTERRUPTED
+    said = capsys.readouterr()
+    first, *_, last = said.out.splitlines()
+    assert first == f"Looking up {FIRST} in storage and in MLflow, which usually takes a few seconds"
+    assert last == "Stopping after SIGINT"
+    assert said.err == "interrupted; type the same command again to delete the rest\n"
+    assert rm(filled) == 0
 
 
 def _succeeds(code: int) -> None:

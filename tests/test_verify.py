@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +23,7 @@ from mvae.measure import (
     readout,
     sentence_likelihood,
 )
+from sweeps.cli.programs import INTERRUPTED
 from sweeps.commands.again import Candidates, Outcome
 from sweeps.commands.entry import main
 from sweeps.store.provenance import made_on
@@ -137,6 +141,22 @@ def test_a_storage_with_fewer_trials_says_how_many_can_be_verified(
     assert capsys.readouterr().out.endswith("only 3 trials can be verified\n3 trials verified\n")
     assert verify(copy, cache, 3) == 0
     assert "only" not in capsys.readouterr().out
+
+
+def test_verify_says_what_it_runs_and_acknowledges_ctrl_c_at_once(
+    copy: Store, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> Outcome:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+        return pytest.fail("the signal is ignored")
+
+    monkeypatch.setattr("sweeps.commands.verify.run_again", interrupted)
+    assert verify(copy, cache, 2) == INTERRUPTED
+    said = capsys.readouterr()
+    first, second = said.out.splitlines()
+    assert first == f"Running 2 trials of {copy.folder} again, about as long as the first time"
+    assert (second, said.err) == ("Stopping after SIGINT", "interrupted\n")
 
 
 @pytest.mark.parametrize("fact", ["device_name", "torch"])

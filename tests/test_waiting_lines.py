@@ -12,12 +12,20 @@ from typing import Any
 import pytest
 import ray
 
+from mvae.data import DATASETS
 from mvae.refusal import Refusal
+from pipelines.weak_supervision import Options, sweep
+from sweeps.cli.data_lines import preparing
+from sweeps.cli.options import read
 from sweeps.cli.tracking_uri import default_uri
 from sweeps.engine import Capacity, attach
+from sweeps.main import COMPLETE, main
 from sweeps.tracking import server, tracker
 from sweeps.tracking.view import RunView, SweepView
+from tests.test_sweep import Heard, tracked
 from tests.tracked import KEYS, Storage, finished
+
+__all__ = ["tracked"]
 
 
 @pytest.fixture
@@ -114,3 +122,24 @@ def test_the_wait_for_a_server_at_the_end_is_announced_once(
     answers.set()
     line = "Waiting for MLflow at http://host:5000 to store the latest results, which usually takes a few seconds"
     assert [said for said in storage.said if "Waiting" in said] == [line] * server
+
+
+def test_a_pipeline_announces_a_conversion_before_it_starts(
+    tracked: list[Heard], storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(seeds: str) -> list[str]:
+        where = ("--storage", str(storage), "--cache", str(tmp_path / "cache"))
+        options = read(Options, (*where, "--arms", "nn", "--fractions", "1", "--epochs", "1", "--seeds", seeds))
+        assert main(lambda: sweep(options), options) == COMPLETE
+        return capsys.readouterr().out.splitlines()
+
+    announced, converting, header, *_ = said("0")
+    assert announced == "Preparing digits, which usually takes a few seconds"
+    assert converting.startswith(f"converting digits to {tmp_path / 'cache'}")
+    assert said("0-1")[0] == header.replace("1 trial", "2 trials, 1 done")
+
+
+def test_a_data_set_with_a_slow_conversion_is_announced_as_slow() -> None:
+    said = {name: preparing(name).partition(", which ")[2] for name in DATASETS}
+    assert said["celeba"] == said["faces"] == "can take many minutes the first time"
+    assert said["mnist"] == "usually takes a few seconds"

@@ -8,6 +8,7 @@ tracking_uri.py  MLflow's address: parsed, checked, and without credentials
 console.py       header, progress line, one line per finished trial
 time_left.py     estimate of the time left
 words.py         formats of times and counts
+data_lines.py    lines about downloads and conversions of data sets
 browsing.py      how to open MLflow, the last line of every command
 programs.py      names of programs and pipelines, as the user can type them; the command that resumes
 signals.py       Ctrl-C, SIGTERM, SIGHUP

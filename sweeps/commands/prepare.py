@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
 from mvae.data import DATASETS, SPLITS, default_cache, source
+from sweeps.cli.data_lines import preparing, shown
 from sweeps.commands.options import Parser, load_plugins
 
 ABOUT = """Downloads a data set's files if they are missing and no --data-root is given, and converts them into --cache.
@@ -29,6 +28,7 @@ def prepare(options: Namespace) -> str:
         Refusal: unknown data set; raw files missing or damaged; the cache is unusable.
     """
     found = source(options.dataset)
+    print(preparing(options.dataset), flush=True)
     from mvae.data import load  # only now, because it imports torch
 
     dataset = load(options.dataset, options.data_root, options.cache, grey=bool(found.grey))
@@ -44,13 +44,6 @@ def main(typed: Sequence[str]) -> int:
     """
     chosen = parser().parse_args(typed)
     load_plugins(chosen.plugins)
-    shown, data_log = logging.StreamHandler(sys.stdout), logging.getLogger("mvae.data")
-    before = data_log.level
-    data_log.addHandler(shown)
-    data_log.setLevel(logging.INFO)  # lines about downloads and conversions
-    try:
+    with shown(print):
         print(prepare(chosen))
-    finally:
-        data_log.removeHandler(shown)
-        data_log.setLevel(before)
     return 0

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from mvae.refusal import Refusal
 from sweeps.cli.console import Console
+from sweeps.cli.programs import INTERRUPTED
 from sweeps.cli.signals import Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, without_credentials
 from sweeps.cli.values import token
@@ -49,7 +50,7 @@ def parser() -> Parser:
 
 
 def main(typed: Sequence[str]) -> int:
-    """Deletes a sweep, and returns 0; 1 if the user said no, or something could not be deleted.
+    """Deletes a sweep and returns 0. Returns 1 if the user said no, and 130 after Ctrl-C.
 
     Raises:
         Refusal: the sweep cannot be deleted as it is; nothing was deleted.
@@ -63,7 +64,8 @@ def main(typed: Sequence[str]) -> int:
         raise Refusal("rm asks before it deletes, and there is no terminal to ask: give --yes")
     check_links(store)
     check(uri, console.say)
-    interruption = Interruption(lambda _: None)
+    console.say(f"Looking up {chosen.sweep} in storage and in MLflow, which usually takes a few seconds")
+    interruption = Interruption(lambda by: console.say(f"Stopping after {by}"))
     with interruption, Lease(store.folder, console.say) as lease:
 
         def still_ours() -> None:
@@ -80,7 +82,11 @@ def main(typed: Sequence[str]) -> int:
         if not chosen.yes and not _agreed(found.listed.sweep):
             console.say("Nothing was deleted")
             return 1
-        removal.delete(still_ours)
+        try:
+            removal.delete(still_ours)
+        except KeyboardInterrupt:
+            error("interrupted; type the same command again to delete the rest")
+            return INTERRUPTED
         for where in removal.left:
             error(f"left, because it is outside the storage: {where}")
     console.say(f"Deleted sweep {found.listed.sweep}")

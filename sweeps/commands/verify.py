@@ -45,7 +45,8 @@ def main(typed: Sequence[str]) -> int:
     remove_folders_of_the_dead()
     candidates = Candidates(store, chosen.data_root, chosen.cache)
     wrong, done, started = [], 0, 0
-    interruption = Interruption(lambda _: None)
+    interruption = Interruption(lambda by: console.say(f"Stopping after {by}"))
+    console.say(f"Running {counted(chosen.number, 'trial')} of {store.folder} again, about as long as the first time")
     with interruption, scratch("verify") as folder:
         again = scratch_store(folder)
         for one in candidates.choose(chosen.number, chosen.seed):

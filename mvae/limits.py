@@ -111,7 +111,7 @@ def _folders(controller: str) -> Iterator[Path]:
         if controllers and controller not in controllers.split(","):
             continue
         folder = GROUPS / controller if controllers else GROUPS
-        if not folder.is_dir():  # without a link for each of two controllers in one hierarchy
+        if not folder.is_dir():  # some systems name the folder after both controllers: cpu,cpuacct
             folder = GROUPS / controllers
         yield folder
         for part in Path(path).parts[1:]:

@@ -29,7 +29,7 @@ KNOWN = "_known"
 GIVEN, AND = "-given-", "-and-"
 """Parts of names such as test/accuracy-given-image-and-sound."""
 LONGEST_GIVEN = 150
-"""Largest number of characters of given modalities in a name. File systems allow 255 for a whole name."""
+"""Most characters that the given modalities may add to a name. File systems allow 255 for a whole name."""
 BOTH = "both"
 """Word for all languages together, used in names of metrics."""
 
@@ -114,7 +114,7 @@ def accuracy(given: Sequence[str]) -> Measure:
     Args:
         given: names in the order of the data set's modalities.
     Raises:
-        Refusal: the names cannot be told apart in the measure's name, or are too long for a file's name.
+        Refusal: a modality's name contains `AND`, or the names are too long for a file's name.
     """
     joined = AND.join(given)
     if joined.split(AND) != list(given):
@@ -190,12 +190,12 @@ class OwnMeasure:
     arms: frozenset[str]
     """Tokens of the arms that it can be computed for; empty: all."""
     datasets: frozenset[str] = frozenset()
-    """Names of the data sets that it can be computed on; empty: all."""
+    """Names of the data sets on which the measure can be computed; empty: all."""
     watched: bool = False
-    """Whether it is also computed on the validation split after each epoch, as `validation_metric`."""
+    """Whether the measure is also computed on the validation split after each epoch, as `validation_metric`."""
 
     def fits(self, token: str, dataset: str) -> bool:
-        """Whether it can be computed for an arm on a data set."""
+        """Whether the measure can be computed for an arm on a data set."""
         return (not self.arms or token in self.arms) and (not self.datasets or dataset in self.datasets)
 
     @property
@@ -228,13 +228,13 @@ def add(
 ) -> None:
     """Adds a measure of a plug-in in this process (docs/extend/).
 
-    A result belongs to name and version: raise the version when the numbers change.
+    Stored results are found by name and version, so raise the version when the numbers change.
 
     Args:
         compute: returns metrics by name, `measure.metric` among them, from module, trial and data set. It must give the
             same numbers whenever it is called.
-        arms: tokens of the arms that the measure can be computed for; none: all.
-        datasets: names of the data sets that the measure can be computed on; none: all.
+        arms: tokens of the arms for which the measure can be computed; none: all.
+        datasets: names of the data sets on which the measure can be computed; none: all.
         watched: also compute the measure after each epoch, with the validation split in place of the test split. The
             curve is in MLflow, and a search can optimise it: --objective validation/NAME.
     Raises:

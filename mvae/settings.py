@@ -48,7 +48,7 @@ class Settings(BaseModel):
     keep_probability: float = Field(1.0, gt=0, le=1)
     """Probability of keeping each value of each training example, drawn once before training (Figure 5)."""
     keep_first: bool = False
-    """Keep every value of the first modality whatever `keep_probability`, as in MultiVae's study."""
+    """Keep every value of the first modality, regardless of `keep_probability` (MultiVae's study)."""
     unimodal_terms: bool = True
     """Whether the MVAE trains one ELBO term per modality besides the joint term (main paper, section 3.2)."""
     k: int = Field(ge=0)

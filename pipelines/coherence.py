@@ -6,11 +6,11 @@ Type    python pipelines/coherence.py                                          #
         python pipelines/coherence.py --dataset polymnist --preset paper --study multivae --missing 0.2,0.5
         The second command has MNIST's digits and takes hours of one core.
 
-Paper   none of the MVAE's: "coherence" is the measure of the models that came after it. Two studies are next to our
-        numbers on --dataset polymnist: MVTCAE's figure 2 (--study mvtcae) and MultiVae's (--study multivae).
-Runs    A classifier per modality comes first: trials that all arms and sweeps share. The table has coherence by number
-        of given images, coherence of samples from the prior, and the accuracy of a linear probe on z. An arm is
-        compared only if images rebuilt from all five keep their digit (.8), and the classifiers are good (.95).
+Paper   not in the MVAE paper: coherence became the usual measure for later models. With --dataset polymnist, the table
+        has the numbers of a published study next to ours: MVTCAE's figure 2 (--study mvtcae) or MultiVae's.
+Runs    First a classifier per modality, which all arms and sweeps share. The table has coherence by number of given
+        images, coherence of samples from the prior, and the accuracy of a linear probe on z. An arm is compared only
+        if 0.8 of the images rebuilt from all five keep their digit, and each classifier has an accuracy of 0.95.
         --preset demo: polymnist_digits, 3 arms, 1 seed, 12 epochs, beta 1; --preset paper: 5 arms, 5 seeds, 300
         epochs, beta 2.5
 """
@@ -98,7 +98,7 @@ PRESETS = {
     ),
 }
 BETA = 2.5
-"""Weight of the KL in both studies; polymnist_free uses it too. The demo's short training needs 1, as the MVAE has."""
+"""Weight of the KL in both studies, also used for polymnist_free. The demo's short training needs the MVAE's 1."""
 
 
 def own(token: str, dataset: str) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def cells(options: Options) -> Iterator[Cell]:
 
 
 def beside_ours(options: Options, token: str, column: str, missing: float) -> float | None:
-    """Returns the published value next to a cell: only on polymnist, which published numbers are about."""
+    """Returns the published value of a cell. Published numbers exist only for polymnist."""
     return published(options.study, token, column, missing) if options.dataset == "polymnist" else None
 
 
@@ -175,7 +175,7 @@ def weak_judges(report: Report) -> list[str]:
 
 
 def under_trained(report: Report) -> Collection[str]:
-    """Returns the rows that may not be compared: of arms that do not rebuild digits, or all if a classifier is weak."""
+    """Returns the rows that may not be compared: rows of arms that do not rebuild digits; all rows if a classifier is weak."""
     rows = [row for row in report.rows if row != REAL_IMAGES]
     if weak_judges(report):
         return rows

@@ -54,7 +54,7 @@ def test_every_documented_command_works_as_far_as_it_can_be_tried(
         ("ray submitt cluster/local.yaml", "no such command"),
         ("ray submit cluster/local.yaml pipelines/train.py --worker 2", "did you mean --workers"),
         ("mvae lst", "mvae lst: no such command"),
-        ("mvae verify none", "write a whole number from 1 on"),
+        ("mvae verify none", "write a whole number of at least 1"),
         ("mvae run table5", "the repository has no"),
         ("mlflow uii", "no such command"),
         ("mlflow ui --backend-uri x", "backend-uri"),

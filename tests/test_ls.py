@@ -35,7 +35,7 @@ def test_each_sweep_is_listed_with_its_cells_files_and_bytes(
     (first,) = (line for line in lines if line.startswith(f"main {FIRST} "))
     assert f"Sweep {FIRST} 2023-11-14" in first
     assert first.endswith("1 of 2 3 30 B in 3 files 30 B in 3 files"), "MINE, SHARED and JUDGE"
-    assert "main: 5 trials, checkpoints 50 B in 5 files, artifacts 50 B in 5 files; 1 trial in no sweep's list" in lines
+    assert "main: 5 trials, checkpoints 50 B in 5 files, artifacts 50 B in 5 files; 1 trial in no sweep" in lines
     assert "other: 0 trials, checkpoints -, artifacts -" in lines
     assert f"Cache {cache}: 1.5 kB in 1 file" in lines
     assert files_below(storage) == before

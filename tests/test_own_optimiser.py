@@ -173,7 +173,7 @@ def test_a_bad_optimiser_or_schedule_is_refused_before_the_first_step(
         (
             "logreg",
             {"schedule": cosine},
-            "arm logreg is fitted without steps: take out `schedule`, or give a `learner`",
+            "arm logreg is fitted without steps: remove `schedule`, or give a `learner`",
         ),
     ],
 )

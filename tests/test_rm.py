@@ -80,7 +80,7 @@ def test_a_sweeps_own_trials_go_and_what_another_sweep_uses_stays(
     assert runs[SHARED].data.tags["mlflow.parentRunId"] == runs[FIRST].info.run_id
     assert rm(filled) == 0
     said = capsys.readouterr().out
-    assert "1 trial to delete" in said and "2 trials that other sweeps use: stay" in said
+    assert "1 trial to delete" in said and "2 trials stay, because other sweeps use them" in said
     assert "3 runs to delete in MLflow" in said
     after = kept(filled)
     assert {path for path in after if not path.startswith("mlartifacts")} == expected(filled, before)

@@ -106,7 +106,7 @@ def test_an_altered_result_is_named(
     keep_only(copy, key)
     assert verify(copy, cache, 1) == 1
     said = capsys.readouterr().out
-    assert key in said and why in said and "1 trial of 1 not as stored" in said
+    assert key in said and why in said and "1 of 1 trial did not match the storage" in said
 
 
 def test_a_measure_that_is_not_computed_again_is_a_failure(

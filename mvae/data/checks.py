@@ -207,7 +207,7 @@ def _check_array(array: Any, modality: Modality, where: str) -> None:
     if array.shape[1:] != modality.shape:
         raise Refusal(f"{where}: an example has shape {array.shape[1:]}, not {modality.shape}: make them equal")
     if modality.kind is Kind.VECTOR:
-        finite = (abs(array) < math.inf).all(1)  # false for nan
+        finite = (abs(array) < math.inf).all(1)  # also refuses nan, because comparisons with nan are false
         if not finite.all():
             raise Refusal(f"{where}: example {int((~finite).argmax())} has nan or inf: replace or drop it")
     elif modality.kind is not Kind.IMAGE and array.size:

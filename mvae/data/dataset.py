@@ -218,7 +218,7 @@ def check_train_examples(requested: int, available: int, dataset: str) -> None:
 Arrays = dict[str, tuple["np.ndarray", ...]]
 """For each split, one array per stored modality, of the type `stored_type`, shaped as in `Split.values`.
 
-For sentences, the array is a return value of `ragged`.
+For sentences, the array is made by `ragged`.
 """
 
 

@@ -1,6 +1,6 @@
 """Finds a converted data set in the cache and checks its files. Imports no torch, so a driver need not import it.
 
-arrow.py says what the files hold, and writes them.
+arrow.py describes the files and writes them.
 """
 
 import json
@@ -38,7 +38,7 @@ class Manifest:
 
 
 def folder_of(found: Source, fingerprint: str, cache: Path | None) -> Path:
-    """Returns the folder of a converted data set, which may not exist.
+    """Returns the folder of a converted data set. The folder may not exist yet.
 
     Args:
         cache: None: `default_cache()`.
@@ -53,7 +53,7 @@ def file_of(folder: Path, split: str) -> Path:
 
 
 def read(folder: Path, fingerprint: str) -> Manifest | None:
-    """Returns the manifest; None if nothing, or only a part, was stored. Does not look at the other files.
+    """Returns the manifest. None if the data set was not stored, or only partly. Does not check the other files.
 
     Raises:
         Damaged: the manifest is invalid, or belongs to another format or data set.

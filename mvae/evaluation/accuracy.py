@@ -39,7 +39,7 @@ def label_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Sp
 
 @torch.no_grad()
 def accuracy_from(given: Sequence[str], model: Multimodal, split: Split) -> float:
-    """Returns the share of a split's examples whose label is the likeliest one in `model.predict`.
+    """Returns the share of a split's examples for which `model.predict` gives the true label the highest probability.
 
     Args:
         given: names of the modalities to predict from.

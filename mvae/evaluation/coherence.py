@@ -1,7 +1,8 @@
-"""Coherence: whether what a model generates shows the class of what it was given (PolyMNIST's measures).
+"""Coherence: whether generated images show the class of the given images (PolyMNIST's measures).
 
-Classifiers of each modality, trials of their own, decide which class a generated image shows. The image is the mean of
-p(x_m | z), unclipped. For a subset S of the M modalities, z is drawn once from q(z | x_S) per test example.
+A classifier per modality decides which class a generated image shows. The classifiers are trained as separate trials.
+The image is the mean of p(x_m | z), unclipped. For a subset S of the M modalities, z is drawn once from q(z | x_S) per
+test example.
 
 coherence-n       mean over subsets of n modalities and over the others: share of images with the given class
 reconstruction    share of images reconstructed from all M that keep their class
@@ -32,7 +33,7 @@ from mvae.streams import numpy_generator, torch_generator
 PROBE_EXAMPLES = 500
 """Training examples of the linear probe."""
 MOST_MODALITIES = 8
-"""Largest number of modalities: subsets double with each."""
+"""Largest number of modalities. Each further modality doubles the number of subsets."""
 
 
 def subsets_of(modalities: int, size: int) -> list[tuple[int, ...]]:
@@ -41,7 +42,7 @@ def subsets_of(modalities: int, size: int) -> list[tuple[int, ...]]:
 
 
 def drawn(q: Posterior, generator: torch.Generator) -> Tensor:
-    """Returns one sample per example: [n, D]; of a mixture, from a component drawn uniformly."""
+    """Returns one sample per example, [n, D]. For a mixture, first draws a component uniformly."""
     n, latents = q.mean.shape
     noise = torch.randn(n, latents, generator=generator, device=q.mean.device)
     if isinstance(q, Mixture):
@@ -90,8 +91,8 @@ def coherence_metrics(
 
     Args:
         judges: a trained classifier of each modality.
-        seed: of every draw.
-        heard: told the subsets done and their number.
+        seed: seed of all random draws.
+        heard: called with the number of finished subsets and the number of all subsets.
     """
     count = len(model.modalities)
     assert len(judges) == count <= MOST_MODALITIES and all(not judge.training for judge in judges)
@@ -137,7 +138,7 @@ def _latents(
 
 
 def _of_prior(images: _Images, split: Split, seed: int) -> tuple[float, dict[str, float]]:
-    """Returns the joint coherence of as many samples of the prior as there are test examples, and Frechet distances."""
+    """Returns joint coherence and Frechet distances. Draws as many samples of the prior as there are test examples."""
     model, device = images.model, split.values[0].device
     generator = torch_generator(seed, "coherence of the prior", 0, device)
     noise = torch.randn(len(split), model.latents, generator=generator, device=device)

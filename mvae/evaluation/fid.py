@@ -1,14 +1,18 @@
-"""FID: the Frechet distance between features of generated and of real images, in an Inception network that you give.
+"""Computes FID: the Frechet distance between features of generated and of real images.
+
+The features come from an Inception network that the user gives.
 
 The network is a TorchScript file that maps images, uint8 [n, 3, H, W] from 0 to 255, to features, float [n, F]. It
 resizes the images itself. If its `forward` has an argument `return_features`, it is called with True: so the file
 inception-2015-12-05.pt of StyleGAN2-ADA's authors, a translation of the original TensorFlow network, works unchanged.
-Only those weights give numbers that compare with published ones. The weights of torchvision's inception_v3 do not.
+Only those weights give numbers that can be compared with published FIDs. torchvision's inception_v3 has other weights.
 
 Generated images are means of p(x_m | z), clipped to [0, 1] and rounded to 8 bits. Real images are the whole test split.
 
-fid-prior, fid-prior-NAME      as many samples of the prior as there are test images; mean over modalities, and each
-fid-given-1, fid-given-1-NAME  one image per test example and other modality, given that modality alone
+fid-prior      as many samples of the prior as there are test images
+fid-given-1    one image per test example and other modality, given that modality alone
+
+Each is a mean over modalities. fid-prior-NAME and fid-given-1-NAME are the values of one modality.
 
 Shapes: n images, M modalities, D latents, F features.
 """
@@ -36,14 +40,14 @@ from mvae.streams import torch_generator
 PASS = 100
 """Images per pass through the network, which enlarges them to 299x299."""
 SIDE = 28
-"""Side of the images on which a file is tried."""
+"""Width and height, in pixels, of the images with which a network is tested."""
 
 Features = Callable[[Tensor], Tensor]
 """Maps images, float [n, 3, H, H] in [0, 1], to features, float [n, F]."""
 
 
 def measure_of(file: Path) -> Measure:
-    """Returns the measure that uses a network, after trying the network on two images.
+    """Returns the measure that uses a network, after testing the network on two images.
 
     Raises:
         Refusal: the file is missing, is no TorchScript, or does not map images to features.
@@ -76,7 +80,7 @@ def measure_of(file: Path) -> Measure:
 
 
 def read(measure: Measure, device: torch.device | str) -> Features:
-    """Returns the network of a measure, on a device.
+    """Loads the network of a measure to a device.
 
     Raises:
         Refusal: the file is missing on this machine, or differs from the driver's.
@@ -100,8 +104,8 @@ def fid_metrics(
     """Returns all metrics listed in this module's docstring, as test/NAME, over the whole test split.
 
     Args:
-        seed: of every draw.
-        heard: told the sets of images done and their number.
+        seed: seed of all random draws.
+        heard: called with the number of finished sets of images and the number of all sets.
     """
     names, split = [modality.name for modality in model.modalities], data.test
     device, count = split.values[0].device, len(names)

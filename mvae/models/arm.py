@@ -232,7 +232,7 @@ def check_arm(new: Arm) -> None:
         if given is not None and not callable(given):
             raise Refusal(f"arm {new.token}: `{field}` is {type(given).__name__}: give a function")
         if given is not None and new.learner is None:
-            raise Refusal(f"arm {new.token} is fitted without steps: take out `{field}`, or give a `learner`")
+            raise Refusal(f"arm {new.token} is fitted without steps: remove `{field}`, or give a `learner`")
     names = [each.name for each in new.hyperparameters]
     for name in names:
         if name in Settings.model_fields or names.count(name) > 1:

@@ -119,9 +119,9 @@ _SUCCESSOR = replace(
     measures=frozenset({"accuracy", "likelihood", "coherence", "fid"}),
     handles=frozenset(Feature) - {Feature.IMAGELESS},
 )
-"""The arms that see each example once, with what it has (mvae/models/rows.py), before their own declarations.
+"""Base of the arms with one loss per example, over the modalities that the example has (mvae/models/rows.py).
 
-Their steps may be recorded as CUDA graphs. This was checked without a GPU (tests/test_recordable.py).
+Steps of these arms may be recorded as CUDA graphs. This was checked without a GPU (tests/test_recordable.py).
 """
 
 _BETA = Hyperparameter(
@@ -198,4 +198,4 @@ JUDGE_ARM = Arm(
     handles=frozenset({Feature.MANY}),
     hyperparameters=(Hyperparameter("modality", "m0", "Modality whose images are classified."),),
 )
-"""Classifies images, to judge what models generate. It is no row of a table."""
+"""Classifier that judges generated images. No table has a row for it."""

@@ -1,4 +1,4 @@
-"""Digit classifier of one modality's images, trained on labels that no other model sees: judges what models generate.
+"""Classifies the digits on one modality's images, to judge generated images. Its labels are hidden from other models.
 
 Network (as in the published studies): convolutions C-10-20 (kernel 4, stride 2, padding 1), dropout 0.5, FC 980-128-10
 for 28x28 images, ReLU between.
@@ -91,7 +91,7 @@ def labels(split: Split, rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def judge_accuracy(model: nn.Module, m: int, split: Split) -> float:
-    """Returns the share of a split's real images of modality m that the classifier gets right; restores its mode."""
+    """Returns the share of a split's real images of modality m that are classified correctly. Restores the mode."""
     was_training = model.training
     model.eval()
     right = [(model(split.take(m, rows)).argmax(-1) == labels(split, rows)).sum() for rows in split.passes()]

@@ -113,7 +113,7 @@ class Real(nn.Module, ABC):
             self.register_buffer("log_scale", start, persistent=False)
 
     def log_prob(self, mean: Tensor, target: Tensor) -> Tensor:
-        """Returns the log-density of each row's target, in nats: [n], summed in the wider of both precisions."""
+        """Returns the log-density of each row's target, in nats: [n], summed in the wider of the two precisions."""
         each = self._log_density((target - mean) * torch.exp(-self.log_scale)) - self.log_scale
         return each.flatten(1).sum(1)
 

@@ -48,7 +48,7 @@ class MMVAE(Multimodal):
         self.prior_raw = nn.Parameter(torch.zeros(latents), requires_grad=learn_prior)
 
     def prior(self) -> Component:
-        """Returns p(z): mean 0, scales D * softmax + 1e-6 that may be learnt, [D]."""
+        """Returns p(z), [D]: mean 0 and scales D * softmax + 1e-6, which may be learnt."""
         return component(self.family, torch.zeros_like(self.prior_raw), softmax_log_scale(self.prior_raw))
 
     def prior_at(self, noise: Tensor) -> Tensor:
@@ -96,11 +96,11 @@ def importance_bound(log_w: Tensor, pairs: Pairs, batch_size: int) -> Tensor:
 
 
 def doubly_reparameterised(log_w: Tensor, z: Tensor, pairs: Pairs, batch_size: int) -> Tensor:
-    """Returns the surrogate whose gradients train (DReG), with the value of the bound.
+    """Returns a surrogate loss that has the value of the bound and the doubly reparameterised gradients (DReG).
 
     Args:
-        log_w: [K, P], made with constant parameters in log q.
-        z: [K, P, D], from which log_w was made; its gradients are multiplied by the normalised weights.
+        log_w: [K, P], computed with the parameters in log q held constant.
+        z: [K, P, D], from which log_w was computed. The normalised weights multiply its gradients.
     """
     v = torch.softmax(log_w.detach(), dim=0)
     if z.requires_grad:
@@ -123,7 +123,7 @@ def mmvae_loss(
     """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
 
     Args:
-        values: per modality the n_m values that are there, in the order of rows.
+        values: for each modality, the n_m values of the rows that have it, in the order of rows.
         noise: standard normal [R, K, M, D].
         weights: w_m of each modality.
         batch_size: the global batch size.
@@ -148,7 +148,7 @@ def mmvae_loss(
 
 
 class MmvaeLearner(RowLearner):
-    """Trains an MMVAE on rows with what they have."""
+    """Trains an MMVAE on rows that may lack modalities."""
 
     model: MMVAE
     objective = mmvae_loss

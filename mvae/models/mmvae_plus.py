@@ -8,8 +8,8 @@ r_n, of mean 0 and learnt scale, which replaces the prior p(u_n) in training onl
                + w_m log p(x_m | z, u_m) + sum over the other n in A of w_n log p(x_n | z, u_n)
     loss     = -1/|A| * sum over m in A of log (1/K sum over k of w_mk)
 
-with q(z) the mixture of A's unimodal posteriors, p(z) and p(u) of mean 0 and scale 1. For inference the latents of the
-model are z and all u_m side by side; those of a modality that is not given have their prior.
+Here q(z) is the mixture of A's unimodal posteriors; p(z) and p(u) have mean 0 and scale 1. For inference, the model's
+latents are z and all u_m side by side. If modality m is not given, u_m has its prior.
 
 Shapes: n rows, R rows of a step, M modalities, P pairs of a row and one of its modalities, K samples, D shared and U
 private latents.
@@ -32,7 +32,7 @@ from mvae.models.rows import Presence, RowBatch, RowLearner, experts
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders
 
 PREDICTION_SEED = 0
-"""Seed of the private latents of a modality that is predicted: they are drawn from their prior."""
+"""Seed with which the private latents of a predicted modality are drawn from their prior."""
 
 
 class MMVAEPlus(MMVAE):
@@ -147,8 +147,9 @@ def mmvae_plus_loss(
     """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
 
     Args:
-        values: per modality the n_m values that are there, in the order of rows.
-        noise: standard normal [R, K, M, D + U + M U]: of z and u_m of each modality, then of u_n from every r_n.
+        values: for each modality, the n_m values of the rows that have it, in the order of rows.
+        noise: standard normal [R, K, M, D + U + M U]. For each modality m: D numbers for z, U for u_m, and U for the
+            u_n drawn from each r_n.
         beta: weight of the log-ratios of the latents.
         weights: w_m of each modality.
         batch_size: the global batch size.
@@ -182,7 +183,7 @@ def mmvae_plus_loss(
 
 
 class MmvaePlusLearner(RowLearner):
-    """Trains an MMVAE+ on rows with what they have."""
+    """Trains an MMVAE+ on rows that may lack modalities."""
 
     model: MMVAEPlus
     objective = mmvae_plus_loss

@@ -1,7 +1,7 @@
 """MoPoE-VAE: a uniform mixture over the products of experts of all subsets of modalities (Sutter et al. 2021).
 
-A row with the modalities A has 2^|A| - 1 non-empty subsets of A. One of them is drawn per row and step; its product
-gives z. The loss of a row is
+A row with the modalities A has 2^|A| - 1 non-empty subsets of A. Each step draws one subset per row, and z from the
+subset's product. The loss of a row is
 
     sum over m in A of -w_m log p(x_m | z)  +  beta / (2^|A| - 1) * sum over subsets S of A of KL(q_S || N(0, I))
 
@@ -31,7 +31,7 @@ from mvae.networks.attribute import AttributeDecoders, AttributeEncoders
 
 @cache
 def subsets(modalities: int) -> np.ndarray:
-    """Returns every non-empty subset, boolean [2^M - 1, M]: subset number s + 1 in binary, the full set last."""
+    """Returns every non-empty subset, boolean [2^M - 1, M]. Row s is s + 1 in binary; the full set comes last."""
     numbers = np.arange(1, 2**modalities)
     return np.asarray((numbers[:, None] >> np.arange(modalities)) & 1, dtype=bool)
 
@@ -88,7 +88,7 @@ def negative_mopoe_elbo(
     """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
 
     Args:
-        values: per modality the n_m values that are there, in the order of rows.
+        values: for each modality, the n_m values of the rows that have it, in the order of rows.
         noise: standard normal [R, D].
         choice: uniform in [0, 1), [R]: a row with c subsets draws subset number floor(c * choice).
         beta: weight of the KL.
@@ -106,7 +106,7 @@ def negative_mopoe_elbo(
 
 
 class MoPoELearner(RowLearner):
-    """Trains a MoPoE-VAE on rows with what they have."""
+    """Trains a MoPoE-VAE on rows that may lack modalities."""
 
     model: MoPoE
     objective = negative_mopoe_elbo

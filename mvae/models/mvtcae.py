@@ -1,7 +1,7 @@
 """MVTCAE: a product of experts that is kept close to each of its experts (Hwang et al. 2021).
 
-With M modalities in the model, those of a row A, q the product of A's experts without a prior expert, and q_m the
-posterior of modality m alone, the loss of a row is
+The model has M modalities, and a row has the modalities A. q is the product of A's experts without a prior expert, and
+q_m is the posterior of modality m alone. The loss of a row is
 
     (M - a)/M * sum over m in A of -w_m log p(x_m | z)
         + beta * [ (1 - a) KL(q || N(0, I))  +  a/M * sum over m in A of KL(q || q_m) ]
@@ -46,7 +46,7 @@ def mvtcae_loss(
     """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
 
     Args:
-        values: per modality the n_m values that are there, in the order of rows.
+        values: for each modality, the n_m values of the rows that have it, in the order of rows.
         noise: standard normal [R, D].
         a: from 0 (the joint ELBO) to 1, the weight of the KLs to the experts.
         beta: weight of all KLs.
@@ -66,7 +66,7 @@ def mvtcae_loss(
 
 
 class MvtcaeLearner(RowLearner):
-    """Trains an MVTCAE on rows with what they have."""
+    """Trains an MVTCAE on rows that may lack modalities."""
 
     model: MVTCAE
     objective = mvtcae_loss

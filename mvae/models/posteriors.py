@@ -45,7 +45,7 @@ Component = Gaussian | Laplace
 
 
 def component(family: str, mean: Tensor, log_scale: Tensor) -> Component:
-    """Returns a distribution of a family from mean and logarithm of its scale (a Gaussian's standard deviation)."""
+    """Returns a distribution of a family. The scale of a Gaussian is its standard deviation."""
     return Laplace(mean, log_scale) if family == "laplace" else Gaussian(mean, 2 * log_scale)
 
 
@@ -55,7 +55,7 @@ def softmax_log_scale(raw: Tensor) -> Tensor:
 
 
 def of_each(parts: Component, change: Callable[[Tensor], Tensor]) -> Component:
-    """Returns a distribution of the same family with both parameters changed alike, for example some of its rows."""
+    """Returns the distribution after applying one function to both parameters, for example to select rows."""
     first, second = (change(part) for part in parts)
     return Laplace(first, second) if isinstance(parts, Laplace) else Gaussian(first, second)
 
@@ -68,7 +68,7 @@ def stacked(parts: Sequence[Component]) -> Component:
 
 
 def beside(parts: Sequence[Component]) -> Component:
-    """Returns independent components [n, D'] of one family as one component of all their latents: [n, sum of D']."""
+    """Concatenates the latents of independent components [n, D'] of one family: [n, sum of D']."""
     means, scales = zip(*parts, strict=True)
     joined = (torch.cat(means, dim=-1), torch.cat(scales, dim=-1))
     return Laplace(*joined) if isinstance(parts[0], Laplace) else Gaussian(*joined)
@@ -104,16 +104,16 @@ Posterior = Component | Mixture
 
 
 def mapped(q: Posterior, change: Callable[[Tensor], Tensor]) -> Posterior:
-    """Returns a posterior with both parameters changed alike: those of all components, for a mixture."""
+    """Returns a posterior after applying one function to both parameters; of all components, for a mixture."""
     return Mixture(of_each(q.parts, change)) if isinstance(q, Mixture) else of_each(q, change)
 
 
 def component_means(q: Posterior) -> tuple[Tensor, ...]:
-    """Returns the mean [n, D] of every component of a posterior; of the posterior itself, if it is no mixture."""
+    """Returns the means [n, D] of a mixture's components; for any other posterior, only its own mean."""
     return q.parts.mean.unbind(1) if isinstance(q, Mixture) else (q.mean,)
 
 
 def as_mixture(q: Laplace | Mixture) -> Mixture:
-    """Returns a posterior in float64 as a mixture, of one component if it is not a mixture."""
+    """Returns a posterior in float64 as a mixture. Any posterior except a mixture becomes a mixture of one component."""
     parts = q.parts if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1))
     return Mixture(of_each(parts, Tensor.double))

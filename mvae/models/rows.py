@@ -1,7 +1,7 @@
-"""Steps of arms that see each example once, with the modalities it has: MoPoE, MVTCAE, MMVAE, MMVAE+.
+"""Training steps of the arms with one loss per example: MoPoE, MVTCAE, MMVAE and MMVAE+.
 
-The MVAE sees an example in several ELBO terms. These arms have one loss per row, so that a step is its rows, a mask of
-what each row has, and noise. Which rows a step holds is the MVAE's business (`mvae/sampling.py`): all arms share it.
+In the MVAE, an example is in several ELBO terms. In these arms, an example is one row, with the modalities that it has.
+A step consists of rows, a mask of their modalities, and noise. `mvae/sampling.py` chooses the rows for all arms.
 
 Shapes: R rows of a step, M modalities, n_m rows that have modality m, P pairs of a row and one of its modalities, P_m
 pairs whose row has modality m, D latents.
@@ -31,7 +31,7 @@ from mvae.workers import ALONE, Workers
 
 @dataclass(frozen=True)
 class Pairs:
-    """Every pair of a row and a modality that it has, and what is decoded at the pair's z: all that the row has."""
+    """Every pair of a row and one of its modalities. At the z of a pair, all modalities of the row are decoded."""
 
     rows: Tensor
     """int64 [P]"""
@@ -40,9 +40,9 @@ class Pairs:
     present: Tensor
     """Boolean [P, M]: the modalities that a pair's row has."""
     decoded: tuple[Tensor, ...]
-    """Per modality the pairs whose row has it, int64 [P_m]."""
+    """For each modality, the pairs whose row has it, int64 [P_m]."""
     targets: tuple[Tensor, ...]
-    """Per modality the position of each such pair's target among the n_m values, int64 [P_m]."""
+    """For each modality, the position among its n_m values of the target of each pair in `decoded`, int64 [P_m]."""
 
     @classmethod
     def of(cls, present: np.ndarray, device: torch.device | str) -> "Pairs":
@@ -66,7 +66,7 @@ class Presence:
     present: Tensor
     """Boolean [R, M]; every row has a modality."""
     where: tuple[Tensor | None, ...]
-    """Per modality the rows that have it, int64 [n_m]; None if all have."""
+    """For each modality, the rows that have it, int64 [n_m]; None if all rows do."""
     pairs: Pairs
 
     @classmethod
@@ -79,7 +79,7 @@ class Presence:
         return cls(every, where, Pairs.of(present, device))
 
     def spread(self, m: int, values: Tensor) -> Tensor:
-        """Values [n_m, ...] of the rows that have modality m, at their rows: [R, ...], 0 elsewhere."""
+        """Returns values [R, ...] of all rows, from values [n_m, ...] of the rows that have modality m; 0 elsewhere."""
         rows = self.where[m]
         if rows is None:
             return values
@@ -97,11 +97,11 @@ class RowBatch:
 
     presence: Presence
     values: tuple[Tensor, ...]
-    """Per modality the n_m values that are there, in the order of rows."""
+    """For each modality, the n_m values of the rows that have it, in the order of rows."""
     noise: Tensor
     """Standard normal [R, ...], shaped by the arm."""
     choice: Tensor
-    """Uniform in [0, 1), float64 [R]: the mixture component that a row draws."""
+    """Uniform in [0, 1), float64 [R]: chooses the mixture component of each row."""
 
 
 def experts(model: Multimodal, presence: Presence, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -113,12 +113,12 @@ def experts(model: Multimodal, presence: Presence, values: Sequence[Tensor]) -> 
 
 
 def drawn(parts: Component, offered: Tensor, choice: Tensor) -> Component:
-    """Returns one component of each row, drawn uniformly from the c components that the row is offered: [R, D].
+    """Returns one component per row, [R, D], drawn uniformly from the components that are offered to the row.
 
     Args:
-        parts: the components of every row, [R, C, D].
-        offered: which of them a row is offered, boolean [R, C]; at least one.
-        choice: uniform in [0, 1), [R]: a row draws the component number floor(c * choice) of those offered.
+        parts: all components of each row, [R, C, D].
+        offered: which components are offered to each row, boolean [R, C]; at least one per row.
+        choice: uniform in [0, 1), [R]. With c offered components, a row gets number floor(c * choice) of them.
     """
     wanted = (choice * offered.sum(1)).long() + 1
     at = (offered.cumsum(1) == wanted[:, None]).int().argmax(1)[:, None, None].expand(-1, 1, parts.mean.shape[-1])
@@ -128,7 +128,13 @@ def drawn(parts: Component, offered: Tensor, choice: Tensor) -> Component:
 def reconstruction(
     model: Multimodal, presence: Presence, values: Sequence[Tensor], z: Tensor, weights: Sequence[float], rows: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Returns the weighted log-likelihood of all that rows have, at z [R, D], over `rows`; and each unweighted."""
+    """Returns the log-likelihood of all modalities of all rows at z [R, D], divided by `rows`, in nats.
+
+    Args:
+        weights: weight of each modality in the total.
+    Returns:
+        The weighted total, and each modality's unweighted log-likelihood by metric name.
+    """
     total, parts = z.new_zeros(()), {}
     for m, modality in enumerate(model.modalities):
         each = model.log_prob(m, presence.taken(m, z), values[m]).sum() / rows
@@ -138,10 +144,10 @@ def reconstruction(
 
 
 class RowLearner(ElboLearner):
-    """Trains a model on rows with what they have, under a pairing protocol; subclasses give the objective."""
+    """Trains a model on rows that may lack modalities, under a pairing protocol. Subclasses set the objective."""
 
     objective: ClassVar[Callable[..., Loss]]
-    """Loss of a batch, from model, presence, values and noise, with `weights`, `batch_size` and `arguments`."""
+    """Computes the loss of a batch: objective(model, presence, values, noise, weights=, batch_size=, **arguments)."""
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         super().__init__(model, trial, data, workers)
@@ -169,7 +175,7 @@ class RowLearner(ElboLearner):
             yield RowBatch(self._presence(step), self._values(step, examples), self.workers.share(noise), choice)
 
     def arguments(self, batch: RowBatch, step: int | Tensor) -> dict[str, Any]:
-        """Arguments of the objective that only this arm has, by name."""
+        """Returns the arguments that only this arm's objective has, by name."""
         raise NotImplementedError
 
     def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]

@@ -14,7 +14,7 @@ def optimiser_of(chosen: Arm, model: nn.Module, trial: Settings) -> torch.optim.
     """Returns the arm's own optimiser, or Adam with the trial's learning rate.
 
     Raises:
-        Refusal: the arm returned something else than an optimiser.
+        Refusal: the arm did not return an optimiser.
     """
     if chosen.optimiser is None:
         return Adam(model.parameters(), lr=trial.learning_rate, fused=True)
@@ -25,7 +25,7 @@ def optimiser_of(chosen: Arm, model: nn.Module, trial: Settings) -> torch.optim.
 
 
 class Schedule:
-    """Sets the learning rate of a step: the one that the optimiser was made with, times the arm's factor.
+    """Sets the learning rate of a step: the optimiser's initial rate times the arm's factor.
 
     The rate depends only on the step. So a resumed run and all workers use the rates of an unbroken run. The rate of
     each parameter group is kept as `initial_lr`, as torch's schedulers do. So it is part of checkpoints.

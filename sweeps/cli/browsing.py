@@ -9,10 +9,10 @@ from sweeps.cli.programs import from_here, installed
 from sweeps.cli.tracking_uri import without_credentials
 
 SERVER = Path(__file__).parents[2] / "cluster" / "mlflow_server.sh"
-"""Starts MLflow on a socket. Exists only in a clone, not in an installed wheel."""
+"""Script that starts MLflow on a socket. It exists only in a clone, not in an installed wheel."""
 
 BATCH_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
-"""Environment variables of batch systems' jobs. Other users share such a machine."""
+"""Environment variables of a batch system's job. Machines of batch systems have other users."""
 
 SOCKET = "~/.mvae-mlflow/socket"
 

@@ -90,7 +90,7 @@ class Interruption:
             raise Interrupted(self.heard)
 
     def without_limit(self) -> None:
-        """Stops counting the hours: what is left to do takes no training."""
+        """Stops counting the hours, because no training is left."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -19,12 +19,12 @@ from sweeps.store.store import Store
 from sweeps.trials.messages import Job, Message
 
 RARELY = 1e9
-"""Seconds between checkpoints: only the final weights are saved."""
+"""Seconds between checkpoints, so many that only the final weights are saved."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished trial of a storage that can run again here."""
+    """A finished trial that can run again on this machine."""
 
     key: str
     trial: Trial
@@ -69,9 +69,9 @@ class Candidates:
         self._data_root, self._cache = data_root, cache
         self._marks: dict[str, str] = {}
         self.altered: dict[str, str] = {}
-        """Why a result cannot be what its key says, by key."""
+        """For each key whose stored result was altered: what contradicts the key."""
         self.passed: dict[str, str] = {}
-        """Why a trial was not chosen, by key."""
+        """For each key that was not chosen: the reason."""
 
     def choose(self, number: int, seed: int) -> Iterator[Finished]:
         """Yields trials in an order that depends only on the seed and on the keys in the storage.
@@ -108,7 +108,7 @@ class Candidates:
             self.passed[key] = f"unknown data set {dataset}; give its file to --plugins"
             return None
         if provenance.get("training_version") != TRAINING_VERSION:
-            self.passed[key] = "another version of the training code made it"
+            self.passed[key] = "it was trained by another version of the training code"
             return None
         try:
             trials = [Trial.create(**{**ADDED_AS, **one.trial}) for one in results]
@@ -120,10 +120,10 @@ class Candidates:
             self.altered[key] = "its settings belong to another key"
             return None
         if trial.key(mark) != key:
-            self.passed[key] = f"the files of {dataset} here have other content"
+            self.passed[key] = f"it was trained on other files of {dataset} than those on this machine"
             return None
         if trial.workers > 1:
-            self.passed[key] = f"{trial.workers} workers trained it together"
+            self.passed[key] = f"it was trained by {trial.workers} workers together"
             return None
         return Finished(key, trial, tuple(results))
 
@@ -135,7 +135,7 @@ def run_again(
 
     Args:
         scratch: temporary storage.
-        heard: gets the trial's progress.
+        heard: called with each message of the trial.
     """
     import torch  # only now, because the import takes a second
 

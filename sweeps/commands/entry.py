@@ -20,7 +20,7 @@ COMMANDS = {
     "rm": ("SWEEP", "Delete the trials that only this sweep uses, with their MLflow runs"),
     "verify": ("N", "Run N finished trials again here, and compare the numbers"),
 }
-"""Subcommands: what follows the name, and a line of help."""
+"""For each subcommand: its arguments in the usage line, and one line of help."""
 
 
 def main(words: Sequence[str] | None = None) -> int:

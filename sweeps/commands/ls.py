@@ -1,7 +1,7 @@
-"""`mvae ls`: the sweeps of a storage, with the cells that are done, and the files and bytes that they take.
+"""`mvae ls`: lists the sweeps of a storage, with the number of finished cells, files and bytes.
 
-Reads names and sizes only: no result and no checkpoint is opened. Trials that two sweeps use count for both sweeps, and
-once in the sums.
+Reads only names and sizes: no result and no checkpoint is opened. A trial that two sweeps use counts for both, but only
+once in the totals.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from sweeps.store.lists import NAME, SweepList, names, read
 from sweeps.store.store import RESERVED, Store
 from sweeps.table.files import keys_of
 
-ABOUT = """Lists the sweeps of a storage: when each one started and last changed, its cells that are done, and the files
-and bytes of checkpoints, artifacts and cache. Writes nothing."""
+ABOUT = """Lists the sweeps of a storage: when each one started and last changed, how many of its cells are done, and the
+files and bytes of checkpoints, artifacts and cache. Writes nothing."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Files and bytes."""
+    """Number of files, and their bytes."""
 
     files: int = 0
     bytes: int = 0
@@ -48,7 +48,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Held:
-    """The files and results of a storage name, by key."""
+    """Checkpoints, artifacts and results of a storage name, by key."""
 
     checkpoints: Mapping[str, Taken]
     artifacts: Mapping[str, Taken]
@@ -142,7 +142,7 @@ def _sum(store: Store, held: Held, listed: set[str]) -> str:
     alone = len(everything - listed)
     return (
         f"{store.name}: {counted(len(everything), 'trial')}, checkpoints {checkpoints}, artifacts {artifacts}"
-        + f"; {counted(alone, 'trial')} in no sweep's list" * bool(alone)
+        + f"; {counted(alone, 'trial')} in no sweep" * bool(alone)
     )
 
 

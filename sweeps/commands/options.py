@@ -110,11 +110,11 @@ def read_as(kind: Callable[[Any], Any]) -> Callable[[str], Any]:
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Returns an argparse type: a whole number from `least` on."""
+    """Returns an argparse type: a whole number of at least `least`."""
 
     def value(text: str) -> int:
         if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text}: write a whole number from {least} on")
+            raise argparse.ArgumentTypeError(f"{text}: write a whole number of at least {least}")
         return int(text)
 
     return value

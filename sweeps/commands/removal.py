@@ -37,7 +37,7 @@ class Part:
     is_folder: bool
 
     def taken(self) -> tuple[int, int]:
-        """Returns the number of files and their bytes; links count as nothing."""
+        """Returns the number of files and their bytes, not counting links."""
         if self.place.is_link():
             return 0, 0
         if not self.is_folder:

@@ -1,7 +1,7 @@
 """`mvae rm SWEEP`: deletes the trials that only this sweep uses: files, MLflow runs and a search's study.
 
-Takes the lease, says what it would delete, asks, and deletes. A killed command can be typed again, and ends in the same
-state as an unbroken one.
+Takes the lease, lists what it will delete, asks, and deletes. If the command is killed, typing it again leads to the
+same state as an unbroken command.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from sweeps.store.lease import Lease
 from sweeps.tracking.server import check
 
 ABOUT = """Deletes a sweep: its report, and the results, checkpoints, artifacts and MLflow runs of the trials that no
-other sweep uses. Lists files and bytes first, then asks. Trials that another sweep uses stay; so do trials of sweeps
-that an earlier release made. `mvae ls` lists the sweeps. A killed command can be typed again."""
+other sweep uses. Lists files and bytes first, then asks. Keeps trials that another sweep uses, and trials of sweeps
+that an earlier release made. `mvae ls` lists the sweeps. If the command is killed, type it again."""
 
 
 class MlflowFailed(OSError):
@@ -61,7 +61,7 @@ def main(typed: Sequence[str]) -> int:
     uri = mlflow_of(chosen, store)
     place_of_artifacts(uri, store.root)
     if not chosen.yes and not sys.stdin.isatty():
-        raise Refusal("rm asks before it deletes, and there is no terminal to ask: give --yes")
+        raise Refusal("mvae rm asks before it deletes, but this is not a terminal: give --yes")
     check_links(store)
     check(uri, console.say)
     console.say(f"Looking up {chosen.sweep} in storage and in MLflow, which usually takes a few seconds")
@@ -116,7 +116,7 @@ class _Everything:
                 )
 
     def lines(self) -> list[str]:
-        """Returns lines that say what `delete` would delete, and what it would leave."""
+        """Returns lines about what `delete` will delete and what it will keep."""
         own_keys, shared = self._own.keys, self._own.used_by_others
         taken = [part.taken() for parts in (self._own.parts_of_trials, self._own.parts_of_sweep) for part in parts()]
         files, number = sum(one for one, _ in taken), sum(one for _, one in taken)
@@ -125,7 +125,7 @@ class _Everything:
             f"  {counted(len(own_keys), 'trial')} to delete, {size(number)} in {counted(files, 'file')}",
         ]
         if shared:
-            found.append(f"  {counted(len(shared), 'trial')} that other sweeps use: stay")
+            found.append(f"  {counted(len(shared), 'trial')} stay, because other sweeps use them")
         if self._mlflow is not None:
             with _one_line(self._uri):
                 runs = self._mlflow.runs()

@@ -26,7 +26,7 @@ def parser() -> Parser:
     made = Parser("verify", "N", ABOUT)
     made.add_argument("number", metavar="N", type=whole(1), help="Number of trials to run again.")
     made.add_argument(
-        "--seed", metavar="N", type=whole(0), default=0, help="Chooses other trials than seed 0 does (default: 0)."
+        "--seed", metavar="N", type=whole(0), default=0, help="Seed of the random choice of trials (default: 0)."
     )
     made.where()
     made.data()
@@ -37,7 +37,7 @@ def main(typed: Sequence[str]) -> int:
     """Verifies trials; returns 0, or 1 if a result is not what this machine should give.
 
     Raises:
-        Refusal: no such storage, no trial that can run again here, or its data are missing.
+        Refusal: the storage does not exist, no trial can run again here, or raw files are missing.
     """
     chosen = parser().parse_args(typed)
     load_plugins(chosen.plugins)
@@ -68,7 +68,7 @@ def main(typed: Sequence[str]) -> int:
     if (most := started + len(candidates.altered)) < chosen.number:
         console.say(f"only {counted(most, 'trial')} can be verified")
     if wrong:
-        console.say(f"{counted(len(wrong), 'trial')} of {most} not as stored: " + "; ".join(wrong))
+        console.say(f"{len(wrong)} of {counted(most, 'trial')} did not match the storage: " + "; ".join(wrong))
         return 1
     console.say(f"{counted(done, 'trial')} verified")
     return 0

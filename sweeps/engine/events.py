@@ -47,7 +47,7 @@ class Events:
         """Reports a trial that is not restarted again.
 
         Args:
-            why: why the trial was last lost.
+            why: reason of the last loss.
             failures: number of times that the trial was lost.
             details: all errors, oldest first.
         """

@@ -1,7 +1,8 @@
 """Stands in for Ray's dashboard agent on a private cluster, which has no dashboard.
 
-Ray's agent imports half of Ray, then says that it offers nothing. Ray does not start without an agent. This script says
-the same with the files that Ray waits for (private.py lists the seconds saved), and ends with its parent, the raylet.
+Ray does not start without an agent. Ray's own agent imports half of Ray, only to report that it serves nothing. This
+script writes the same report, the files for which Ray waits (private.py lists the seconds saved). It ends with its
+parent, the raylet.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 
 SESSION = "--session-dir="
 UNUSED = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
-"""Ports that Ray's agent would open. Each is a file in the session's folder. -1 says that nothing listens."""
+"""Names of the ports that Ray's agent would open. Each has a file in the session's folder; -1 means no port."""
 LOOK_EVERY = 1.0
 """Seconds between checks whether the raylet has ended."""
 

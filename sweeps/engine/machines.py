@@ -149,7 +149,7 @@ def look_at_machines(store: Store, needs: Demand, say: Callable[[str], None]) ->
 def why_too_small(machine: MachineReport, resources: Mapping[str, float], needs: Demand) -> str:
     """Returns a line if Ray would start more processes of trials on a machine than fit in its memory, else "".
 
-    Ray counts CPUs and GPUs. Of the memory limits of a batch system it knows none.
+    Ray counts CPUs and GPUs, but does not know the memory limits of a batch system.
 
     Args:
         resources: what Ray offers on the machine: CPU, GPU.

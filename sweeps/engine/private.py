@@ -27,7 +27,7 @@ ray_constants.ENABLE_RAY_CLUSTER                    -        all processes liste
 _raylet.Config, _raylet.AuthenticationTokenLoader   -        this process keeps the token of its first cluster
 class_cache.ENV_VARS_TO_PROPAGATE                   -        Tune copies AWS keys into logs and a worker's command line
 services._is_raylet_process                         -        RAY_ADDRESS=auto finds private clusters
-services._find_address_from_flag                    -        nothing says that only private clusters were found
+services._find_address_from_flag                    -        Ray does not report that it found only private clusters
 config._TorchBackend, _setup_torch_process_group    -        workers of a trial meet at a port open to all users
 """
 
@@ -79,8 +79,8 @@ def hushed() -> Iterator[None]:
 def bare() -> Iterator[None]:
     """Within the block, Ray starts a head without the parts that a sweep on one machine does not use.
 
-    The head's processes listen on 127.0.0.1 only. Ray has this behind a constant that is true on Linux; `ray.init`
-    replaces an explicit 127.0.0.1 by the machine's address.
+    The head's processes listen on 127.0.0.1 only. `ray.init` would replace an explicit 127.0.0.1 by the machine's
+    address, unless this block changes one of Ray's constants.
     """
     from ray._private import node, ray_constants, services, utils
 

@@ -30,8 +30,8 @@ Warnings are ignored because PYTHONWARNINGS=error would end Ray's own processes 
 def environment(values: Mapping[str, str | None]) -> Iterator[None]:
     """Sets environment variables within the block. None removes a variable.
 
-    The block does not use `warnings.catch_warnings`: at its end it would undo what MLflow's import, which runs in
-    another thread, has changed, and MLflow's own warnings would be printed.
+    The block does not use `warnings.catch_warnings`, whose end would undo the changes that MLflow's import makes in
+    another thread. MLflow's own warnings would then be printed.
     """
     before = {name: os.environ[name] for name in values if name in os.environ}
     for name, value in values.items():

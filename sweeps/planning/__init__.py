@@ -1,7 +1,7 @@
 """Plans a sweep: which trials are missing, and how many hours and machines they need. This package trains nothing.
 
 plan.py      turns cells into trials and finds which are done, partial or missing
-listed.py    writes down which trials a sweep uses
+listed.py    records which trials a sweep uses
 state.py     the states of a trial, for plans, tables, searches and MLflow
 times.py     finds the time of each kind of trial, from finished trials or a probe
 probe.py     times a few steps if no similar trial has finished

@@ -16,8 +16,10 @@ Shape = tuple[int, int | None]
 """Number of processes of a trial, and the minimum number if the trial is elastic."""
 
 MEASURED, PROBED, ELSEWHERE = (0.85, 1.2), (0.8, 1.4), (0.7, 1.5)
-"""Low and high end of a trial's time, as factors: from finished trials, from a probe, and from times in which the load
-of the machine is not known."""
+"""Low and high end of a trial's time, as factors on the estimate.
+
+The estimate comes from finished trials, from a probe, or from times that were measured under an unknown load.
+"""
 
 START = (8.0, 18.0)
 """Seconds on an idle machine from the command to the first training step: Ray's start, and a trial process's imports.
@@ -46,7 +48,7 @@ class TrialTime:
     ends: tuple[float, float] = MEASURED
     """Low and high end of the time, as factors on `seconds`."""
     of_processor: bool = True
-    """Whether `seconds` is processor time, to which the load is added. Else it is time as it passed, on a GPU or in
+    """Whether `seconds` is processor time, to which the load is added. Else `seconds` is elapsed time, on a GPU or of
     a trial whose processor time was not recorded."""
 
     def end(self, high: bool, slowdown: float) -> float:
@@ -60,7 +62,7 @@ class Estimate:
     """The estimated time of the trials to run."""
 
     shapes: Mapping[Shape, tuple[TrialTime, ...]]
-    """Time of each trial whose time is known, by the trial's shape."""
+    """Times of the trials whose time is known, by shape."""
     unknown: int
     """Number of trials whose time is unknown, because no similar trial has finished and no trial was probed."""
     bases: tuple[str, ...]
@@ -114,7 +116,7 @@ class Estimate:
         """Returns lines about the trials whose time is unknown.
 
         Args:
-            prepare: command that converts the data set whose name replaces {}.
+            prepare: command that converts a data set; the data set's name replaces {}.
         """
         if not self.unknown:
             return []

@@ -18,7 +18,7 @@ from sweeps.planning.price import Host
 from sweeps.planning.times import Group, by_epoch, kind_of
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "gpu-h200.json"
-"""Exists only in a clone, not in an installed wheel."""
+"""Measured GPU runs. The file exists only in a clone, not in an installed wheel."""
 
 
 def gpu_hours(planned: Plan, machine: Host) -> list[str]:

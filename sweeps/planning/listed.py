@@ -1,4 +1,4 @@
-"""Writes down which trials a sweep uses, before anything is trained (sweeps/store/lists.py)."""
+"""Records which trials a sweep uses, before anything is trained (sweeps/store/lists.py)."""
 
 from __future__ import annotations
 

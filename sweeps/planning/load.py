@@ -1,7 +1,7 @@
-"""Measures how much of this machine's processors a new process gets while other programs run.
+"""Measures how much processor time a new process gets on this machine while other programs run.
 
-A busy process waits for a processor only if all processors are busy. Linux counts this time in /proc/self/schedstat.
-If the process did not wait, /proc/stat says how many processors the other programs keep busy.
+A busy process waits for a processor only if all processors are busy. Linux counts this waiting time in
+/proc/self/schedstat. If the process did not wait, /proc/stat shows how many processors the other programs keep busy.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import NamedTuple
 from mvae.limits import cores, processors
 
 ENOUGH = 0.5
-"""Seconds of processor time that a process must have taken before its waiting says something about the load."""
+"""Seconds of processor time after which the waiting time of a process measures the load well enough."""
 
 FULL = 1.1
-"""Elapsed time of a busy process, divided by its processor time, from which on all processors count as busy."""
+"""Elapsed time of a busy process divided by its processor time: from this ratio up, all processors count as busy."""
 
 LESS, MORE = 0.7, 1.4
-"""Factors on the number of other processes, for the low and the high end of an estimate: the load changes."""
+"""Factors on the number of other processes, for the low and high end of an estimate, because the load may change."""
 
 LEAST, MOST = 0.3, 3.0
 """Like LESS and MORE, on a machine whose load has changed much in the last 15 minutes."""
@@ -33,7 +33,7 @@ class Load:
     """The other programs that compete for the processors of this machine."""
 
     others: float
-    """Number of other busy processes, in units of a process like ours."""
+    """Number of other busy processes, each counted as if it were as busy as ours."""
     processors: int
     changes: tuple[float, float] = (LESS, MORE)
     """Factors on `others`, for the low and the high end of an estimate."""
@@ -49,7 +49,7 @@ class Load:
 
 
 def changes(averages: Sequence[float]) -> tuple[float, float]:
-    """Returns the factors by which the load may change, from how much it has changed lately.
+    """Returns the factors by which the load may change, based on its changes in the last 15 minutes.
 
     Args:
         averages: load averages of the machine over 1, 5 and 15 minutes.
@@ -60,7 +60,7 @@ def changes(averages: Sequence[float]) -> tuple[float, float]:
 
 
 IDLE = Load(0.0, 1_000_000)
-"""No load at all: every process has a processor for itself."""
+"""No load: every process has a processor to itself."""
 
 
 class Reading(NamedTuple):

@@ -14,7 +14,7 @@ from sweeps.planning.estimate import Estimate, Shape
 from sweeps.planning.load import IDLE, Load
 
 LOADED = 1.2
-"""Slowdown by other programs from which a plan mentions them."""
+"""Slowdown above which a plan mentions the other programs."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str
 
 
 def left(estimate: Estimate, half_done: int, machine: Host, options: CommonOptions) -> str:
-    """Returns what a stopped command leaves: "Left: 12 trials, 2 half done; 1.5 to 2 h on this machine"."""
+    """Returns the line about unfinished trials: "Left: 12 trials, 2 half done; 1.5 to 2 h on this machine"."""
     trials = estimate.known + estimate.unknown
     line = f"Left: {counted(trials, 'trial')}" + f", {half_done} half done" * bool(half_done)
     if not estimate.known:

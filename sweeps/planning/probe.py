@@ -1,7 +1,7 @@
 """Estimates the time of a trial from a few of its steps, for `--plan`, if no similar trial has finished yet.
 
-On a CPU a probe counts processor time, in several short blocks whose median counts. Other programs hardly change this
-time. They take processors away instead, which sweeps/planning/load.py measures.
+On a CPU, a probe measures the processor time of several short blocks of steps and takes the median. Other programs
+hardly change processor time. They take processors away instead, which sweeps/planning/load.py measures.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LONG_ENOUGH = 10.0
 FITTED = 2000
 """Maximum number of pairs to which a probe fits a closed-form arm. The time is scaled to the trial's pairs."""
 FIRST, MEASURED_EXAMPLES = 2, 12
-"""Numbers of test examples on which a probe computes the likelihood: first without, then with a clock."""
+"""Numbers of test examples on which a probe computes the likelihood: first to warm up, then to measure the time."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _seconds_of_fit(model: nn.Module, trial: Trial, data: Dataset) -> float:
 def _seconds_a_sample(
     measure: Measure, model: nn.Module, trial: Trial, data: Dataset, clock: Callable[[], float]
 ) -> float:
-    """Returns the seconds of a likelihood measure on the whole test split, divided by its number of samples."""
+    """Returns the seconds per sample of a likelihood measure on the whole test split."""
 
     def on(examples: int) -> object:
         return compute(measure, model, trial, replace(data, test=data.test.first(examples)))

@@ -1,7 +1,7 @@
 """Lists of sweeps: one JSON file per sweep, <name>/sweeps/<sweep>.json, which names the keys that the sweep uses.
 
 The driver writes the list under the lease before it trains. A later command with the same sweep name adds its keys to
-the list. `mvae rm` deletes only keys that a single list names. `mvae ls` counts the cells.
+the list. `mvae rm` deletes a key only if a single list names it. `mvae ls` counts the cells.
 
 A damaged list is renamed to `.bad`, and the new list names only the keys of the commands since then. While the `.bad`
 file exists, `mvae rm` deletes no other sweep, because the keys in that file may be missing from the new list.
@@ -30,8 +30,8 @@ SET_ASIDE = re.compile(rf"({NAME.pattern})\.json\.bad(?:-[0-9]+)?")
 """Name of a damaged list's file after `mvae.storage.files.set_aside`."""
 
 STUDY = "study.db"
-"""File of a search's study in the folder of the storage name. In a list, it stands for the file wherever the storage is
-moved to."""
+"""File of a search's study in the folder of the storage name. A list with this name stays correct if the storage moves.
+"""
 
 
 @dataclass(frozen=True)

@@ -73,14 +73,14 @@ MISSING = {
 }
 """MultiVae's case study, 4 seeds: values of `COLUMNS` by share of missing training values and arm.
 
-The first modality is never missing, and its MVAE has only the joint term. The study gives one number for its mmvae.
+In that study, the first modality is never missing, and the MVAE has only the joint term. It gives one number for mmvae.
 """
 
 STUDIES = {"mvtcae": MVTCAE, "multivae": MULTIVAE}
 """The studies by the value of `--study`."""
 
 BESIDE = {"mvtcae": "MVTCAE study", "multivae": "MultiVae study"}
-"""Name of each study in the heading of a row."""
+"""Name of each study, as shown in the heading of a row."""
 
 
 def published(study: str, arm: str, column: str, missing: float = 0.0) -> float | None:

@@ -118,7 +118,7 @@ class Reconciled:
         views = sorted(views, key=lambda view: view.key)
         folders = [place(view.artifacts) for view in views if view.artifacts is not None]
         pictures = each(lambda folder: folder.listing(), folders, self.path)
-        # The numbers of the table follow from the views, and are unknown before the report.
+        # The table's numbers are computed from the views, and are unknown before the report.
         shown = replace(sweep, state=state, started=None, ended=None, numbers={}, cells=None)
         brief = [_without_past_epochs(view) for view in views]
         digest = _digest(source_digest(), str(self.artifacts), shown, report, brief, pictures)

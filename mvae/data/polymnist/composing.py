@@ -28,7 +28,9 @@ def random_words(split: str, modality: int, purpose: int, count: int) -> np.ndar
 
 
 def handwritings(labels: np.ndarray, split: str, modalities: int) -> np.ndarray:
-    """Returns the digit that each modality of each tuple shows: int64 [N, M], tuple i of the class of digit i.
+    """Returns the number of the digit image that each modality of each tuple shows: int64 [N, M].
+
+    All images of tuple i have the class of digit i.
 
     Args:
         labels: class of every digit, uint8 [N].

@@ -6,9 +6,9 @@ polymnist_free     MNIST's digits on five pictures that ship with scikit-image a
 polymnist_digits   scikit-learn's 8x8 digits, three times enlarged, on the same five pictures, as coarse and dark
                    patches: for tests and the demo. Each training digit occurs in four tuples
 
-MNIST's training file gives 60,000 tuples, the last tenth of which validates (54,000 and 6,000, as in MultiVae's study);
-its test file gives 10,000. The class is hidden: no model sees it. Classifiers are trained on it, and judge what models
-generate.
+MNIST's training file gives 60,000 tuples: 54,000 for training and the last 6,000 for validation, as in MultiVae's
+study. MNIST's test file gives 10,000. The class is hidden: no model sees it. Classifiers that judge generated images
+are trained on it.
 """
 
 import functools
@@ -37,13 +37,13 @@ SHIPPED = (
 """Package and file of the pictures behind `polymnist_free`."""
 
 LARGER = 3
-"""Times that `polymnist_digits` enlarges its digits, in both directions."""
+"""Factor by which `polymnist_digits` enlarges width and height of its digits."""
 COARSER, PATCH = 4, 12
 """`polymnist_digits` keeps every fourth pixel of a background, and draws it as a patch of 12x12 pixels."""
 DARKER = 3
-"""`polymnist_digits` divides the brightness of its backgrounds by this, so that every inverted digit is visible."""
+"""Divisor of the brightness of `polymnist_digits`' backgrounds, so that every inverted digit is visible."""
 ROUNDS = 4
-"""Tuples of `polymnist_digits` per training digit, each with other companions and other crops of the backgrounds."""
+"""Tuples of `polymnist_digits` per training digit. They differ in the other four digits and in the background crops."""
 
 HIDDEN = (Modality("digit", Kind.LABEL, (), classes=10),)
 
@@ -104,7 +104,7 @@ def pictures(files: list[Path]) -> list[np.ndarray]:
 
 
 def _background_digest(files: list[Path]) -> str:
-    """Returns a digest of the pictures' pixels, because decoders may differ, and the data with them."""
+    """Returns a digest of the decoded pixels. Files are not hashed, because decoders may differ."""
     found = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures(files)]
     return hashlib.sha256("".join(found).encode()).hexdigest()
 

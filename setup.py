@@ -1,7 +1,8 @@
 """Moves two packages into a folder of their own in a wheel. All other settings are in pyproject.toml.
 
-`sweeps` and `pipelines` are also names of other projects' packages. Side by side, the files of both would overwrite
-each other. So a wheel has them in the folder mvae_suite/, and a .pth file appends this folder to Python's path:
+Other projects may also have packages named `sweeps` and `pipelines`, and files installed in the same folder would
+overwrite each other. So a wheel has ours in the folder mvae_suite/, and a .pth file appends this folder to Python's
+path:
 
     site-packages/mvae/                    the library, a name that no other project uses
     site-packages/mvae_suite/sweeps/

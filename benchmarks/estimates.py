@@ -3,13 +3,13 @@
 Type    python -m benchmarks.estimates --out benchmarks/results/estimates-cpu.json
         about five minutes on 2 idle cores, several times as long beside other work
 
-Every sweep trains on the digits, in a storage of its own unless it continues an earlier one. A time is the wall time of
-the whole command, start-up included, and holds if it is in the range that --plan printed. The load of the machine is
-recorded before the plan and after the command, because a plan assumes that other work continues as it is.
+Every sweep trains on the digits, in its own storage unless it continues an earlier sweep. A time is the wall time of
+the whole command, including start-up. A plan holds if this time is in the range that --plan printed. The load of the
+machine is recorded before the plan and after the command, because a plan assumes that other programs continue.
 
-one        one trial, of a kind that never ran: a probe
-start      one trial that takes no time, so that start-up is everything
-many       12 trials of one kind: a probe
+one        one trial of a kind that never ran, timed by a probe
+start      one trial that takes almost no time, so only start-up counts
+many       12 trials of one kind, timed by a probe
 arms       several arms
 extended   another seed of `arms`: times from finished trials
 longer     three times as many epochs as in `arms`: times from finished trials
@@ -47,9 +47,9 @@ ARMS = ("--arms", "nn,logreg,mvae", "--targets", "own", "--fractions", "0.05,1",
 MVAE = ("--arms", "mvae", "--targets", "own", "--fractions", "1", "--seeds", "0")
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 TOLD = re.compile(r"^([\d.]+)(?: to ([\d.]+))? (s|min|h|d) for ", re.MULTILINE)
-"""Beginning of the line in which --plan prints the time."""
+"""Matches the beginning of the line in which --plan prints the time."""
 WANTED = 0.9
-"""Share of the plans whose range must hold."""
+"""Smallest share of plans that must hold."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Case:
 
     options: tuple[str, ...]
     storage: str = ""
-    """Name of the storage. Cases with one name continue each other. Empty: a storage of its own."""
+    """Name of the storage. Cases with the same name continue each other. Empty: a new storage for this case."""
     before: tuple[str, ...] = ()
-    """More options of a command that runs first and is not timed; empty for none."""
+    """Further options of a command that runs first and is not timed; empty: no such command."""
     pipeline: Path = Path(weak_supervision.__file__)
     fresh: bool = False
     """Whether the data are not converted before the plan."""

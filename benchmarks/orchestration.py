@@ -117,7 +117,7 @@ class Overhead:
     own_cpu: float
     span_cpu: float | None
     end_cpu: float | None
-    """CPU seconds from the end of the last trial to the end of the command: what MLflow still lacks, and the report."""
+    """CPU seconds from the end of the last trial to the end of the command: completing MLflow, writing the report."""
     again: float
     """Wall time of the same command with nothing left to do."""
     again_cpu: float | None
@@ -255,7 +255,7 @@ def main(options: Options) -> None:
     with tempfile.TemporaryDirectory(prefix="mvae-overhead-") as temporary:
         folder = Path(temporary)
         cache = folder / "cache"
-        load("digits", cache=cache)  # converts the data, which is no part of a start
+        load("digits", cache=cache)  # converts the data, which is not part of a start
         for number in range(options.repeats):
             sweeps.append(trivial(folder / str(number), cache))
             print(_line(sweeps[-1]), flush=True)

@@ -62,7 +62,7 @@ def run(words: Sequence[str]) -> Command:
 
 @contextmanager
 def _watched(pid: int) -> Iterator[list[tuple[float, float]]]:
-    """Yields a growing list of CPU times of a process and its descendants, including ended descendants."""
+    """Yields a growing list of CPU times of a process and its descendants, also of those that have ended."""
     samples = [(time.time(), 0.0)] if Path("/proc/self/stat").exists() else []
     used: dict[tuple[int, int], float] = {}
     over = threading.Event()

@@ -175,7 +175,7 @@ def weak_judges(report: Report) -> list[str]:
 
 
 def under_trained(report: Report) -> Collection[str]:
-    """Returns the rows that may not be compared: rows of arms that do not rebuild digits; all rows if a classifier is weak."""
+    """Returns the rows of arms that rebuild too few digits; all rows if a classifier is weak. They are not compared."""
     rows = [row for row in report.rows if row != REAL_IMAGES]
     if weak_judges(report):
         return rows

@@ -307,7 +307,7 @@ def test_a_machine_joins_if_its_python_has_the_minor_version_of_the_head(
 
 
 def test_the_gpu_hours_in_the_file_follow_from_the_measured_speed() -> None:
-    """Models that were not measured count as the MVAE, whose steps are the slowest of the measured ones."""
+    """Models without a measured speed count as the MVAE, whose steps are the slowest of the measured models."""
     text = GPU.read_text(encoding="utf-8")
     measured = json.loads((REPOSITORY / "benchmarks/results/gpu-h200.json").read_text(encoding="utf-8"))
     speed = {model: measured["throughput"][f"{model} fashion_mnist dcgan"]["graphed"] for model in ("mvae", "nn")}

@@ -1,4 +1,4 @@
-"""FID: Frechet distances in a given network's features, which alone have that name."""
+"""FID: Frechet distances in the features of a given network. No other number is called FID."""
 
 from __future__ import annotations
 

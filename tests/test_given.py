@@ -1,4 +1,4 @@
-"""Accuracy from any of the other modalities (--given): which prediction it counts, its names, and what is refused."""
+"""Accuracy of labels predicted from chosen modalities (--given): its values, its names, and refused modalities."""
 
 from __future__ import annotations
 

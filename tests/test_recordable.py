@@ -1,8 +1,8 @@
-"""Losses of the successors can be recorded as CUDA graphs, as far as a machine without a GPU can check.
+"""Losses of the successors can be recorded as CUDA graphs, checked as far as possible without a GPU.
 
 A recorded step must read no value from the GPU, copy nothing to the GPU, and launch the same kernels for batches with
-equal signatures. The meta device has shapes and no values: any read of a value fails there. The losses take the same
-branches there as on a GPU.
+equal signatures. Tensors on the meta device have shapes but no values, so any read of a value fails. The losses take
+the same branches there as on a GPU.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""cluster/slurm.sh on one node without SLURM: when the job returns to the queue, and what its header says.
+"""cluster/slurm.sh on one node without SLURM: when the job returns to the queue, and the commands in the header.
 
 A stub `scontrol` reports the job's state and records its calls; a stub pipeline ends with a given exit code.
 """

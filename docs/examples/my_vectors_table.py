@@ -1,4 +1,4 @@
-"""Your own table on docs/examples/my_vectors.py: likelihood and own measure of two arms, next to each other."""
+"""Your own table for docs/examples/my_vectors.py: the likelihood and your own measure of two arms."""
 
 from mvae.measure import Measure, likelihood
 from mvae.models import arm
@@ -11,7 +11,7 @@ COLUMNS = {"test/log_joint": likelihood(100), "test/distance": Measure("distance
 
 
 def sweep(options: CommonOptions) -> Sweep:
-    """Returns one row per arm, one column per measure, named without "test/"."""
+    """Returns the sweep: one row per arm, one column per measure. Column names lack "test/"."""
     cells = []
     for token in options.arms or ("mvtcae", "closer"):
         trial = Trial.create(dataset="my_vectors", model=token, **options.trial_fields())

@@ -51,7 +51,7 @@ def trunk_of(modality: Modality, image_network: str, width: int, latents: int) -
     match modality.kind:
         case Kind.IMAGE:
             network = modality.network or image_network
-            outputs = 2 * latents if network == "conv" else 1  # the width of conv's last hidden layer follows from its outputs
+            outputs = 2 * latents if network == "conv" else 1  # sets the width of conv's last hidden layer
             whole = image_encoder(network, modality.shape, outputs).layers
             assert isinstance(whole, nn.Sequential)
             first = whole[:1] if network == "mlp" else whole[:-1]

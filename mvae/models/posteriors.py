@@ -114,6 +114,6 @@ def component_means(q: Posterior) -> tuple[Tensor, ...]:
 
 
 def as_mixture(q: Laplace | Mixture) -> Mixture:
-    """Returns a posterior in float64 as a mixture. Any posterior except a mixture becomes a mixture of one component."""
+    """Returns a posterior in float64 as a mixture. A single distribution becomes a mixture of one component."""
     parts = q.parts if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1))
     return Mixture(of_each(parts, Tensor.double))

@@ -24,8 +24,8 @@ from sweeps.store.lists import NAME, SweepList, names, read
 from sweeps.store.store import RESERVED, Store
 from sweeps.table.files import keys_of
 
-ABOUT = """Lists the sweeps of a storage: when each one started and last changed, how many of its cells are done, and the
-files and bytes of checkpoints, artifacts and cache. Writes nothing."""
+ABOUT = """Lists the sweeps of a storage: when each one started and last changed, how many of its cells are done, and
+the files and bytes of checkpoints, artifacts and cache. Writes nothing."""
 
 
 @dataclass(frozen=True)

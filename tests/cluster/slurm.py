@@ -235,7 +235,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        """SLURM's word, for example RUNNING; COMPLETING while the job's processes end."""
+        """SLURM's name of the job's state, for example RUNNING. COMPLETING: the job's processes are ending."""
         return self._field("JobState")
 
     @property
@@ -273,7 +273,7 @@ class Job:
 
 @lru_cache(maxsize=1)
 def why_not() -> str:
-    """Why this machine cannot run a SLURM cluster; empty if it can."""
+    """Returns why this machine cannot run a SLURM cluster; empty if it can."""
     if not sys.platform.startswith("linux") or os.geteuid():
         return "a SLURM cluster on one box needs Linux and root"
     if absent := [tool for tool in TOOLS if shutil.which(tool) is None]:

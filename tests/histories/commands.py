@@ -46,9 +46,9 @@ FINGERPRINT = "f" * 64
 NOTICED = 3.0
 """Seconds until the engine notices that a process has died."""
 GIVEN_UP = 12.0
-"""Seconds without an answer after which the engine takes a process for dead."""
+"""Seconds without an answer after which the engine assumes that a process is dead."""
 LINGER = 4.0
-"""Seconds that a trial's process lives on after its driver's death, while it runs."""
+"""Seconds that a running trial's process survives its driver."""
 URI = "http://mlflow:5000"
 
 
@@ -99,11 +99,11 @@ class Sim:
     disk: Disk
     server: Server
     complete: dict[str, int] = field(default_factory=dict)
-    """The highest epoch of each key that a complete checkpoint has covered."""
+    """For each key, the highest epoch with a complete checkpoint."""
     trainings: list[Callable[[str, int, int], None]] = field(default_factory=list)
     """Called when a training has found its checkpoint: key, its epoch, and the epoch that was complete before."""
     events: list[Callable[[Process], None]] = field(default_factory=list)
-    """Called when a driver that has lost its lease has taken a trial's event as if nothing had happened."""
+    """Called when a driver handles a trial's event although it has lost its lease."""
     starts: list[Callable[[Process, str], None]] = field(default_factory=list)
     """Called when a driver starts a trial."""
     drivers: list[Process] = field(default_factory=list)
@@ -257,7 +257,7 @@ class Engine:
                     self._tell(events.started, job.key)
                 process, key, message = self._next()
                 if running.get(key) is not process:
-                    continue  # a process that was taken for dead
+                    continue  # a process that the engine assumed to be dead
                 if message is not None:
                     self._tell(events.sent, key, message)
                     if message.done or message.failed:

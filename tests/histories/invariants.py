@@ -31,7 +31,7 @@ FINISHED = "a FINISHED run is complete"
 ENDS = "the command ends with every result"
 
 RENEWED = 6.0
-"""Seconds within which a driver that runs again has read its lease, besides the time of its requests."""
+"""Seconds, besides its requests, within which a driver that runs again must have read its lease."""
 
 _RESULT = re.compile(r"storage/main/results/([0-9a-f]+)\.accuracy-v1\.json")
 _CHECKPOINT = re.compile(r"storage/main/checkpoints/([0-9a-f]+)/(\d{6})-[^/]+/manifest\.json")
@@ -58,7 +58,7 @@ class Watch:
         self.lagged = False
         """Whether a listing ever lagged."""
         self.restored = False
-        """Whether MLflow was restored from a backup while a driver ran, which remembers what it wrote."""
+        """Whether MLflow was restored from a backup while a driver ran. The driver does not write the lost part again."""
         self._disturbed = 0.0
         self._former: set[str] = set()
         sim.disk.watchers.append(self._changed)

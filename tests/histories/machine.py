@@ -30,7 +30,7 @@ PASSES = st.sampled_from([0.0, 0.3, 1.0, 2.0, 4.0, 7.0, 24.0])
 """Seconds that pass after a step."""
 WHICH = st.integers(0, 7)
 AFTER = st.integers(0, 40)
-"""Number of requests after which something happens to a process."""
+"""Numbers of requests after which a process dies, stops or is cut off."""
 
 
 class Coverage:
@@ -64,7 +64,7 @@ def wrong_weights() -> bytes:
 
 
 class Schedules(RuleBasedStateMachine):
-    """One schedule. The rules are what may happen to the commands of two hosts and their trials."""
+    """One schedule. Each rule does one thing to the commands of two hosts or to their trials."""
 
     coverage = Coverage()
 

@@ -1,7 +1,7 @@
-"""A simulated MLflow server behind `MlflowClient` and its REST interface, as far as the mirror uses them.
+"""A simulated MLflow server with the parts of `MlflowClient` and of the REST interface that the mirror uses.
 
-The server may be slow or away, its replies may get lost after it has done its work, and it may be restored from a
-backup. One request may do half of its work if the server dies: `log_batch` has three transactions, as in MLflow.
+The server may be slow or unreachable, may lose a reply after doing the work, and may be restored from a backup. If the
+server dies, a request may be half done: `log_batch` has three transactions, as in MLflow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATIENCE = 20.0
 
 
 class Page(list[Any]):
-    """One page of a reply, which holds everything."""
+    """A reply with all results on one page."""
 
     token = None
 

@@ -1,4 +1,4 @@
-"""Storage of a simulated world: four kinds, with the faults that each of them allows, and a log of every change.
+"""Storage of a simulated world: four kinds, each with the faults that it allows, and a log of every change.
 
 folder     a local disk: locks, atomic renames, listings that are up to date
 nfs        locks; listings may lag behind other hosts' changes; a change of a killed process may still arrive later;
@@ -63,7 +63,7 @@ class Disk:
     lag: float = 0.0
     """Seconds by which listings lag behind changes of other hosts."""
     late: float | None = None
-    """Seconds after which the change arrives that a killed process has just requested; None if it never does."""
+    """Seconds after which the last change that a killed process requested takes effect. None: never."""
     damaged: set[str] = field(default_factory=set)
     """Keys of files whose present content is damaged."""
     ever_damaged: set[str] = field(default_factory=set)
@@ -125,7 +125,7 @@ class Disk:
             self.world.at(LOCKS_EXPIRE, free)
 
     def damage(self, key: str, data: bytes) -> None:
-        """Changes a file's content behind everybody's back, as a bad disk does."""
+        """Changes a file's content without notice, as a bad disk does."""
         self.files[key] = replace(self.files[key], data=data)
         self.damaged.add(key)
         self.ever_damaged.add(key)

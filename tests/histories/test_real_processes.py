@@ -74,7 +74,7 @@ def test_real_processes_that_die_stop_and_return_write_each_result_once(tmp_path
 
 
 def _finish(folder: Path, running: list[int]) -> None:
-    """Starts processes until one that had nothing left to do has ended."""
+    """Starts processes until one finds nothing left to do and ends."""
     end, complete = time.monotonic() + LIMIT, False
     while time.monotonic() < end:
         running[:] = [pid for pid in running if not ended(pid)]

@@ -31,7 +31,7 @@ class Killed(BaseException):
 
 
 class Stuck(Exception):
-    """The simulated time passed without an end: some thread waits forever."""
+    """The simulated time is over, but a thread still waits."""
 
 
 @dataclass(eq=False)
@@ -194,7 +194,7 @@ class World(Clock):
         waiting.clear()
 
     def alive(self) -> Process:
-        """Returns the running process. Raises `Killed` if it is dead, in code that passes the exception on."""
+        """Returns the running process. Raises `Killed` if the process is dead."""
         return self._running().process
 
     def request(self, patience: float | None = None, *, mlflow: bool = False) -> None:
@@ -236,7 +236,7 @@ class World(Clock):
         """Lets time pass. Returns whether `until` became true.
 
         Raises:
-            BaseException: a process ended with an error that the product does not handle, or a watcher complains.
+            BaseException: a process ended with an error that the product does not handle, or a watcher raised one.
         """
         end = self.now + seconds
         while self._heap and self._heap[0][0] <= end:

@@ -22,7 +22,7 @@ class Hyperparameter:
     """A setting of one arm, in addition to the fields of `mvae.settings.Settings`."""
 
     name: str
-    """Not the name of a field of `Settings`."""
+    """Name of the hyper-parameter. No field of `Settings` may have this name."""
     default: Value
     """Its type is the type of every value."""
     about: str

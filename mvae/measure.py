@@ -89,10 +89,10 @@ VISION = Measure("vision", 1, "psnr/reconstruction")
 """PSNR and SSIM of each view of a face generated from other views (supplement section 10), with simple baselines."""
 
 REAL = Measure("real", 1, "test/accuracy")
-"""Share of real test images that a classifier of one modality gets right (mvae/models/judge.py)."""
+"""Share of real test images of one modality that its classifier classifies correctly (mvae/models/judge.py)."""
 
 COHERENCE = Measure("coherence", 1, "test/coherence-1")
-"""Whether generated images show the class of what was given (mvae/evaluation/coherence.py)."""
+"""Share of generated images that show the class of the given images (mvae/evaluation/coherence.py)."""
 
 ACCURACY = Measure("accuracy", 1, "test/accuracy")
 """Share of test images whose label is predicted correctly at z = the mean of q(z|x1) (supplement section 8).
@@ -188,7 +188,7 @@ class OwnMeasure:
     compute: Callable[[Any, Any, Any], dict[str, float]]
     """Returns metrics by name, from the trained module, its trial and the data set."""
     arms: frozenset[str]
-    """Tokens of the arms that it can be computed for; empty: all."""
+    """Tokens of the arms for which the measure can be computed; empty: all."""
     datasets: frozenset[str] = frozenset()
     """Names of the data sets on which the measure can be computed; empty: all."""
     watched: bool = False
@@ -243,10 +243,10 @@ def add(
     if watched and not measure.metric.startswith("test/"):
         raise Refusal(f"measure {measure.name!r}: metric {measure.metric!r} is watched: begin its name with test/")
     if measure.name in NAMES or (measure.name, measure.version) in OWN:
-        raise Refusal(f"measure {measure.name!r}, version {measure.version}, exists already: choose another name")
+        raise Refusal(f"measure {measure.name!r}, version {measure.version}, already exists: choose another name")
     if not measure.name.isidentifier() or measure.version < 1:
         raise Refusal(
-            f"measure {measure.name!r}, version {measure.version}: use letters and digits, and a version from 1"
+            f"measure {measure.name!r}, version {measure.version}: use letters and digits, and a version of at least 1"
         )
     OWN[measure.name, measure.version] = OwnMeasure(measure, compute, frozenset(arms), frozenset(datasets), watched)
 

@@ -73,7 +73,7 @@ def trial(token: str = "mvae", **fields: Any) -> Trial:
 
 
 class Encoder(nn.Module):
-    """Its means are the pixels of the image's first row, twice, scaled to -1 to 1. All log-variances are equal."""
+    """The means are two copies of the image's first row of pixels, scaled to -1 to 1. All log-variances are equal."""
 
     def __init__(self, log_var: float) -> None:
         super().__init__()

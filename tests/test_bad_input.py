@@ -42,7 +42,7 @@ class Place:
         return {path for path in self.root.rglob("*") if path.suffix != ".lock"}
 
     def fill(self, text: str) -> str:
-        """Replaces names in a test's text by paths of this place."""
+        """Replaces {new}, {file}, {empty} and {taken} in a text by paths of this place."""
         names = {name: self.root / name for name in ("new", "file", "empty", "taken")}
         return text.format(**names)
 

@@ -65,7 +65,7 @@ def test_the_runs_on_polymnist_free_have_the_settings_that_they_had() -> None:
         ("mvtcae", "0.2", "4 inputs", "MVAE, 0.2 missing", None),
     ],
 )
-def test_a_cell_names_the_study_whose_value_it_stands_beside(
+def test_a_cell_names_the_study_whose_value_is_shown_next_to_it(
     study: str, missing: str, column: str, row: str, published: float | None
 ) -> None:
     cells = cells_of(*PAPER, "--arms", "mvae", "--seeds", "0", "--study", study, "--missing", missing)

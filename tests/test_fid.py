@@ -80,7 +80,7 @@ def painted() -> Dataset:
 
 
 @pytest.mark.parametrize("network", [Means(), Published()])
-def test_fid_is_the_closed_form_between_the_normal_features_of_made_and_real_images(
+def test_fid_equals_the_closed_form_for_normal_features_of_generated_and_real_images(
     tmp_path: Path, network: nn.Module
 ) -> None:
     measure = measure_of(saved(tmp_path, network))

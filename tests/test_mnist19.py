@@ -69,7 +69,7 @@ def real(real_data: Path) -> Arrays:
 
 
 def noise(count: int = 40) -> np.ndarray:
-    """Sparse to dense noise with every topology, uint8 [N, 1, 28, 28]."""
+    """Noise from sparse to dense, with any number of pieces and holes, uint8 [N, 1, 28, 28]."""
     rng = np.random.default_rng(3)
     dense = rng.random((count, 1, 28, 28)) < np.linspace(0.01, 0.99, count)[:, None, None, None]
     return np.where(dense, rng.integers(128, 256, dense.shape), rng.integers(0, 128, dense.shape)).astype(np.uint8)

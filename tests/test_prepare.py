@@ -30,7 +30,7 @@ def test_a_prepared_data_set_needs_no_raw_files_and_is_converted_once(
 
 
 @pytest.mark.parametrize(("arguments", "said"), [(["dgits"], "unknown data set 'dgits'"), (["celeba"], "celeba")])
-def test_what_cannot_be_prepared_is_one_line(
+def test_a_data_set_that_cannot_be_prepared_gives_one_line(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["prepare", *arguments, "--data-root", str(tmp_path), "--cache", str(tmp_path)]) == 2
@@ -38,7 +38,7 @@ def test_what_cannot_be_prepared_is_one_line(
     assert said in error and error.count("\n") == 1
 
 
-def test_its_help_imports_no_torch() -> None:
+def test_the_help_of_prepare_imports_no_torch() -> None:
     code = (
         "import runpy, sys; sys.argv = ['mvae', 'prepare', '--help']\n"
         "try: runpy.run_module('sweeps.commands', run_name='__main__')\n"

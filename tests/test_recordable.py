@@ -43,7 +43,7 @@ FOUR = made_up(
 PATTERNS = [np.array(bits, bool) for bits in itertools.product((False, True), repeat=4) if any(bits)]
 MIXED = np.stack(PATTERNS)
 ROWS_OF = [MIXED, *(np.tile(one, (5, 1)) for one in PATTERNS)]
-"""Masks of a step's rows, boolean [R, M]: all patterns of availability together, and each alone."""
+"""Masks of a step's rows, boolean [R, M]: one mask with every pattern of present modalities, and one per pattern."""
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("mopoe", {}),

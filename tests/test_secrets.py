@@ -1,4 +1,4 @@
-"""Planted secrets: none appears in output, files, MLflow or command lines, and the token only in its own file."""
+"""Planted secrets appear in no output, file, MLflow run or command line. A cluster's token is only in its own file."""
 
 from __future__ import annotations
 

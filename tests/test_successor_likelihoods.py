@@ -54,7 +54,7 @@ def assert_within_three_standard_errors(model: LinearGaussian, rounding: float =
     """Compares estimates with the closed forms.
 
     Args:
-        rounding: allowed beyond three standard errors, for estimates without variance.
+        rounding: difference that is allowed beyond three standard errors, for estimates without variance.
     """
     split = model.examples(EXAMPLES)
     found = split_likelihoods(model.double().eval(), split, samples=SAMPLES, seed=0, dtype=torch.float64)

@@ -27,12 +27,12 @@ SAMPLES = 3
 
 
 def rows_of(pattern: np.ndarray | None) -> np.ndarray:
-    """Five rows alike, or, without a pattern, one row of each."""
+    """Five rows with this pattern of modalities. Without a pattern, one row per possible pattern."""
     return np.stack(PATTERNS) if pattern is None else np.tile(pattern, (5, 1))
 
 
 def values_of(present: np.ndarray, *, absent: float = torch.nan) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-    """Values of every row, `absent` where an image is missing; and those that are there, by modality."""
+    """Values of all rows, with `absent` for missing images; and, for each modality, only the present values."""
     draw = torch.Generator().manual_seed(1)
     n = len(present)
     image = torch.rand(n, 2, 2, 3, generator=draw, dtype=torch.float64)

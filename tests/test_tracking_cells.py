@@ -143,7 +143,7 @@ def test_more_seeds_replace_the_run_of_a_cell_and_a_cell_that_is_gone_loses_its_
 
 
 class Killed(BaseException):
-    """Stands for kill -9 at a request to MLflow."""
+    """Simulates kill -9 at a request to MLflow."""
 
 
 def mirrored(storage: Storage, trials: list[RunView], sweep: SweepView) -> None:

@@ -81,7 +81,7 @@ class StackedLabelEncoder(nn.Module):
 
 
 def stacked(models: Sequence[MVAE], rows: int) -> MVAE:
-    """Stacks copies of M models with MLP networks into one model for M * rows rows, ordered by model."""
+    """Stacks copies of M models with MLP networks into one model, whose batch has `rows` rows of each model in turn."""
 
     def stack(networks: Sequence[nn.Module]) -> nn.Module:
         match networks[0]:

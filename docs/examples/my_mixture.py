@@ -57,7 +57,7 @@ def mixture_loss(
 
 
 class MixtureLearner(RowLearner):
-    """Trains the mixture on rows with the modalities that they have."""
+    """Trains the mixture on rows that may lack modalities."""
 
     model: MixtureOfExperts
     objective = mixture_loss

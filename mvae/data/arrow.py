@@ -74,7 +74,7 @@ def write(
 def read(
     folder: Path, modalities: tuple[Modality, ...] | None, fingerprint: str
 ) -> tuple[tuple[Modality, ...], dict[str, Split]] | None:
-    """Returns the modalities and the three mapped splits. None if nothing, or only a part, was stored.
+    """Returns the modalities and the three mapped splits. None if the data set was not stored, or only partly.
 
     Checks the files' sizes at every call, and their digests once per process.
 

@@ -236,7 +236,7 @@ def check_arm(new: Arm) -> None:
     names = [each.name for each in new.hyperparameters]
     for name in names:
         if name in Settings.model_fields or names.count(name) > 1:
-            raise Refusal(f"arm {new.token}: hyper-parameter {name!r} exists already: choose another name")
+            raise Refusal(f"arm {new.token}: hyper-parameter {name!r} already exists: choose another name")
         if not name.isidentifier():
             raise Refusal(f"arm {new.token}: hyper-parameter {name!r}: name it like a Python variable")
     for each in new.hyperparameters:

@@ -80,7 +80,7 @@ class _AttributesLinear(nn.Linear):
 
 
 class JMVAE(Multimodal):
-    """Has posteriors given one modality, from that modality's encoder, and given all, from the joint encoder."""
+    """The posterior given one modality comes from that modality's encoder; given all, from the joint encoder."""
 
     def __init__(
         self,
@@ -96,8 +96,8 @@ class JMVAE(Multimodal):
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """Returns q(z | the given modalities), [n, D], for n values of each given modality, by position.
 
-        All modalities go through the joint encoder. Of two or more, but not all, the posterior is the product of the
-        unimodal posteriors, without a prior expert.
+        Given all modalities, the posterior comes from the joint encoder. Given two or more, but not all, the posterior
+        is the product of the unimodal posteriors, without a prior expert.
 
         Raises:
             ValueError: no modality is given, or an unknown one.

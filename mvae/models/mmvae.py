@@ -5,9 +5,12 @@ For a row with the modalities A, with K samples z_mk of each q_m and the mixture
     log w_mk = log p(z_mk) + sum over n in A of w_n log p(x_n | z_mk) - log q(z_mk)
     loss     = -1/|A| * sum over m in A of log (1/K sum over k of w_mk)
 
-With K = 1, or with `gradient: exact`, gradients are those of the loss. With K > 1 and `gradient: dreg` they are doubly
-reparameterised: those of -1/|A| sum_m sum_k v_mk log w_mk, with v_mk = w_mk / sum_k w_mk held constant, the parameters
-of every q_j in log q held constant, and the gradient that reaches z_mk multiplied by v_mk.
+With K = 1, or with `gradient: exact`, the gradients are those of the loss. With K > 1 and `gradient: dreg`, the
+gradients are doubly reparameterised. They are the gradients of -1/|A| sum_m sum_k v_mk log w_mk with three changes:
+
+    v_mk = w_mk / sum_k w_mk is held constant
+    the parameters of every q_j in log q are held constant
+    the gradient that reaches z_mk is multiplied by v_mk
 
 Shapes: n rows, R rows of a step, M modalities, P pairs of a row and one of its modalities, K samples, D latents.
 """

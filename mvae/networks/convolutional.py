@@ -1,4 +1,4 @@
-"""Convolutional image networks for any side from 16 pixels on: those of PolyMNIST's published results.
+"""Convolutional networks for square images of at least 16x16 pixels, as in PolyMNIST's published results.
 
 Encoder: three convolutions C-32-64-128 (kernel 3, stride 2, padding 1, ReLU), then FC - D - 2 D for D latents. Decoder:
 FC D - 128*s*s, then three transposed convolutions 128-64-32-C, whose output padding restores the side. For 28x28 images

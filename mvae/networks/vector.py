@@ -1,4 +1,4 @@
-"""MLPs for vectors of real numbers, as wide as the image's (Figure 1)."""
+"""MLPs for vectors of real numbers, with the width of the image networks (Figure 1)."""
 
 from mvae.networks.layers import Layers, mlp
 

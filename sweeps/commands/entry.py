@@ -16,7 +16,7 @@ from sweeps.cli.words import error
 COMMANDS = {
     "run": ("PIPELINE [options]", "Run a pipeline, as python pipelines/PIPELINE.py does"),
     "prepare": ("DATASET", "Download a data set and convert it"),
-    "ls": ("", "List the sweeps of a storage: when, cells done, files and bytes"),
+    "ls": ("", "List the sweeps of a storage with their dates, finished cells, files and bytes"),
     "rm": ("SWEEP", "Delete the trials that only this sweep uses, with their MLflow runs"),
     "verify": ("N", "Run N finished trials again here, and compare the numbers"),
 }

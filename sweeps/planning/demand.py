@@ -37,7 +37,7 @@ class Capacity:
     final: bool = True
     """Whether these resources are the maximum. If not, they are the present resources of a cluster that may grow."""
     together: float = math.inf
-    """Number of trials with several workers that fit in the memory of the driver's machine, without their workers."""
+    """Number of multi-worker trials that fit in the memory of the driver's machine. Their workers are not counted."""
     head_trains: bool = False
     """Whether the driver's machine also runs workers, so that its memory must hold them too."""
     memory: float = math.inf

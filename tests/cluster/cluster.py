@@ -37,7 +37,7 @@ STORAGE = "/mnt/mvae"
 """Folder that all machines share, as in the cluster file."""
 
 CPUS = 2
-"""Trials per worker, for any number of cores in the box."""
+"""Number of trials per worker, regardless of the number of cores of the box."""
 
 
 needs_lab = pytest.mark.skipif(bool(why_not()), reason=why_not())
@@ -46,7 +46,7 @@ asked_for = pytest.mark.skipif("MVAE_LAB" not in os.environ, reason="takes minut
 
 @dataclass
 class OnCluster(Place):
-    """A `Place` for the cluster's sweeps of one name, as seen from the box, with the head's MLflow."""
+    """The cluster's sweeps of one name: a `Place` with the shared storage as the box sees it, and the head's MLflow."""
 
     name: str = "main"
     database: Path = field(default_factory=Path)

@@ -58,7 +58,7 @@ class Watch:
         self.lagged = False
         """Whether a listing ever lagged."""
         self.restored = False
-        """Whether MLflow was restored from a backup while a driver ran. The driver does not write the lost part again."""
+        """Whether MLflow was restored from a backup while a driver ran, so that lost runs may not be rewritten."""
         self._disturbed = 0.0
         self._former: set[str] = set()
         sim.disk.watchers.append(self._changed)

@@ -1,9 +1,9 @@
 """Composes PolyMNIST tuples: a digit of the same class in M handwritings, each on a crop of its own background.
 
-For each class and modality an independent permutation of that class's digits. The digit is binarised at above 128; a
-random 28x28 crop of the modality's background is inverted (255 - x) under it. The authors' script never used its seed,
-so nobody can make their bytes again. Ours depend only on SEED, split, modality and position, by raw Philox streams,
-which never change between numpy versions.
+In each modality, the digits of a class are shuffled independently. A pixel above 128 is ink. The picture is a random
+28x28 crop of the modality's background, inverted (255 - x) where the digit has ink. The authors' script did not use its
+seed, so their bytes cannot be reproduced. Our bytes depend only on SEED, split, modality and position. They come from
+raw Philox streams, which are the same in all numpy versions.
 
 Shapes: N tuples, M modalities.
 """

@@ -84,10 +84,10 @@ def shipped_files(_root: Path | None = None) -> list[Path]:
 
 
 def pictures(files: list[Path]) -> list[np.ndarray]:
-    """Pictures in colour, uint8 [height, width, 3].
+    """Reads pictures in colour: uint8 [height, width, 3] each.
 
     Raises:
-        Refusal: a file that is no picture, or too small.
+        Refusal: a file is not a picture, or the picture is too small.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -148,7 +148,7 @@ def _convert_digits(_root: Path) -> Arrays:
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:
-    """Enlarges digits, uint8 [n, 8, 8], three times by linear interpolation: uint8 [n, 28, 28], with a margin."""
+    """Enlarges digits, uint8 [n, 8, 8], by linear interpolation to three times the size, with a margin: [n, 28, 28]."""
     wide = np.pad(images.repeat(LARGER, 1).repeat(LARGER, 2), ((0, 0), (3, 3), (3, 3))).astype(np.uint16)
     rows = wide[:, :-2] + wide[:, 1:-1] + wide[:, 2:]
     sums = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]

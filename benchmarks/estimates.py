@@ -1,4 +1,4 @@
-"""Compares planned with taken times: runs `--plan`, then the command itself, for ten small sweeps.
+"""Compares planned times with measured times: runs `--plan`, then the command itself, for ten small sweeps.
 
 Type    python -m benchmarks.estimates --out benchmarks/results/estimates-cpu.json
         about five minutes on 2 idle cores, several times as long beside other work
@@ -18,7 +18,7 @@ fresh      a data set that is not converted yet
 measured   likelihoods, which take longer than the training
 single     four trials, one at a time
 
-`--plans one,many` runs only these; `--out` then keeps the other plans of the file.
+`--plans one,many` runs only these two; `--out` then keeps the other plans in the file.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Settings(BaseModel):
     annealing_share: float = Field(gt=0, le=1)
     """Share of all steps over which beta rises linearly from 0 to 1 (section 1: 200 of 500 epochs)."""
     annealing_epochs: int | None = Field(None, ge=0)
-    """Epochs over which beta rises; replaces `annealing_share`. Above `epochs`, beta ends below 1 and is recorded."""
+    """Epochs over which beta rises; replaces `annealing_share`. If larger than `epochs`, beta ends below 1."""
     image_weight: float = Field(1.0, gt=0)
     """Weight (lambda) of the image's likelihood."""
     label_weight: float = Field(gt=0)

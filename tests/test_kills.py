@@ -39,7 +39,9 @@ __all__ = ["unbroken"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
-OURS = re.compile(r"Weak supervision on digits: |\s*\d+%  \d/\d trials|\[\d/\d\] |Starting Ray|previous run")
+OURS = re.compile(
+    r"Weak supervision on digits: |\s*\d+%  \d/\d trials|\[\d/\d\] |Starting Ray|previous run|Preparing |converting "
+)
 """Lines that a sweep prints before its table."""
 
 

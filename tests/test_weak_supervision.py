@@ -198,7 +198,7 @@ def test_the_command_prints_a_line_per_trial_and_the_table_and_typed_again_only_
     assert first.returncode == COMPLETE, first.stderr
     assert first.stderr == ""
     lines = first.stdout.splitlines()
-    assert lines[0] == "Weak supervision on digits: 4 trials"
+    assert "Weak supervision on digits: 4 trials" in lines[:3], "the first test with this cache converts the digits"
     trials = [line for line in lines if line.startswith("[")]  # on a slow machine, progress lines appear in between
     assert [line.split("]")[0] for line in trials] == ["[1/4", "[2/4", "[3/4", "[4/4"]
     assert sorted(line.split("] ")[1].rpartition("  accuracy")[0] for line in trials) == [

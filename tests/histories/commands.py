@@ -41,7 +41,7 @@ EPOCHS = 5
 STEP = 0.5
 """Seconds that a step of the counter takes."""
 CHECKPOINT_EVERY = 0.9
-"""Seconds between checkpoints: about every second step, and after the last."""
+"""Seconds between checkpoints, about two steps. The last step always has a checkpoint."""
 FINGERPRINT = "f" * 64
 NOTICED = 3.0
 """Seconds until the engine notices that a process has died."""

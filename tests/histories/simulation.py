@@ -126,7 +126,7 @@ class PerProcess(dict[Any, Any]):
 
 @contextmanager
 def simulated(kind: str, chance: int) -> Iterator[Sim]:
-    """Replaces what the product takes from the operating system by a new world, until the block ends."""
+    """Replaces the services of the operating system that the product uses by a new world, until the block ends."""
     world = World(chance)
     disk = Disk(world, kind)
     sim = Sim(world, disk, Server(world))

@@ -47,6 +47,17 @@ SLIGHT = {
     Verdict.SLIGHTLY_BELOW: "below, within the tolerance",
 }
 """Names of verdicts for items whose cells have several tolerances."""
+BEST_FIRST = (
+    Verdict.REPRODUCED,
+    Verdict.AGREES,
+    Verdict.SLIGHTLY_ABOVE,
+    Verdict.SLIGHTLY_BELOW,
+    Verdict.UNRESOLVED,
+    Verdict.ABOVE,
+    Verdict.BELOW,
+    Verdict.FEW_SEEDS,
+)
+"""Verdicts in the order in which the scorecard counts them."""
 FEW_SEEDS = f"without a verdict (fewer than {FEWEST_SEEDS} seeds)"
 NOT_RUN, NO_DATA, MISSING = "not run", "no data", "absent from the supplement's text"
 
@@ -146,7 +157,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     short = []
     for items in grouped(lines, lambda line: line.item.line).values():
         first, filled = items[0].item, [one for line in items for one in line.cells.values()]
-        words = "; ".join(dict.fromkeys(agreements[line.item.name] for line in items))
+        words = _in_one_line([line.item.name for line in items], agreements)
         if first.test:
             words = "numbers of parameters hold (tests)"
         elif filled:
@@ -224,6 +235,14 @@ def agreement(line: Line, sources: Sources) -> str:
     return str(findings.figures(sources)[findings.agreement(line.item.name)]) if line.ours.trials else NOT_RUN
 
 
+def _in_one_line(names: Sequence[str], agreements: Mapping[str, str]) -> str:
+    """Returns how well the items of a short line agree: once if they agree equally well, else item by item."""
+    of_items = {name: agreements[name] for name in names}
+    if len(set(of_items.values())) == 1:
+        return of_items[names[0]]
+    return "; ".join(f"{name}: {words}" for name, words in of_items.items())
+
+
 def hours(results: Iterable[Result]) -> tuple[float, float]:
     """Returns hours of training and measuring on CPUs and on GPUs. The training of a trial counts once."""
     spent = {False: 0.0, True: 0.0}
@@ -262,15 +281,18 @@ def _set_ups(filled: Iterable[Filled]) -> str:
 
 
 def _verdicts(filled: Iterable[Filled]) -> str:
-    """Counts the verdicts, the most frequent first."""
-    counts: Counter[str] = Counter()
-    for entry in (one.entry for one in filled):
-        if entry.verdict is Verdict.FEW_SEEDS:
-            counts[FEW_SEEDS] += 1
-        else:
-            several = entry.verdict in SLIGHT and "accuracy" not in entry.metric
-            counts[SLIGHT[entry.verdict] if several else verdict_words(entry)] += 1
-    return ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+    """Counts the verdicts, the best first: "3 reproduced, 15 agree, 1 above"."""
+    by_verdict = grouped((one.entry for one in filled), lambda entry: entry.verdict)
+    counts = []
+    for verdict in sorted(by_verdict, key=BEST_FIRST.index):
+        entries = by_verdict[verdict]
+        words = FEW_SEEDS if verdict is Verdict.FEW_SEEDS else verdict_words(entries[0])
+        if verdict in SLIGHT and "accuracy" not in entries[0].metric:
+            words = SLIGHT[verdict]
+        if verdict is Verdict.AGREES and len(entries) > 1:
+            words = "agree"
+        counts.append(f"{len(entries)} {words}")
+    return ", ".join(counts)
 
 
 def _share(lines: Sequence[Line]) -> str:

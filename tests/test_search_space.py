@@ -151,9 +151,23 @@ def test_the_report_compares_the_best_trial_with_the_default_and_has_the_plots(
             assert (tmp_path / "report" / f"{name}.{form}").read_bytes().startswith(begins)
     show(outcome, Console(live=False).rich)
     said = capsys.readouterr().out
-    assert f"(trial {outcome.best.number}), the default's 0.0010" in said
+    assert f"(trial {outcome.best.number}), the default's 0.001" in said
     assert "    python pipelines/weak_supervision.py --dataset digits --arms mvae" in markdown(outcome)
     assert "8 of 8 trials: 7 done, 1 pruned" in said
+
+
+def test_the_table_of_a_search_rounds_and_its_file_for_programs_keeps_every_digit(
+    store: Store, reopen: Callable[..., SearchRecord], tmp_path: Path
+) -> None:
+    of, value = wanted("--trials", "3"), 0.7654321
+    study = reopen(of)
+    first = asked(study, store)
+    finish(store, of, first.trial, value)
+    study.done(first.key, store)
+    write(place(tmp_path), Outcome(of, tuple(study.known())))
+    assert ",0.7654321," in (tmp_path / "trials.csv").read_text(encoding="utf-8")
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "0.765" in table and "0.7654" not in table
 
 
 def test_the_table_calls_a_running_trial_open_like_earlier_releases(

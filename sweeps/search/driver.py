@@ -33,6 +33,7 @@ from sweeps.store.lists import STUDY
 from sweeps.store.store import Store
 from sweeps.sweep import LookUp, Sweep
 from sweeps.table.files import known_links
+from sweeps.table.rounding import shown_value
 from sweeps.tracking.tracker import Tracker
 from sweeps.tracking.view import RunView, SweepView
 from sweeps.trials.messages import Message
@@ -183,7 +184,7 @@ class SearchDriver(Driver):
                     if not self.study.lags_behind(key, epoch, value):
                         return False
                     self.study.give_up(key, epoch, value, self.store)
-                line = f"pruned at epoch {epoch}  {search.metric.rpartition('/')[2]} {value:.4f}"
+                line = f"pruned at epoch {epoch}  {search.metric.rpartition('/')[2]} {shown_value(value)}"
                 progress.stopped(key, self.catalogue.name(key), line)
                 tracker.update(self.catalogue.pruned(key, epoch))
                 return True
@@ -221,7 +222,7 @@ class SearchDriver(Driver):
 
     def metric(self, view: RunView) -> str:
         search = self.study.search
-        return f"{search.metric.rpartition('/')[2]} {search.value(view.history):.4f}"
+        return f"{search.metric.rpartition('/')[2]} {shown_value(search.value(view.history))}"
 
     def _add(self, known: TriedTrial) -> None:
         if known.key in self.planned.trials:

@@ -6,7 +6,7 @@ importances are saved as PNG, PDF and SVG. The search's run in MLflow also has a
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,6 +24,7 @@ from sweeps.store.store import Store
 from sweeps.table.markdown import markdown_table
 from sweeps.table.metric_names import metric_words
 from sweeps.table.plot import forms
+from sweeps.table.rounding import shown_value
 
 SHOWN = 8
 """Number of trials in the terminal's table, the best first."""
@@ -77,27 +78,33 @@ class Outcome:
         elif default is None or default.value is None:
             comparison = "the default is not done yet"
         else:
-            comparison = f"the default's {_number(default.value)}"
+            comparison = f"the default's {shown_value(default.value)}"
         metric = metric_words(self.search.measure.quantity)
-        lines = [f"Best: {metric_words(self.search.metric)} {_number(best.value)} (trial {best.number}), {comparison}"]
+        of_best = f"{metric_words(self.search.metric)} {shown_value(best.value)} (trial {best.number})"
+        lines = [f"Best: {of_best}, {comparison}"]
         if best.key in self.tested:
-            default_value = self.tested.get(default.key) if default is not None else None
-            of_default = "" if default_value is None or best == default else f", the default's {_number(default_value)}"
-            lines.append(f"Best trial's {metric}: {_number(self.tested[best.key])}{of_default}")
+            line = f"Best trial's {metric}: {shown_value(self.tested[best.key])}"
+            if default is not None and best != default and default.key in self.tested:
+                line += f", the default's {shown_value(self.tested[default.key])}"
+            lines.append(line)
         settings = self.search.settings(best.trial)
         lines.append("Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
         lines.append(f"To train these settings with more seeds: {self.search.command(best.trial)}")
         return [self.counts(), *lines]
 
-    def line(self, one: TriedTrial) -> dict[str, str]:
-        """Returns a trial's row of the table: the text in each column, by the column's name."""
+    def line(self, one: TriedTrial, number: Callable[[float | None], str] = shown_value) -> dict[str, str]:
+        """Returns a trial's row of the table: the text in each column, by the column's name.
+
+        Args:
+            number: writes a metric, rounded for people by default.
+        """
         epochs = max(one.steps, default=0) if one.state is not TrialState.DONE else one.trial.epochs
         return {
             "trial": str(one.number),
             "state": one.state.word,
             "epochs": str(epochs),
-            self.search.metric: _number(one.value),
-            self.search.measure.quantity: _number(self.tested.get(one.key)),
+            self.search.metric: number(one.value),
+            self.search.measure.quantity: number(self.tested.get(one.key)),
             **{name: str(value) for name, value in self.search.settings(one.trial).items()},
             "note": "default" if one.trial == self.search.default else "",
             "key": one.key,
@@ -131,7 +138,7 @@ def write(folder: Place, outcome: Outcome) -> None:
         plots |= forms("importances", partial(importances, outcome.search, outcome.known, outcome.importances))
     for name, draw in plots.items():
         (folder / name).write_bytes(draw())
-    lines = [outcome.line(one) for one in outcome.known]
+    lines = [outcome.line(one, _exact) for one in outcome.known]
     trials = [list(line) for line in lines[:1]] + [list(line.values()) for line in lines]
     runs = [[one.key, outcome.search.measure.token, outcome.links.get(one.key, "")] for one in outcome.known]
     (folder / "trials.csv").write_bytes(_csv(trials))
@@ -167,5 +174,6 @@ def _csv(lines: list[list[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}" if abs(value) < 1000 else f"{value:.1f}"
+def _exact(value: float | None) -> str:
+    """Returns a number at full precision, for programs; empty for None."""
+    return "" if value is None else repr(value)

@@ -45,7 +45,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     Raises:
         Refusal: a sentence of a page is no longer true.
     """
-    pages = (_table_4, _dcgan, _likelihoods, _figure_5, _figure_6, _vision, _translation, _coherence, _speed)
+    pages = (_table_4, _digits, _dcgan, _likelihoods, _figure_5, _figure_6, _vision, _translation, _coherence, _speed)
     return {name: value for page in pages for name, value in page(sources).items()}
 
 
@@ -85,6 +85,16 @@ def _table_4(sources: Sources) -> dict[str, Value]:
         else "- Every arm of the table has at least one run.",
         "fashion.minus_nn": markdown_table(["accuracy"], list(map(column_label, TABLE_4.shares)), lines),
     }
+
+
+def _digits(sources: Sources) -> dict[str, Value]:
+    means = Means(table(sources, "digits"))
+    few, rows = (0.01, 0.05, 0.2), ("NN", "LOGREG", OWN, ALL)
+    above = [means[row, share] > means["NN", share] for row in (OWN, ALL) for share in (*few, 1.0)]
+    holds(above == [True, True, True, False] * 2, "with few pairs of digits the MVAE is above NN")
+    best = [max(rows, key=lambda row: means[row, share]) for share in few]
+    holds(best == [ALL, "LOGREG", "LOGREG"], "the best arms on digits are MVAE (all) at 1 %, then LOGREG")
+    return {}
 
 
 def _dcgan(sources: Sources) -> dict[str, Value]:

@@ -28,7 +28,7 @@ from sweeps.store.results import Result
 from sweeps.table.comparison import Entry
 from sweeps.table.entries import grouped
 from sweeps.table.findings import verdict_words
-from sweeps.table.judgement import FEWEST_SEEDS, Verdict
+from sweeps.table.judgement import FEWEST_SEEDS, Verdict, by_chance
 from sweeps.table.markdown import markdown_table
 
 ABSENT = ("Section 7", "Figure 3", "Table 3")
@@ -154,6 +154,9 @@ def figures(sources: Sources) -> dict[str, Value]:
     not_run = sum(line.without_ours for line in lines if not line.item.no_data)
     absent = f"{', '.join(ABSENT[:-1])} and {ABSENT[-1]}"
 
+    table_4 = next(line for line in lines if line.item.name == "Table 4")
+    judged = sum(one.entry.verdict.judged for one in table_4.cells.values())
+
     short = []
     for items in grouped(lines, lambda line: line.item.line).values():
         first, filled = items[0].item, [one for line in items for one in line.cells.values()]
@@ -191,6 +194,8 @@ def figures(sources: Sources) -> dict[str, Value]:
         "scorecard.published": sum(len(line.item.published) for line in lines),
         "scorecard.filled": sum(len(line.cells) for line in lines),
         "scorecard.no_data": no_data,
+        "scorecard.judged": judged,
+        "scorecard.chance": f"{by_chance(judged):.0f}",
         "scorecard.not_run": not_run,
         "scorecard.fewest_epochs": FEWEST_EPOCHS,
         "scorecard.absent": absent,

@@ -230,7 +230,8 @@ def _translation(sources: Sources) -> dict[str, Value]:
 
 def _likelihoods_of_sentences(sources: Sources) -> str:
     """A Markdown table of log-likelihoods per token, active units and KLs, by what is given."""
-    results = sources.numbers("translation-translation")
+    (run,) = table(sources, "sentences").in_order()[0].runs
+    results = [result for result in sources.numbers("translation-translation") if result.key == run.key]
     metrics = {metric: value for result in results for metric, value in result.metrics.items()}
     logs = [metrics[f"test/log_{name}_per_token"] for name in ("marginal-x1", "x2", "joint")]
     unigram = [metrics[f"unigram_per_token/{language}"] for language in ("en", "vi")]

@@ -13,7 +13,9 @@ from docs.report.__main__ import figures, main, refilled
 from docs.report.numbers import Committed, each_file, mean_and_spread, read, written
 from docs.report.pictures import NOTE, draw, drawn, stale
 from docs.report.sources import Sources, Value, holds, option_rows
+from docs.report.tables import table
 from mvae.refusal import Refusal
+from sweeps.table.plot import picture
 from sweeps.table.published import TABLE_4
 from sweeps.table.rounding import as_printed, shown
 from tests.document_checks import PAGES, REPOSITORY, copied, stated, typed_numbers
@@ -134,6 +136,15 @@ def test_a_table_shows_mean_spread_and_verdict_of_the_existing_seeds(values: dic
     row = next(line for line in str(values["fashion.table"]).splitlines() if line.startswith("| NN | ours |"))
     assert row.split(" | ")[2] == f"{mean:.3f} ±{spread:.3f}", "a value shows two digits of its spread"
     assert f"| seeds, verdict | {len(seeds)}, " in str(values["fashion.table"])
+
+
+def test_every_row_of_table_4_has_its_own_colour() -> None:
+    shown = table(Sources(), "fashion")
+    (axes,) = picture(shown).axes
+    legend = axes.get_legend()
+    assert legend is not None
+    lines = [line for line in legend.get_lines() if line.get_label() != "paper"]
+    assert len({line.get_color() for line in lines}) == len(lines) == len(shown.rows) > 8
 
 
 def test_a_picture_is_redrawn_only_if_its_numbers_change(tmp_path: Path) -> None:

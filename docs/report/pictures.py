@@ -34,6 +34,8 @@ NOTE = "mvae-suite numbers"
 PAPER_BATCHES = 100 * 500
 """Batches in 100 epochs of the paper's training. With all pairs, every batch is paired."""
 
+MARKERS = {"reserved": "o", "proportional": "^", "resampled": "s"}
+
 
 class Drawn(NamedTuple):
     """A picture and its numbers."""
@@ -97,8 +99,12 @@ def _digest(path: Path) -> str | None:
 
 
 def _batches(cells: table4.Cells) -> bytes:
-    """Draws our and the published test accuracy against the number of paired batches, one panel per final beta."""
+    """Draws our and the published test accuracy against the number of paired batches, one panel per final beta.
+
+    The colour shows the share of pairs, the line the targets, and the marker the pairing.
+    """
     figure, panels = _panels(2)
+    colours = dict(zip(sorted({share for _, share in table4.accuracy_by_batches(cells)}), COLOURS, strict=False))
     published = [(share * PAPER_BATCHES, TABLE_4.published("mvae", share)) for share in TABLE_4.shares]
     for axes, beta in zip(panels, (1.0, 0.5), strict=True):
         axes.plot(*zip(*published, strict=True), color="black", linestyle="--", marker="s", ms=3, label="published row")
@@ -107,11 +113,12 @@ def _batches(cells: table4.Cells) -> bytes:
             for (set_up, share), points in table4.accuracy_by_batches(cells).items()
             if (set_up.arm, set_up.label_weight, set_up.final_beta) == ("mvae", 1.0, beta)
         }
-        for number, ((set_up, share), points) in enumerate(plain.items()):
+        for (set_up, share), points in plain.items():
             label = f"{set_up.targets}, {set_up.pairing}, {column_label(share)}"
-            style, colour = ":" if set_up.targets == "own" else "-", COLOURS[number % len(COLOURS)]
-            axes.plot(*zip(*points, strict=True), style, color=colour, marker="o", ms=2.5, label=label)
+            style, marker = ":" if set_up.targets == "own" else "-", MARKERS[set_up.pairing]
+            axes.plot(*zip(*points, strict=True), style, color=colours[share], marker=marker, ms=3, label=label)
         _dress(axes, f"beta rises to {beta:g}", xscale="log", xlabel="paired batches shown", ylabel="test accuracy")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False, fontsize=7)
     return saved(lambda: figure, "png")
 
 

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
 """Palette of Okabe and Ito, which colour-blind readers can distinguish; darkest first."""
+
+COLOURS = (*OKABE_ITO, "#882255", "#999933", "#332288", "#661100")
+"""One colour per row; the last four, from the palettes of Tol, are for tables of more than eight rows."""
 
 DOTS_PER_INCH = 150
 

@@ -1,10 +1,11 @@
 """Moves two packages into a folder of their own in a wheel. All other settings are in pyproject.toml.
 
 Other projects may also have packages named `sweeps` and `pipelines`, and files installed in the same folder would
-overwrite each other. So a wheel has ours in the folder mvae_suite/, and a .pth file appends this folder to Python's
-path:
+overwrite each other. So a wheel has ours in the folder mvae_suite/. The command `mvae` puts this folder first in
+Python's path (mvae_suite/__init__.py), and a .pth file appends it to the path of all other programs:
 
-    site-packages/mvae/                    the library, a name that no other project uses
+    site-packages/mvae/                    the library
+    site-packages/mvae_suite/__init__.py   starts `mvae`
     site-packages/mvae_suite/sweeps/
     site-packages/mvae_suite/pipelines/
     site-packages/mvae_suite.pth

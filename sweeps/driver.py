@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from mvae import plugins
+from mvae.data import default_cache
 from mvae.storage.clock import CLOCK, Clock
 from mvae.storage.files import remedy
 from mvae.storage.place import Place, each
@@ -88,6 +89,7 @@ class Driver:
             load_model=self.catalogue.load_model,
             say=self.console.say,
             record=self.store.mirrored(self.sweep.name),
+            cache=self.options.cache or default_cache(),
             clock=self.clock,
         )
         for key in self.planned.trials:

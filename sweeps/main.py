@@ -16,6 +16,7 @@ from pathlib import Path
 from mvae.data import (
     DATASETS,
     MissingFiles,
+    default_cache,
     facts_about,
     fingerprint,
     former_fingerprint,
@@ -47,11 +48,12 @@ from sweeps.cli.signals import Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, tracking_uri
 from sweeps.cli.words import error
 from sweeps.grid import Grid
+from sweeps.planning.kept import kept
 from sweeps.planning.plan import Fingerprints, plan, shape_of
 from sweeps.planning.state import TrialState
 from sweeps.planning.times import Probed
 from sweeps.store.lease import Lease
-from sweeps.store.provenance import stale_package
+from sweeps.store.provenance import device_name, source_digest, stale_package, versions
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, Work
 from sweeps.tracking.server import check
@@ -222,5 +224,9 @@ def _plan(
         with Console(sys.stderr).busy(f"Timing a few steps of {trial.model} on {trial.dataset}"):
             return probed(trial, measures, data_marks, options.data_root, options.cache, host.kind)
 
-    look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=host.device, former=former)
+    def about() -> dict[str, str]:
+        return {**versions(), "code": source_digest(), "kind": host.kind, "device": host.device or device_name("cpu")}
+
+    remembering = kept(probe, options.cache or default_cache(), data_marks, about)
+    look_up = partial(plan, store=store, fingerprints=data_marks, probe=remembering, device=host.device, former=former)
     return work.show_plan(look_up, sweep, options, host, console)

@@ -33,10 +33,16 @@ def mvae(*words: str, code: str = "", cwd: Path = ROOT) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=cwd, env=environment, timeout=300)
 
 
-def test_the_console_script_is_this_command() -> None:
+def test_the_console_script_runs_this_command_in_a_clone_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     module, _, function = scripts["mvae"].partition(":")
-    assert getattr(importlib.import_module(module), function) is main
+    monkeypatch.setattr(sys, "argv", ["mvae", "nonsense"])
+    before = list(sys.path)
+    assert getattr(importlib.import_module(module), function)() == 2
+    assert capsys.readouterr().err.startswith("unknown command nonsense: ")
+    assert sys.path == before, "only a wheel has its packages in a folder of their own"
 
 
 def test_mvae_alone_prints_its_short_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from mvae.measure import ACCURACY
 from mvae.trial import Trial
 from pipelines import (
+    coherence,
     k_sweep,
     likelihoods,
     missing_modalities,
@@ -208,7 +209,7 @@ def test_on_a_cluster_the_plan_says_that_it_counts_the_heads_hours(monkeypatch: 
 
 @pytest.mark.parametrize(
     "pipeline",
-    [k_sweep, likelihoods, missing_modalities, search, train, translation, vision, weak_supervision],
+    [coherence, k_sweep, likelihoods, missing_modalities, search, train, translation, vision, weak_supervision],
 )
 def test_every_pipeline_plan_shows_its_cost(
     pipeline: object,
@@ -218,10 +219,8 @@ def test_every_pipeline_plan_shows_its_cost(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("sweeps.planning.probe.probed", lambda *_, **__: Probed(3600.0, {}))
-    options = read(
-        pipeline.Options,  # type: ignore[attr-defined]
-        ["--plan", "--price-per-hour", "2", "--storage", str(tmp_path / "runs"), "--data-root", str(tiny_root)],
-    )
+    folders = ("--storage", str(tmp_path / "runs"), "--data-root", str(tiny_root), "--cache", str(tmp_path / "cache"))
+    options = read(pipeline.Options, ["--plan", "--price-per-hour", "2", *folders])  # type: ignore[attr-defined]
     make: Callable[..., object] = pipeline.sweep  # type: ignore[attr-defined]
     assert main(lambda: make(options), options) == 0  # type: ignore[arg-type, return-value]
     said = capsys.readouterr().out

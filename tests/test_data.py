@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import sys
-import types
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from mvae.data.mnist import digits, mnist
 from mvae.data.mnist.binarisation import binarise
 from mvae.data.registry import DECLARED, examples_are
 from mvae.refusal import Refusal
-from tests.tiny_mnist import everything, flip_a_byte, truncate, write_idx, write_tiny
+from tests.tiny_mnist import everything, flip_a_byte, torchvision_at, truncate, write_idx, write_tiny
 
 
 @pytest.fixture
@@ -38,27 +36,10 @@ def own_cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Replaces torchvision by one whose download fails; returns the empty default data root."""
-    monkeypatch.setitem(sys.modules, "torchvision", torchvision_that(lambda _root, _folder: None))
+    """Replaces torchvision's addresses by a dead one; returns the empty default data root."""
+    monkeypatch.setitem(sys.modules, "torchvision", torchvision_at("http://127.0.0.1:9/"))
     monkeypatch.setenv("MVAE_DATA", str(tmp_path / "default"))
     return tmp_path / "default"
-
-
-def torchvision_that(write: Callable[[Path, str], object]) -> types.ModuleType:
-    """Replaces torchvision: its data sets call `write(root, folder)`, and fail as if offline if `write` returns
-    None."""
-
-    def loader(folder: str) -> object:
-        def load(root: str, download: bool) -> None:
-            assert download
-            if write(Path(root), folder) is None:
-                raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nTried every mirror\n")
-
-        return load
-
-    module = types.ModuleType("torchvision")
-    module.datasets = types.SimpleNamespace(MNIST=loader("MNIST"), FashionMNIST=loader("FashionMNIST"))  # type: ignore[attr-defined]
-    return module
 
 
 # Stored values
@@ -225,9 +206,12 @@ def test_the_default_data_root_comes_from_the_environment_or_the_home_directory(
 
 
 def test_files_missing_from_the_default_root_are_downloaded_once(
-    no_internet: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    no_internet: Path, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision", torchvision_that(write_tiny))
+    served = tmp_path / "served"
+    write_tiny(served, compressed=True)
+    there = torchvision_at(f"{(served / 'MNIST' / 'raw').as_uri()}/", served=served)
+    monkeypatch.setitem(sys.modules, "torchvision", there)
     assert len(data.load("fashion_mnist", cache=own_cache).train) == 50
     assert sorted(path.name for path in (no_internet / "FashionMNIST" / "raw").iterdir()) == sorted(mnist.FILES)
     monkeypatch.setitem(sys.modules, "torchvision", None)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow.cli import cli
 from mlflow.store.db.utils import _get_latest_schema_revision, _verify_schema
@@ -22,6 +23,7 @@ from sweeps.search.database import database
 from sweeps.store.sqlite import Unusable
 from sweeps.tracking import tracker
 from sweeps.tracking.database import OUT_OF_DATE, check_file, revisions
+from sweeps.tracking.mirror import open_database
 from tests.test_sweep import Heard, command, tracked
 from tests.tracked import KEYS, Storage, expected_rows, finished
 
@@ -204,3 +206,24 @@ def test_an_error_is_not_cut_in_the_middle_of_a_word() -> None:
     said = tracker._first_line(OSError("take a backup of your database " * 20))
     assert len(said) <= 200
     assert said.endswith((" backup ...", " of ...", " your ...", " database ...", " take ...", " a ..."))
+
+
+def test_a_new_database_is_a_whole_copy_of_the_one_that_the_cache_keeps(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(uri: str) -> object:
+        raise AssertionError(f"MLflow makes {uri}, although the cache keeps an empty database")
+
+    kept = tmp_path / f"mlflow-{mlflow.__version__}.db"
+    shutil.copyfile(empty_database, kept)
+    with monkeypatch.context() as once:
+        once.setattr("sweeps.tracking.mirror.stored.mlflow.MlflowClient", slow)
+        open_database(tmp_path / "copied.db", tmp_path)
+    assert (tmp_path / "copied.db").read_bytes() == kept.read_bytes()
+    (tmp_path / "copied.db").unlink()
+    for damage in (older, lambda path: path.write_bytes(b"")):
+        damage(kept)
+        open_database(tmp_path / "made.db", tmp_path)
+        check_file(tmp_path / "made.db")
+        assert kept.read_bytes() == (tmp_path / "made.db").read_bytes(), "the cache keeps the new one"
+        (tmp_path / "made.db").unlink()

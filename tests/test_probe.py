@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,10 +15,16 @@ from mvae import data as data_sets
 from mvae.data import fingerprint, load
 from mvae.measure import ACCURACY, likelihood
 from mvae.models import arm
+from mvae.storage.clock import Clock
 from mvae.trial import Trial
+from pipelines.weak_supervision import Options, sweep
+from sweeps.cli.options import read
+from sweeps.main import COMPLETE, main
 from sweeps.planning import probe as probing
+from sweeps.planning.kept import KEEP_SECONDS, kept
+from sweeps.planning.load import IDLE
 from sweeps.planning.probe import BLOCK_SECONDS, BLOCK_STEPS, BLOCKS, WARM_UP, probed, timed_steps
-from sweeps.planning.times import Probe
+from sweeps.planning.times import Probe, Probed
 
 
 @pytest.fixture
@@ -98,3 +107,64 @@ def test_data_whose_conversion_takes_long_are_not_converted_and_nothing_is_writt
     trial = Trial.create(dataset="faces", model="mvae")
     assert probed(trial, (), fingerprint("faces"), None, tmp_path / "cache") is None
     assert not list(tmp_path.iterdir())
+
+
+class Days(Clock):
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
+def test_a_plan_typed_again_gives_the_same_hours_however_much_the_times_of_steps_vary(tmp_path: Path) -> None:
+    step, days = iter([1.0, 1.9, 0.4]), Days()
+
+    def noisy(*_: object) -> Probed:
+        return Probed(next(step), {"likelihood": 0.1}, of_processor=False)
+
+    def planned(trial: Trial, about: str = "laptop", data: str = "0" * 64) -> Probed | None:
+        return kept(noisy, tmp_path, data, lambda: {"device": about}, days)(trial, (likelihood(50),))
+
+    trial = Trial.create(dataset="digits", model="mvae", epochs=1)
+    first = planned(trial)
+    assert planned(trial) == planned(trial.with_(seed=3)) == first == Probed(1.0, {"likelihood": 0.1}, False)
+    assert planned(trial, about="server") == replace(first, seconds=1.9), "another processor has other times"
+    days.now += KEEP_SECONDS
+    assert planned(trial) == replace(first, seconds=0.4), "times are measured anew every day"
+    with pytest.raises(StopIteration):
+        planned(trial, data="1" * 64)
+
+
+def test_a_time_that_cannot_be_kept_or_read_is_measured_again(tmp_path: Path) -> None:
+    trial = Trial.create(dataset="digits", model="mvae", epochs=1)
+    cache = tmp_path / "cache"
+    look_up = kept(lambda *_: Probed(2.0, {}), cache, "0" * 64, dict)
+    cache.write_bytes(b"a file where the folder should be")
+    assert look_up(trial, ()) == Probed(2.0, {})
+    cache.unlink()
+    assert look_up(trial, ()) == Probed(2.0, {})
+    (stored,) = cache.rglob("*.json")
+    for damaged in (b"", b"[]", b'{"at": "now"}', stored.read_bytes().replace(b"2.0", b'"two"')):
+        stored.write_bytes(damaged)
+        assert look_up(trial, ()) == Probed(2.0, {})
+    assert kept(lambda *_: None, cache, "1" * 64, dict)(trial, ()) is None
+
+
+def test_plan_typed_twice_prints_the_same_hours(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a machine whose other programs do not change."""
+    monkeypatch.setattr("sweeps.engine.machines.LoadWatch", lambda: SimpleNamespace(load=lambda: IDLE))
+    own, words = tmp_path / "cache", ("--fractions", "1", "--seeds", "0-3", "--targets", "own", "--epochs", "50")
+    shutil.copytree(cache, own)
+    where = ("--storage", str(tmp_path / "storage"), "--cache", str(own))
+    options = read(Options, (*where, "--arms", "nn,logreg,mvae", *words, "--plan"))
+    printed = []
+    for _ in range(2):
+        assert main(lambda: sweep(options), options) == COMPLETE
+        printed.append(capsys.readouterr().out)
+    hours = [next(line for line in text.splitlines() if " for 12 trials on " in line) for text in printed]
+    assert hours[0] == hours[1]
+    assert printed[0].count("measured by a probe") == 3

@@ -16,7 +16,7 @@ from pipelines.weak_supervision import Options, sweep
 from sweeps.cli.options import CommonOptions, read
 from sweeps.planning.demand import Capacity
 from sweeps.planning.estimate import ELSEWHERE, MEASURED, PROBED, Estimate, TrialTime
-from sweeps.planning.gpu import RESULTS, gpu_hours, seconds_per_epoch, shared_seconds
+from sweeps.planning.gpu import RESULTS, gpu_hours, of_steps, seconds_per_epoch, shared_seconds
 from sweeps.planning.plan import Cell, Plan, plan
 from sweeps.planning.price import Host, costs
 from sweeps.planning.times import Probed
@@ -143,9 +143,28 @@ def test_the_papers_table_has_gpu_hours_for_the_arms_and_networks_that_were_meas
     assert line.startswith(
         f"on an NVIDIA H200: {low:.2g} to {high:.2g} GPU hours for 9 trials of 18 (measured there: nn"
     )
-    assert gpu_hours(paper_plan("--arms", "nn", "--image-network", "mlp"), HERE) == []
+    (by_step,) = gpu_hours(paper_plan("--arms", "nn", "--image-network", "mlp"), HERE)
+    assert "for 27 trials (measured there: nn mlp 0.2 to 0.46 s per epoch)" in by_step
     assert gpu_hours(paper_plan("--arms", "rbm,logreg"), HERE) == []
     assert gpu_hours(paper_plan("--arms", "nn"), Host(Capacity(8, 1), "cuda", "H100")) == []
+
+
+def test_steps_give_the_hours_of_kinds_without_a_measured_trial_and_mnist_counts_as_fashion_mnist() -> None:
+    measured = json.loads(RESULTS.read_text(encoding="utf-8"))
+    steps, trials = of_steps(measured["throughput"]), seconds_per_epoch(measured["cells"])
+    for kind, (low, high) in trials.items():
+        assert steps[kind][0] <= low <= high <= 1.01 * steps[kind][1], "the factor covers the trials that ran"
+    assert steps["fashion_mnist", "nn", "mlp"][0] == pytest.approx(50_000 / 249_830)
+    kinds = [("mnist", "mvae", "mlp"), ("fashion_mnist", "mvae", "mlp"), ("binary_mnist", "mvae", "mlp")]
+    cells = [cell_of(*kind) for kind in kinds]
+    store = Store.open(Path("/nowhere"), "main", create=False)
+    (line,) = gpu_hours(plan(cells, store, FINGERPRINT), HERE)
+    assert "GPU hours for 3 trials (measured there: mvae mlp 0.4" in line
+
+
+def cell_of(dataset: str, model: str, network: str) -> Cell:
+    trial = Trial.create(dataset=dataset, model=model, image_network=network, epochs=100)
+    return Cell(model, 1.0, trial, ACCURACY, None, model)
 
 
 @pytest.mark.parametrize(("seconds", "units"), [(20.0, "s"), (200.0, "min"), (20_000.0, "h"), (2_000_000.0, "d")])

@@ -12,7 +12,8 @@ dataset.py     descriptions of data sets: modalities, defaults, origin
 examples.py    the examples in memory
 loading.py     `load`: converts once, then maps; arrow.py: the stored files; manifest.py: finds and checks them
 checks.py      checks of a plug-in's data set
-contents.py    digests of many files; progress.py: progress of a long conversion
+contents.py    digests of many files
+downloads.py   downloads files; progress.py: progress of a download or a long conversion
 registry.py    the data sets by name
 
 mnist/, polymnist/, faces/ and sentences/ define the data sets.

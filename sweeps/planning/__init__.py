@@ -4,7 +4,7 @@ plan.py      turns cells into trials and finds which are done, partial or missin
 listed.py    records which trials a sweep uses
 state.py     the states of a trial, for plans, tables, searches and MLflow
 times.py     finds the time of each kind of trial, from finished trials or a probe
-probe.py     times a few steps if no similar trial has finished
+probe.py     times a few steps if no similar trial has finished; kept.py: keeps these times for a day
 load.py      measures the load of this machine by other programs
 estimate.py  estimates the time of a command as a range
 gpu.py       GPU hours, from trials that were measured on a GPU

@@ -1,7 +1,8 @@
-"""Hours that a plan takes on a GPU, from the trials that were measured on one (benchmarks/gpu_runs).
+"""Hours that a plan takes on a GPU, from the trials and steps that were measured on one (benchmarks/gpu_runs).
 
 The measured trials shared the GPU. A trial's GPU seconds are its share of the time in which the GPU was shared, so that
-GPU hours add up. Only kinds of trials that were measured are counted: data set, arm and network.
+GPU hours add up. For kinds of trials of which only a training step was measured, the time of the steps is multiplied by
+IN_A_TRIAL. Only measured kinds are counted: arm, network, and data set. The data sets in SAME_SHAPES count as one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,17 @@ RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "gpu-
 """Measured GPU runs. The file exists only in a clone, not in an installed wheel."""
 
 
+SAME_SHAPES = {"mnist": "fashion_mnist", "binary_mnist": "fashion_mnist"}
+"""Data sets with as many examples, of the same shapes, as the data set that was measured."""
+
+EXAMPLES = {"fashion_mnist": 50_000}
+"""Training examples of an epoch."""
+
+IN_A_TRIAL = 1.0, 2.3
+"""Fewest and most seconds of an epoch in a trial, divided by the seconds of its steps. Both were measured for
+FashionMNIST with the DCGAN: 1.1 to 2.3 for the NN, 1.0 to 1.4 for the MVAE."""
+
+
 def gpu_hours(planned: Plan, machine: Host) -> list[str]:
     """Returns a line with the GPU hours of the missing trials; no line on a machine with a GPU, or if nothing is known.
 
@@ -32,11 +44,11 @@ def gpu_hours(planned: Plan, machine: Host) -> list[str]:
         measured = json.loads(RESULTS.read_text(encoding="utf-8"))
     except OSError:
         return []
-    each = seconds_per_epoch(measured["cells"])
+    each = {**of_steps(measured["throughput"]), **seconds_per_epoch(measured["cells"])}
     low = high = 0.0
     kinds, trials = dict[Group, None](), 0
     for one in planned.todo:
-        group = kind_of(one.trial.model_dump())
+        group = _measured_as(kind_of(one.trial.model_dump()))
         if group is not None and group in each and by_epoch(one.trial) and one.trial.workers == 1:
             left = one.trial.epochs - one.epoch
             low, high = low + left * each[group][0], high + left * each[group][1]
@@ -53,6 +65,26 @@ def gpu_hours(planned: Plan, machine: Host) -> list[str]:
 def _ends(ends: tuple[float, float]) -> str:
     low, high = (timing(seconds).removesuffix(" s") for seconds in ends)
     return f"{between(low, high)} s"
+
+
+def of_steps(throughput: Mapping[str, Mapping[str, float]]) -> dict[Group, tuple[float, float]]:
+    """Returns the fewest and the most GPU seconds per epoch of kinds of trials of which a step was measured.
+
+    Args:
+        throughput: examples per second by the name "arm dataset network".
+    """
+    found = {}
+    for name, speeds in throughput.items():
+        model, dataset, network = name.split()
+        group = _measured_as((dataset, model, network))
+        if group is not None and group[0] in EXAMPLES and "graphed" in speeds:
+            alone = EXAMPLES[group[0]] / speeds["graphed"]
+            found[group] = IN_A_TRIAL[0] * alone, IN_A_TRIAL[1] * alone
+    return found
+
+
+def _measured_as(group: Group | None) -> Group | None:
+    return None if group is None else (SAME_SHAPES.get(group[0], group[0]), *group[1:])
 
 
 def seconds_per_epoch(cells: Iterable[Mapping[str, Any]]) -> dict[Group, tuple[float, float]]:

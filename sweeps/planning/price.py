@@ -97,7 +97,8 @@ def left(estimate: Estimate, half_done: int, machine: Host, options: CommonOptio
     trials = estimate.known + estimate.unknown
     line = f"Left: {counted(trials, 'trial')}" + f", {half_done} half done" * bool(half_done)
     if not estimate.known:
-        return line + "; how long they take is unknown, because no similar trial has finished" * bool(trials)
+        unknown = "; how long they take is unknown, because no similar trial has finished: --plan times a few steps"
+        return line + unknown * bool(trials)
     slots = machine.slots(estimate.shapes, options)
     where = "this machine" if machine.device is not None else "this cluster"
     without = f", without {counted(estimate.unknown, 'trial')} of unknown time" * bool(estimate.unknown)

@@ -11,6 +11,7 @@ import textwrap
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mvae.storage.clock import CLOCK, Clock
@@ -57,6 +58,7 @@ class Tracker:
         say: gets a line for the user; called in the tracker's thread, in `links` and in `close`.
         retry_seconds: seconds between attempts while MLflow cannot be written to.
         record: file that tells the next command that MLflow holds everything (reconciled.py), or None.
+        cache: folder that keeps an empty database to copy (`open_database`), or None.
         clock: gives times to values without a time.
     """
 
@@ -72,12 +74,13 @@ class Tracker:
         say: Callable[[str], None],
         retry_seconds: float = RETRY_SECONDS,
         record: Place | None = None,
+        cache: Path | None = None,
         clock: Clock = CLOCK,
     ) -> None:
         self._uri, self._where = uri, (namespace, experiment, artifacts)
         self._load_model, self._say, self._clock = load_model, say, clock
         self._shown_uri = without_credentials(uri)
-        self._retry_seconds = retry_seconds
+        self._retry_seconds, self._cache = retry_seconds, cache
         self._record = None if record is None else Reconciled(record, uri, namespace, experiment, artifacts, clock)
         self._changed = threading.Condition()
         self._sweep, self._sweep_is_new = sweep, True
@@ -315,7 +318,7 @@ class Tracker:
 
         if self._record is not None:
             self._record.path.unlink(missing_ok=True)
-        uri = self._uri if path is None else open_database(path)
+        uri = self._uri if path is None else open_database(path, self._cache)
         self._database = None if path is None else identity_of(path)
         mirror = Mirror(uri, *self._where, self._load_model, self._say, self._clock)
         with self._changed:

@@ -20,8 +20,7 @@ import hashlib
 import io
 import logging
 import math
-import os
-import socket
+import shutil
 import struct
 import tempfile
 import zlib
@@ -30,11 +29,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mvae.data import downloads
 from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.data.mnist import known_files
 from mvae.data.mnist.binarisation import binarise
 from mvae.refusal import Refusal
-from mvae.storage.files import file_version
+from mvae.storage.files import atomic_path, file_version
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 SHAPE = (1, 28, 28)
 CLASSES = 10
 BINARISATION_SEED = 28
-DOWNLOAD_TIMEOUT_S = 20.0
 
 
 def raw_folder(root: Path, folder: str) -> Path:
@@ -146,32 +145,35 @@ def facts(root: Path, _words: int | None, folder: str) -> tuple[str, ...]:
 
 
 def download(root: Path, folder: str) -> None:
-    """Downloads the raw files with torchvision into `<root>/<folder>/raw`. Each file appears complete or not at all.
+    """Downloads the raw files from torchvision's addresses to `<root>/<folder>/raw`.
+
+    Each file appears complete or not at all.
 
     Raises:
         MissingFiles: torchvision is not installed, the download failed, or `root` is not writable.
     """
     log.info("downloading %s to %s", folder, root)
-    timeout = socket.getdefaulttimeout()
     try:
         from torchvision import datasets  # imported here because the import takes three seconds
 
-        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+        known = getattr(datasets, folder)
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
-            with contextlib.redirect_stdout(io.StringIO()):
-                getattr(datasets, folder)(temporary, download=True)
-            raw_folder(root, folder).mkdir(parents=True, exist_ok=True)
-            for path in find(Path(temporary), folder).values():
-                os.replace(path, raw_folder(root, folder) / path.name)
-    except (ImportError, OSError, RuntimeError, MissingFiles) as error:
+            for name, md5 in known.resources:
+                downloads.fetch([f"{mirror}{name}" for mirror in known.mirrors], Path(temporary, name), md5)
+            for name in FILES:
+                with (
+                    gzip.open(Path(temporary, f"{name}.gz")) as packed,
+                    atomic_path(raw_folder(root, folder) / name) as whole,
+                    whole.open("wb") as file,
+                ):
+                    shutil.copyfileobj(packed, file)
+    except (ImportError, OSError, EOFError, zlib.error) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise MissingFiles(
             f"{raw_folder(root, folder)} has no {folder}, and downloading it failed ({reason}): "
             f"give --data-root a folder that holds {folder}/raw/{FILES[0]} and the other files"
         ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
 
 
 def _read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from mvae.storage.clock import Clock
 from mvae.storage.files import atomic_path, locked
 from mvae.training.records import Record
 from sweeps.planning.state import TrialState
-from sweeps.store.sqlite import identity_of, sqlite_uri
+from sweeps.store.sqlite import Unusable, identity_of, sqlite_uri
+from sweeps.tracking.database import check_content
 from sweeps.tracking.view import DatasetView, RunView
 
 METRICS_A_REQUEST = 800
@@ -39,7 +42,7 @@ MLFLOW_STATUS = {
 _opened: dict[Path, list[tuple[int, int] | None]] = {}
 
 
-def open_database(path: Path) -> str:
+def open_database(path: Path, cache: Path | None = None) -> str:
     """Returns the tracking URI of the SQLite database at `path`. Makes the database if it does not exist.
 
     A new database appears complete or not at all. MLflow fills an empty database in steps, and a kill or a second
@@ -47,16 +50,34 @@ def open_database(path: Path) -> str:
 
     MLflow keeps connections by URI until the process ends. So if the file was deleted and made again, the returned URI
     spells the same path differently.
+
+    Args:
+        cache: folder that keeps an empty database to copy. MLflow takes a second of CPU time to make one.
     """
     with locked(path):
         if not path.exists():
             with atomic_path(path) as temporary:
-                mlflow.MlflowClient(sqlite_uri(temporary)).search_experiments(max_results=1)
+                _make_database(temporary, cache)
         identity = identity_of(path)
     files = _opened.setdefault(path, [])
     if identity not in files:
         files.append(identity)
     return sqlite_uri(f"{path.parent}{'/.' * files.index(identity)}/{path.name}")
+
+
+def _make_database(path: Path, cache: Path | None) -> None:
+    kept = None if cache is None else cache / f"mlflow-{mlflow.__version__}.db"
+    if kept is not None:
+        with suppress(OSError, Unusable):
+            check_content(kept)
+            if kept.is_file() and kept.stat().st_size:
+                shutil.copyfile(kept, path)
+                return
+    path.unlink(missing_ok=True)
+    mlflow.MlflowClient(sqlite_uri(path)).search_experiments(max_results=1)
+    if kept is not None:
+        with suppress(OSError), atomic_path(kept) as temporary:
+            shutil.copyfile(path, temporary)
 
 
 @dataclass

@@ -11,7 +11,8 @@ address of a committed value, or of a value derived from several committed ones.
     numbers.py      docs/results/*.csv: numbers with their trials, and metrics by epoch
     sources.py      all committed files; addresses of benchmarks, command output, values noted by hand, and options
     tables.py       tables of numbers and addresses of their cells; tables.csv lists them, rows.csv names their rows
-    findings.py     values derived from several cells or benchmarks; checks that the pages' sentences are still true
+    findings.py     values derived from several cells; checks that the pages' sentences are still true
+    speed.py        the same for docs/speed.md, from benchmarks/results/
     table4.py       the runs behind docs/table4.md
     scorecard.py    our numbers for each item of the supplement; items.csv describes the items
     pictures.py     pictures, redrawn only if their numbers have changed

@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs.report import findings, scorecard, sources, table4, tables
+from docs.report import findings, scorecard, sources, speed, table4, tables
 from docs.report.pictures import draw, drawn, stale
 from docs.report.refresh import refresh
 from docs.report.sources import Sources, Value
@@ -24,7 +24,7 @@ from mvae.storage.files import write_atomically
 from sweeps.cli.words import error
 from sweeps.store.store import Store
 
-TOPICS = (sources, tables, findings, scorecard, table4)
+TOPICS = (sources, tables, findings, scorecard, speed, table4)
 
 
 def figures(sources: Sources) -> dict[str, Value]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any
 
-from docs.report.sources import Sources, Value, holds
+from docs.report.sources import Sources, Value, holds, span_of
 from docs.report.tables import DIRECTIONS, Means, by_metric, table
 from mvae.models import arm
 from pipelines import coherence
@@ -20,15 +19,16 @@ from sweeps.table.published_likelihoods import BY_BOTH, BY_IMAGE, PUBLISHED
 
 CLOSE = 0.03
 """Largest loss of accuracy that counts as close in Figure 5, as in Table 4."""
-JMVAE, OWN, ALL = "JMVAE", "MVAE (own)", "MVAE (all)"
+JMVAE, OWN, ALL, DYNAMIC = "JMVAE", "MVAE (own)", "MVAE (all)", "MVAE, dynamic (own)"
+ROWS = ("NN", "LOGREG", "RBM", "VAE", "JMVAE")
+FAR = (Verdict.ABOVE, Verdict.BELOW)
+"""Verdicts of cells that differ from the paper by more than the tolerance."""
 LOG, CONDITIONAL = "log p(x1) by ", "var conditional by "
 LOGS = tuple(f"log p({variables}) by {BY_BOTH}" for variables in ("x1", "x1,x2", "x1|x2"))
 ACCURACY, MAJORITY, LOG_X1 = "MVAE19 accuracy", "MVAE19 majority rate", "MVAE19 log p(x1)"
 BALANCED, LIKELIEST = "MVAE19 balanced accuracy", "MVAE19 likeliest balanced accuracy"
 JOINT, FREE, FIXED = "MVAE19 free noise log joint", "MVAE19 free noise var joint", "MVAE19 fixed noise var joint"
 """Rows of Figure 6 (a), (b) and (c)."""
-WAYS = {"eager": "eager", "graphed": "recorded", "replayed": "replay only", "compiled": "torch.compile"}
-"""Ways to run a step on a GPU, and their names on the page."""
 CHANGED = {
     "Figure 7": ("reconstruction", "edges", "mask"),
     "Figure 8": ("colour-cbcr",),
@@ -45,7 +45,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     Raises:
         Refusal: a sentence of a page is no longer true.
     """
-    pages = (_table_4, _digits, _dcgan, _likelihoods, _figure_5, _figure_6, _vision, _translation, _coherence, _speed)
+    pages = (_table_4, _digits, _dcgan, _likelihoods, _figure_5, _figure_6, _vision, _translation, _coherence)
     return {name: value for page in pages for name, value in page(sources).items()}
 
 
@@ -66,6 +66,12 @@ def _table_4(sources: Sources) -> dict[str, Value]:
     holds(features == [Verdict.AGREES] * 12, "RBM and VAE agree with the paper at every fraction from 1 % on")
     plain = [one.verdict for one in from_one if one.row == "NN"]
     holds(plain.count(Verdict.AGREES) == 3, "NN agrees with the paper at three fractions")
+    apart = {
+        row: [column_label(one.column) for one in entries if one.row == row and one.verdict in FAR] for row in ROWS
+    }
+    holds(apart["NN"] == ["0.1%", "1%", "100%"], "NN is below the paper at 0.1, 1 and 100 %")
+    holds(apart["LOGREG"] == ["0.1%"], "LOGREG is below the paper at 0.1 %")
+    holds(apart["JMVAE"] == ["1%"] and apart["RBM"] == apart["VAE"] == [], "JMVAE is above the paper at 1 %")
 
     not_run = ", ".join(arm(token).title for token in TABLE_4.rows if all(one.arm != token for one in entries))
     ours = {row: [fashion.mean(row, share) for share in TABLE_4.shares] for row in ("NN", OWN, ALL)}
@@ -126,14 +132,24 @@ def _likelihoods(sources: Sources) -> dict[str, Value]:
     holds(
         all(between), "with label weight 1 all three likelihoods are higher than with weight 50 and below the paper's"
     )
+    gaps = {
+        row: [theirs - light[row, log] for log, theirs in zip(LOGS, paper[OWN], strict=False)] for row in (OWN, DYNAMIC)
+    }
+    ratios = [light[DYNAMIC, str(one.column)] / one.published for one in variances if one.published]
+    holds(
+        0 < max(gaps[DYNAMIC]) < 0.5 and max(ratios) < 0.75, "with dynamic bits only the likelihoods are near the paper"
+    )
     return {
+        **span_of("likelihoods.fixed_gap", gaps[OWN]),
+        **span_of("likelihoods.dynamic_gap", gaps[DYNAMIC]),
+        **span_of("likelihoods.dynamic_lower", [100 * (1 - ratio) for ratio in ratios]),
         "likelihoods.gap": most[OWN, LOG + BY_IMAGE] - most[OWN, LOG + BY_BOTH],
-        **_range(
+        **span_of(
             "likelihoods.below",
             [theirs - most[row, log] for row in paper for log, theirs in zip(LOGS, paper[row], strict=False)],
         ),
-        **_range("likelihoods.lower", [most[row, log] - few[row, log] for row in paper for log in LOGS]),
-        **_range("likelihoods.ess", [most[row, f"ESS joint by {BY_BOTH}"] for row in paper]),
+        **span_of("likelihoods.lower", [most[row, log] - few[row, log] for row in paper for log in LOGS]),
+        **span_of("likelihoods.ess", [most[row, f"ESS joint by {BY_BOTH}"] for row in paper]),
         "likelihoods.conditional.ours": most[JMVAE, CONDITIONAL + BY_BOTH] - most[OWN, CONDITIONAL + BY_BOTH],
         "likelihoods.conditional.paper": paper[JMVAE][-1] - paper[OWN][-1],
         "likelihoods.image.mvae_conditional": most[OWN, CONDITIONAL + BY_IMAGE],
@@ -255,74 +271,6 @@ def _coherence(sources: Sources) -> dict[str, Value]:
     judges = [one.mean or 0 for one in report.in_order() if one.row == coherence.REAL_IMAGES]
     holds(min(judges) >= coherence.JUDGES, "every classifier is good enough to judge")
     return {"coherence.rise": shown["MVTCAE", "4 inputs"] - shown["MVTCAE", "1 input"]}
-
-
-def _speed(sources: Sources) -> dict[str, Value]:
-    """Tables and derived values of docs/speed.md. Single values have the addresses `benchmarks.FILE.PATH`."""
-    benchmarks = sources.benchmarks()
-    training, likelihood = benchmarks["training-cpu"], benchmarks["likelihood-cpu"]
-    released, loaded = (training["compared"][0][name]["median"] for name in ("released", "loaded"))
-    holds(released < training["claim"] <= loaded, "only images in memory miss the benchmark's target")
-    mlp, dcgan = likelihood["compared"]
-    missed = likelihood["claim"] - mlp["literal"]["median"]
-    holds(0 < missed < 0.5, "the literal loop just misses the benchmark's target")
-    holds(abs(mlp["batched"]["median"] - 1) < 0.1, "a loop over 100 images is about as fast with the MLP")
-    holds(dcgan["batched"]["median"] < 1, "a loop over 100 images is faster with the DCGAN")
-    speeds = benchmarks["gpu-h200"]["throughput"]
-    compiled = [ways["compiled"] < ways["eager"] for ways in speeds.values() if "compiled" in ways]
-    holds(all(compiled), "--compile slows such small networks down on a GPU")
-
-    runs = benchmarks["orchestration-cpu"]["trivial"]
-    assert len({run["trials"] for run in runs}) == 1
-    medians, bars = (benchmarks["orchestration-cpu"][name] for name in ("medians", "bars"))
-    holds(0 < medians["a_trial_cpu"] - bars["a_trial_cpu"] < 0.01, "the overhead per trial just misses its target")
-    holds(medians["first_step_ratio"] <= bars["first_step_ratio"], "the start meets its target")
-    lines = [[label, *(f"{ways[way]:,.0f}" if way in ways else "-" for way in WAYS)] for label, ways in speeds.items()]
-    scaling = {one["batch"]: one["ratio"] for one in benchmarks["scaling-cpu"]["compared"]}
-    lockstep = benchmarks["gpu-h200"]["lockstep"]["16 models"]["graphed"]
-    return {
-        "speed.engine.repeats": len(runs),
-        "speed.engine.each": ", ".join(f"{seconds:.2f}" for seconds in sorted(run["a_trial"] for run in runs)),
-        **_range("speed.engine.cpu", [run["a_trial_cpu"] for run in runs]),
-        **_range("speed.engine.start", [run["start"] for run in runs]),
-        **_range("speed.engine.first_step", [run["first_step_cpu"] for run in runs]),
-        **_range("speed.engine.end_cpu", [run["end_cpu"] for run in runs]),
-        **_range("speed.engine.load", [run["load"] for run in runs]),
-        "speed.engine.again": max(run["again"] for run in runs),
-        **{f"speed.scaling.{batch}.{part}": ratio[part] for batch, ratio in scaling.items() for part in ratio},
-        "speed.gpu.table": markdown_table(["examples per second"], list(WAYS.values()), lines),
-        **_range("speed.gpu.times", [ways["graphed"] / ways["eager"] for ways in speeds.values()]),
-        "speed.gpu.lockstep": lockstep / speeds["mvae mnist mlp"]["graphed"],
-        "speed.plans.table": _plans(benchmarks["estimates-cpu"]["plans"]),
-        "speed.machines": _machines(benchmarks),
-    }
-
-
-def _plans(plans: dict[str, Any]) -> str:
-    """A Markdown table of planned and taken times, in seconds, with the load before and after each command."""
-    lines = [
-        [
-            *(name, f"{one['low']:.0f} to {one['high']:.0f}", f"{one['taken']:.0f}", "yes" if one["holds"] else "no"),
-            f"{one['load_before']:.0f} to {one['load_after']:.0f}",
-        ]
-        for name, one in plans.items()
-    ]
-    return markdown_table(["plan"], ["planned, s", "taken, s", "in the range", "load"], lines)
-
-
-def _machines(benchmarks: dict[str, Any]) -> str:
-    """A Markdown table of the processor and the torch version of each benchmark."""
-    lines = []
-    for name, found in benchmarks.items():
-        machine, versions = found.get("machine", {}), found.get("versions", {})
-        processor = machine.get("gpu") or machine.get("processor") or machine.get("cpu") or "not recorded"
-        torch = machine.get("torch") or versions.get("torch") or found.get("torch", "not recorded")
-        lines.append([f"`benchmarks/results/{name}.json`", processor, f"torch {torch}"])
-    return markdown_table(["file", "processor", "software"], [], lines)
-
-
-def _range(name: str, values: list[float]) -> dict[str, Value]:
-    return {f"{name}.low": min(values), f"{name}.high": max(values)}
 
 
 def _within_tolerance(entry: Entry) -> bool:

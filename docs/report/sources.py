@@ -112,6 +112,11 @@ def holds(condition: bool, claim: str) -> None:
         raise Refusal(f"the text says that {claim}, but the numbers contradict it: correct the text, then docs/report/")
 
 
+def span_of(name: str, values: list[float]) -> dict[str, Value]:
+    """Returns the smallest and the largest value as NAME.low and NAME.high."""
+    return {f"{name}.low": min(values), f"{name}.high": max(values)}
+
+
 def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
     """Yields every number and text in JSON with its address, made of the names and positions on the path to it."""
     if isinstance(value, list):

@@ -126,10 +126,12 @@ def _first_of_several(cells: Sequence[Cell]) -> list[str]:
         for modality in source(dataset).modalities:
             names.setdefault(modality.kind, []).append(modality.name)
         predicted = {"accuracy": Kind.TEXT if Kind.TEXT in names else Kind.LABEL, "readout": Kind.LABEL}.get(measure)
-        given = names.get(Kind.IMAGE, []) if measure in PREDICTED and not measured.given else []
+        inputs = [one.name for one in source(dataset).modalities if one.kind in (Kind.IMAGE, Kind.VECTOR)]
+        given = inputs if measure in PREDICTED and not measured.given else []
         target = [] if predicted is None else names.get(predicted, [])
         if len(given) > 1:
-            lines[f"{dataset} has several images ({', '.join(given)}): predictions use only {given[0]}."] = None
+            what = "inputs" if names.get(Kind.VECTOR) else "images"
+            lines[f"{dataset} has several {what} ({', '.join(given)}): predictions use only {given[0]}."] = None
         if len(target) > 1:
             lines[f"{dataset} has several {predicted}s ({', '.join(target)}): only {target[0]} is predicted."] = None
     return list(lines)

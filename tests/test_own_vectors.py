@@ -91,7 +91,7 @@ def test_the_own_measure_is_refused_for_another_arm(vectors: Dataset) -> None:
 def test_an_own_measure_that_returns_no_number_of_its_own_is_refused(
     returned: object, message: str, vectors: Dataset
 ) -> None:
-    added = replace(OWN["distance", 1], compute=lambda *_: returned)  # type: ignore[arg-type, return-value]
+    added = replace(OWN["distance", 1], compute=lambda *_: returned)  # type: ignore[arg-type]
     with pytest.raises(Refusal) as refusal:
         added.metrics_of(torch.nn.Identity(), trial(), vectors)
     assert str(refusal.value).startswith(message)

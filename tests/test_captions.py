@@ -180,6 +180,17 @@ def test_the_caption_says_which_of_several_images_and_vectors_predicts() -> None
         DATASETS.pop("senses")
 
 
+def test_the_caption_names_hyperparameters_of_arms_that_were_changed() -> None:
+    def settings(*typed: str) -> str:
+        options = read(weak_supervision.Options, ["--arms", "mvae,mopoe,mvtcae", "--targets", "own", *typed])
+        return " ".join(protocol_lines(tuple(weak_supervision.cells(options)), None))
+
+    assert "beta" not in settings()
+    changed = settings("--set", "beta=2.5,full_subset_prior=true")
+    assert "beta 2.5, not used by MVAE" in changed and "full_subset_prior True for MoPoE" in changed
+    assert "a 0.8" not in changed, "a has its default"
+
+
 def test_a_demo_that_replaces_a_network_says_so_at_the_start_and_below_the_table() -> None:
     line = "Image network mlp instead of dcgan, the default for fashion_mnist."
     for pipeline in (weak_supervision, likelihoods):

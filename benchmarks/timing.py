@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import Modality
+from mvae.data.dataset import Kind, Modality
 from mvae.data.examples import Dataset, Split
 from mvae.models.arm import Learner
 from mvae.models.elbo import Loss
@@ -119,7 +119,9 @@ def random_data(name: str, modalities: tuple[Modality, ...], examples: int) -> D
     values = []
     for modality in modalities:
         shape = (examples, *modality.shape)
-        if modality.classes:
+        if modality.kind is Kind.VECTOR:
+            values.append(torch.randn(shape, generator=draw))
+        elif modality.classes:
             values.append(torch.randint(modality.classes, shape, generator=draw, dtype=torch.uint8))
         else:
             grey = torch.randint(256, shape, generator=draw, dtype=torch.uint8)

@@ -38,6 +38,26 @@ class Hyperparameter:
     log: bool = False
     """Whether a search draws from the range on a logarithmic scale."""
 
+    def check_declared(self) -> None:
+        """Checks the declaration itself.
+
+        Raises:
+            Refusal: the default or the range of a search does not fit.
+        """
+        if type(self.default) not in TYPES:
+            raise Refusal(f"{self.name} has the default {self.default!r}: give True, False, a number or a text")
+        self.checked(self.default)
+        if self.searched is None:
+            return
+        if type(self.default) not in (int, float):
+            raise Refusal(f"{self.name} is {TYPES[type(self.default)]}: leave out `searched`")
+        low, high = self.searched
+        if not -math.inf < low < high < math.inf or (self.log and low <= 0):
+            ends = "two positive numbers" if self.log else "two numbers"
+            raise Refusal(f"{self.name} has searched = {self.searched}: give {ends}, the smaller one first")
+        for end in (low, high):
+            self.checked(type(self.default)(end))
+
     def checked(self, value: Value) -> Value:
         """Returns the value with the type of the default: 1 becomes 1.0 for a float.
 

@@ -198,6 +198,22 @@ class OwnMeasure:
         """Whether the measure can be computed for an arm on a data set."""
         return (not self.arms or token in self.arms) and (not self.datasets or dataset in self.datasets)
 
+    def metrics_of(self, model: Any, trial: Any, data: Any) -> dict[str, float]:
+        """Computes the metrics by name.
+
+        Raises:
+            Refusal: `compute` returned no dictionary of numbers, or left out the measure's metric.
+        """
+        found: Any = self.compute(model, trial, data)
+        name, metric = self.measure.name, self.measure.metric
+        if not isinstance(found, dict) or metric not in found:
+            has = ", ".join(map(str, found)) if isinstance(found, dict) and found else type(found).__name__
+            raise Refusal(f"measure {name}: compute returned {has}: return a dict with {metric!r}")
+        try:
+            return {str(key): float(value) for key, value in found.items()}
+        except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
+            raise Refusal(f"measure {name}: compute returned {found}: return one number per metric") from None
+
     @property
     def validation_metric(self) -> str:
         """Name of the metric on the validation split: validation/distance for test/distance."""

@@ -164,6 +164,33 @@ def test_the_caption_says_which_of_several_images_and_labels_is_measured() -> No
     assert "has several" not in said(cell("MVAE")), "the caption must not name the only image and label"
 
 
+def test_the_caption_says_which_of_several_images_and_vectors_predicts() -> None:
+    modalities = (
+        Modality("sound", Kind.VECTOR, (4,)),
+        Modality("picture", Kind.IMAGE, (1, 8, 8)),
+        Modality("label", Kind.LABEL, (), classes=3),
+    )
+    defaults = Defaults(8, 3, "mlp", ("mlp",), pairing="proportional")
+    data.add(replace(source("digits"), name="senses", modalities=modalities, defaults=defaults))
+    try:
+        options = read(weak_supervision.Options, ["--dataset", "senses", "--arms", "mvae", "--seeds", "0"])
+        line = "senses has several inputs (sound, picture): predictions use only sound."
+        assert line in protocol_lines(tuple(weak_supervision.cells(options)), None)
+    finally:
+        DATASETS.pop("senses")
+
+
+def test_the_caption_names_hyperparameters_of_arms_that_were_changed() -> None:
+    def settings(*typed: str) -> str:
+        options = read(weak_supervision.Options, ["--arms", "mvae,mopoe,mvtcae", "--targets", "own", *typed])
+        return " ".join(protocol_lines(tuple(weak_supervision.cells(options)), None))
+
+    assert "beta" not in settings()
+    changed = settings("--set", "beta=2.5,full_subset_prior=true")
+    assert "beta 2.5, not used by MVAE" in changed and "full_subset_prior True for MoPoE" in changed
+    assert "a 0.8" not in changed, "a has its default"
+
+
 def test_a_demo_that_replaces_a_network_says_so_at_the_start_and_below_the_table() -> None:
     line = "Image network mlp instead of dcgan, the default for fashion_mnist."
     for pipeline in (weak_supervision, likelihoods):

@@ -166,3 +166,9 @@ def test_a_bad_assignment_is_refused(typed: str, message: str) -> None:
     with pytest.raises(Refusal) as refusal:
         list(coherence.cells(read(coherence.Options, ["--arms", "mopoe", "--set", typed])))
     assert str(refusal.value).startswith(message)
+
+
+def test_an_unknown_assignment_is_answered_with_the_hyperparameters_of_the_typed_arms() -> None:
+    with pytest.raises(Refusal) as refusal:
+        list(coherence.cells(read(coherence.Options, ["--arms", "mvae,mvtcae", "--set", "gamma=1"])))
+    assert str(refusal.value).endswith("hyper-parameter: choose among beta (mvtcae), a (mvtcae)")

@@ -100,3 +100,29 @@ def test_text_of_another_type_is_refused(default: Any, text: str) -> None:
 def test_an_arm_whose_hyperparameter_has_a_bad_name_is_refused(name: str) -> None:
     with pytest.raises(Refusal, match=name):
         check_arm(dataclasses.replace(arm("mvae"), token="own", hyperparameters=(Hyperparameter(name, 1, ""),)))
+
+
+@pytest.mark.parametrize(
+    ("default", "declared", "message"),
+    [
+        (None, {}, "x has the default None: give True, False, a number or a text"),
+        ((1, 2), {}, "x has the default (1, 2): give True, False, a number or a text"),
+        (5.0, {"most": 1.0}, "x = 5: give at most 1"),
+        ("a", {"searched": (0.0, 1.0)}, "x is text: leave out `searched`"),
+        (True, {"searched": (0.0, 1.0)}, "x is true or false: leave out `searched`"),
+        (1.0, {"searched": (2.0, 0.5)}, "x has searched = (2.0, 0.5): give two numbers, the smaller one first"),
+        (1.0, {"searched": (0, 2), "log": True}, "x has searched = (0, 2): give two positive numbers, the smaller one"),
+        (1.0, {"searched": (0.5, 2.0), "most": 1.0}, "x = 2: give at most 1"),
+    ],
+)
+def test_a_declaration_that_cannot_work_is_refused(default: Any, declared: dict[str, Any], message: str) -> None:
+    each = Hyperparameter("x", default, "", **declared)
+    with pytest.raises(Refusal) as refusal:
+        check_arm(dataclasses.replace(arm("mvae"), token="own", hyperparameters=(each,)))
+    assert str(refusal.value).startswith(f"arm own, hyper-parameter {message}")
+
+
+@pytest.mark.parametrize("token", ARMS)
+def test_every_declaration_of_this_package_is_valid(token: str) -> None:
+    for each in arm(token).hyperparameters:
+        each.check_declared()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,25 @@ def test_the_own_hyperparameter_changes_the_loss_the_key_and_the_search(vectors:
 def test_the_own_measure_is_refused_for_another_arm(vectors: Dataset) -> None:
     with pytest.raises(Refusal, match="arm mvae has no distance: choose among closer, mvtcae"):
         compute(Measure("distance", 1, "test/distance"), torch.nn.Identity(), trial("mvae"), vectors)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ({}, "measure distance: compute returned dict: return a dict with 'test/distance'"),
+        ({"distance": 1.0}, "measure distance: compute returned distance: return a dict with 'test/distance'"),
+        (3.0, "measure distance: compute returned float: return a dict with 'test/distance'"),
+        ({"test/distance": "far"}, "measure distance: compute returned {'test/distance': 'far'}: return one number"),
+        ({"test/distance": torch.zeros(2)}, "measure distance: compute returned {'test/distance': tensor"),
+    ],
+)
+def test_an_own_measure_that_returns_no_number_of_its_own_is_refused(
+    returned: object, message: str, vectors: Dataset
+) -> None:
+    added = replace(OWN["distance", 1], compute=lambda *_: returned)  # type: ignore[arg-type]
+    with pytest.raises(Refusal) as refusal:
+        added.metrics_of(torch.nn.Identity(), trial(), vectors)
+    assert str(refusal.value).startswith(message)
 
 
 def test_an_error_in_an_own_measure_names_its_line() -> None:

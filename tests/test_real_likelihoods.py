@@ -90,6 +90,15 @@ def test_a_vector_is_gaussian_unless_it_declares_another_likelihood() -> None:
         ({"likelihood": "bernoulli"}, "likelihood 'bernoulli' does not fit kind vector: choose gaussian or laplace"),
         ({"scale": 0.0}, "scale = 0: give a positive number, or None to learn"),
         ({"shape": (3, 4)}, r"shape"),
+        ({"network": "mlp"}, "network 'mlp' does not fit kind vector: leave it out"),
+        (
+            {"kind": Kind.IMAGE, "shape": (1, 4, 4), "scale": None, "network": "mlp"},
+            "scale = None has no meaning for likelihood bernoulli: leave it out, or choose likelihood gaussian or lapl",
+        ),
+        (
+            {"kind": Kind.IMAGE, "shape": (1, 4, 4), "scale": 0.5, "likelihood": "bernoulli", "network": "mlp"},
+            "scale = 0.5 has no meaning for likelihood bernoulli: ",
+        ),
     ],
 )
 def test_a_likelihood_or_scale_that_does_not_fit_is_refused(changes: dict[str, object], message: str) -> None:

@@ -20,10 +20,10 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.timing import random_data
 from mvae.data import DATASETS
-from mvae.data.dataset import Defaults, Kind, Modality
+from mvae.data.dataset import Defaults, Kind, Modality, Source
 from mvae.models import arm
 from mvae.models.rows import Presence, RowBatch, RowLearner
-from mvae.training.steps import step_signature, tensors_of, with_tensors
+from mvae.training.steps import RECORDED_KINDS, step_signature, tensors_of, with_tensors
 from mvae.trial import Trial
 from tests.small_models import made_up
 
@@ -38,7 +38,17 @@ FOUR = made_up(
     defaults=Defaults(latents=3, epochs=5, image_network="mlp", image_networks=("mlp",), batch_size=16),
     examples=64,
 )
-"""One modality of every kind that can be recorded."""
+"""One modality of every kind that can be recorded, except vectors."""
+
+REAL = made_up(
+    name="real",
+    modalities=(
+        Modality("image", Kind.IMAGE, (1, 4, 4), likelihood="gaussian", scale=None),
+        Modality("numbers", Kind.VECTOR, (3,), likelihood="laplace", scale=None),
+    ),
+    defaults=FOUR.defaults,
+    examples=64,
+)
 
 PATTERNS = [np.array(bits, bool) for bits in itertools.product((False, True), repeat=4) if any(bits)]
 MIXED = np.stack(PATTERNS)
@@ -59,14 +69,15 @@ EVERY_CASE = pytest.mark.parametrize(("model", "own"), CASES, ids=str)
 
 @pytest.fixture(autouse=True)
 def _four(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DATASETS, FOUR.name, FOUR)
+    for made in (FOUR, REAL):
+        monkeypatch.setitem(DATASETS, made.name, made)
 
 
-def learner_of(model: str, own: dict[str, Any]) -> RowLearner:
-    trial = Trial.create(dataset=FOUR.name, model=model, own=own)
+def learner_of(model: str, own: dict[str, Any], of: Source = FOUR) -> RowLearner:
+    trial = Trial.create(dataset=of.name, model=model, own=own)
     chosen = arm(model)
     assert chosen.cuda_graphs and chosen.learner is not None
-    data = random_data(FOUR.name, FOUR.modalities, 64)
+    data = random_data(of.name, of.modalities, 64)
     learner = chosen.learner(chosen.build(trial, data.modalities).train(), trial, data)
     assert isinstance(learner, RowLearner) and learner.annealed_steps > 3
     return learner
@@ -149,6 +160,20 @@ def test_a_loss_reads_no_value_from_its_device_and_copies_none_to_it(model: str,
         found = operators(learner, batch, at(3, "meta"))
         assert found.devices == {"meta"}, present
         assert len(found.ran) > 100
+
+
+@EVERY_CASE
+def test_steps_of_vectors_and_of_learnt_scales_can_be_recorded(model: str, own: dict[str, Any]) -> None:
+    assert {modality.kind for modality in REAL.modalities} <= RECORDED_KINDS
+    learner, present = learner_of(model, own, REAL), np.array([[1, 0], [0, 1], [1, 1]], bool)
+    presence = Presence.of(present)
+    one, other = (batch_of(learner, present, presence, seed) for seed in (0, 1))
+    take(learner, one, at(0))
+    assert step_signature(one) == step_signature(other)
+    assert operators(learner, one, at(0)).ran == operators(learner, other, at(3)).ran
+    learner.model.to("meta")
+    take(learner, moved(one, "meta"), at(3, "meta"))
+    assert operators(learner, moved(one, "meta"), at(3, "meta")).devices == {"meta"}
 
 
 @EVERY_CASE

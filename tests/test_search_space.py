@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mvae.data import DATASETS, fingerprint, load
+from mvae.data import DATASETS, fingerprint, load, source
 from mvae.evaluation.measurable import validation_metrics
 from mvae.models import ARMS
 from mvae.refusal import Refusal
@@ -25,7 +25,7 @@ from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE, main
 from sweeps.planning.state import TrialState
 from sweeps.search.database import study_uri
 from sweeps.search.report import Outcome, markdown, show, write
-from sweeps.search.space import RANGES, ranges
+from sweeps.search.space import RANGES, Span, ranges
 from sweeps.search.study import SearchRecord, look, opened
 from sweeps.store.store import Store
 from sweeps.tracking.notes import saved_view
@@ -119,6 +119,17 @@ def test_a_default_outside_the_search_range_is_refused_with_advice() -> None:
     ):
         ranges(beyond, (), None)
     assert "latents" not in ranges(beyond, ("latents",), None)
+
+
+@pytest.mark.parametrize(("latents", "expected"), [(3, (3, 256)), (16, (8, 256)), (512, (8, 512))])
+def test_the_range_of_the_latents_includes_a_data_sets_own_number(
+    latents: int, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = source("digits")
+    usual = replace(digits, name="own", defaults=replace(digits.defaults, latents=latents))
+    monkeypatch.setitem(DATASETS, "own", usual)
+    span = ranges(Trial.create(dataset="own", model="mvae"), (), ["latents"])["latents"]
+    assert isinstance(span, Span) and (span.low, span.high) == expected
 
 
 def test_mlflows_view_of_a_search_shows_the_objective_first_and_the_varied_settings() -> None:

@@ -203,11 +203,11 @@ def test_the_standard_error_of_strata_is_that_of_the_mean_over_strata() -> None:
 
 
 class Flat(nn.Module):
-    """A linear decoder of one latent to the logits of 4 pixels."""
+    """A linear decoder of few latents to logits."""
 
-    def __init__(self, outputs: tuple[int, ...]) -> None:
+    def __init__(self, outputs: tuple[int, ...], latents: int = 1) -> None:
         super().__init__()
-        self.linear, self.outputs = nn.Linear(1, math.prod(outputs)), outputs
+        self.linear, self.outputs = nn.Linear(latents, math.prod(outputs)), outputs
 
     def forward(self, z: Tensor) -> Tensor:
         found: Tensor = self.linear(z).view(len(z), *self.outputs)
@@ -240,6 +240,32 @@ def test_estimates_of_an_mmvae_agree_with_quadrature_over_its_own_prior(family: 
                 exact = torch.trapezoid((log_f + log_prior).exp(), grid[:, 0]).log()
                 error = found[f"log_{name}"][row] - exact
                 assert error.abs() < 4 * found[f"se_{name}"][row] + 1e-6, name
+
+
+@pytest.mark.parametrize("family", ["laplace", "normal"])
+def test_estimates_of_an_mmvae_plus_agree_with_quadrature_over_shared_and_private_latents(family: str) -> None:
+    torch.manual_seed(3)
+    modalities = (Modality("image", Kind.IMAGE, (1, 2, 2)), Modality("label", Kind.LABEL, (), classes=3))
+    encoders: list[Any] = [nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), nn.Embedding(3, 4)]
+    decoders: list[Any] = [Flat((1, 2, 2), 2), Flat((3,), 2)]
+    model = MMVAEPlus(modalities, encoders, decoders, 1, 1, family=family).double().eval()
+    split = Split((torch.randint(0, 2, (6, 1, 2, 2)).to(torch.uint8) * 255, torch.arange(6).remainder(3).byte()))
+    found = split_likelihoods(model, split, samples=SAMPLES, seed=0, dtype=torch.float64, prior_samples=200_000)
+    line = torch.linspace(-25, 25, 1001, dtype=torch.float64)
+    latents = torch.cartesian_prod(line, line)
+    standard: Any = getattr(torch.distributions, family.capitalize())(0.0, 1.0)
+    prior = standard.log_prob(line).exp()
+    with torch.no_grad():
+        for row in range(6):
+            given_z = []  # p(x_m | z) for every z on the line, of each modality
+            for m, shape in _shapes():
+                x = split.take(m, torch.tensor([row])).expand(len(latents), *shape)
+                density = model.log_prob(m, latents, x.double() if m == 0 else x).exp().view(1001, 1001)
+                given_z.append(torch.trapezoid(density * prior, line, dim=1))
+            x1, x2 = given_z
+            for name, f in (("marginal", x1), ("joint", x1 * x2), ("x2", x2)):
+                error = found[f"log_{name}"][row] - torch.trapezoid(f * prior, line).log()
+                assert error.abs() < 4 * found[f"se_{name}"][row] + 1e-3, name
 
 
 def _shapes() -> tuple[tuple[int, tuple[int, ...]], ...]:

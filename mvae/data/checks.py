@@ -118,6 +118,12 @@ def _check_likelihood(modality: Modality, where: str) -> None:
         )
     if modality.scale is not None and not 0 < modality.scale < math.inf:
         raise Refusal(f"{where}: scale = {modality.scale:g}: give a positive number, or None to learn it")
+    likelihood = modality.likelihood or able[0]
+    if modality.scale != 1 and likelihood not in ("gaussian", "laplace"):
+        remedy = f"leave it out, or choose likelihood {' or '.join(able[1:])}" if able[1:] else "leave it out"
+        raise Refusal(f"{where}: scale = {modality.scale} has no meaning for likelihood {likelihood}: {remedy}")
+    if modality.network and modality.kind is not Kind.IMAGE:
+        raise Refusal(f"{where}: network {modality.network!r} does not fit kind {modality.kind.value}: leave it out")
 
 
 def _check_networks(found: Source) -> None:

@@ -69,7 +69,7 @@ def text_accuracy(
     Args:
         generator: used to draw the predictions. With None, the likeliest tokens are the predictions.
     """
-    image, text = position(modalities, Kind.IMAGE), position(modalities, Kind.TEXT)
+    image, text = first_input(modalities), position(modalities, Kind.TEXT)
     classes = modalities[text].classes
     correct = total = 0
     with evaluated(model):

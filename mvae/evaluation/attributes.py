@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, attribute_names
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, attribute_names, first_input
 from mvae.data.examples import Dataset, Split
 from mvae.evaluation.accuracy import evaluated
 from mvae.models.gaussian import Gaussian
@@ -120,7 +120,7 @@ def validation_attribute_metrics(model: Multimodal, data: Dataset) -> dict[str, 
 
 
 def _posteriors(model: Multimodal, split: Split, examples: Sequence[int]) -> Iterator[tuple[Sequence[int], Gaussian]]:
-    image = model.index(Kind.IMAGE)
+    image = first_input(model.modalities)
     device = split.values[image].device
     for start in range(0, len(examples), IMAGES_PER_PASS):
         ids = examples[start : start + IMAGES_PER_PASS]

@@ -117,7 +117,7 @@ def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
         return has_views(data.modalities)
     predicted = PREDICTED.get(measure.name)
     kinds = {modality.kind for modality in data.modalities}
-    from_vector = measure.name == "accuracy" and Kind.TEXT not in kinds and Kind.VECTOR in kinds
+    from_vector = measure.name in ("accuracy", "attributes") and Kind.VECTOR in kinds
     return predicted is None or ((_has_image(data) or from_vector) and not predicted.isdisjoint(kinds))
 
 

@@ -120,7 +120,7 @@ def compute(
     check_measurable(measure, trial.model, data)
     own = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
     if added := OWN.get((measure.name, measure.version)):
-        return added.compute(model.eval(), trial, own)
+        return added.metrics_of(model.eval(), trial, own)
     return COMPUTES[measure.name, measure.version](measure, model, trial, own, host or Host())
 
 

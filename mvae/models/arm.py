@@ -240,6 +240,9 @@ def check_arm(new: Arm) -> None:
         if not name.isidentifier():
             raise Refusal(f"arm {new.token}: hyper-parameter {name!r}: name it like a Python variable")
     for each in new.hyperparameters:
-        each.checked(each.default)
+        try:
+            each.check_declared()
+        except Refusal as refusal:
+            raise Refusal(f"arm {new.token}, hyper-parameter {refusal}") from None
     if new.version < 1:
         raise Refusal(f"arm {new.token} has version {new.version}: set it to 1 or more")

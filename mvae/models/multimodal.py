@@ -160,20 +160,22 @@ class Multimodal(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Predicts the other modalities from z = the mean of q(z | image) (section 8).
 
+        Args:
+            image: n values of the first image or vector.
         Returns:
-            Label logits [n, C], the text [n, L], or the logits of all attributes [n, A]. If all modalities are images
-            or vectors, the decoder's output for the first one.
+            The first of these that the model has: the text [n, L], label logits [n, C], the logits of all attributes
+            [n, A]. If all modalities are images or vectors, the decoder's output for the first one.
         """
         kinds = {modality.kind for modality in self.modalities}
         if Kind.TEXT in kinds:
             return self.transcribe(image)
         given = first_input(self.modalities)
         z = self.predictive({given: image})
+        if Kind.LABEL in kinds:
+            return self.decode(self.index(Kind.LABEL), z)
         if self.stacked:
             return self.all_attributes(z)
-        if kinds <= {Kind.IMAGE, Kind.VECTOR}:
-            return self.decode(given, z)
-        return self.decode(self.index(Kind.ATTRIBUTES if Kind.ATTRIBUTES in kinds else Kind.LABEL), z)
+        return self.decode(self.index(Kind.ATTRIBUTES) if Kind.ATTRIBUTES in kinds else given, z)
 
     def predict(self, m: int, values: Mapping[str, Tensor]) -> Tensor:
         """Returns the probabilities of a label given n values of other modalities by name.
@@ -201,7 +203,7 @@ class Multimodal(nn.Module):
     def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns the text [n, L] at z = the mean of q(z | image): greedy, or sampled with the generator."""
         text = self.index(Kind.TEXT)
-        return self.text_at(text, self.predictive({self.index(Kind.IMAGE): image}), generator)
+        return self.text_at(text, self.predictive({first_input(self.modalities): image}), generator)
 
     def text_at(self, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
         """Returns texts [n, L] of modality m at z [n, D]: greedy, or sampled with the generator."""

@@ -212,7 +212,8 @@ def stacked_networks_of(
     count, latents = len(single_attributes(modalities)), latents or trial.latents
     if not count:
         return None
-    width = attribute_width(next(modality.shape for modality in modalities if modality.kind is Kind.IMAGE))
+    images = (modality.shape for modality in modalities if modality.kind is Kind.IMAGE)
+    width = attribute_width(next(images, None))
     return (
         AttributeEncoders(count, width, 2 * latents),
         AttributeDecoders(count, width, latents, trial.decoder_hidden),

@@ -18,9 +18,13 @@ from mvae.networks.layers import Layers, Shape, mlp
 HIDDEN = 512  # width of the networks for several attributes as one modality
 
 
-def attribute_width(shape: Shape) -> int:
-    """Returns the width of each separate network: 512 for 64x64 images (section 1), 64 for smaller images."""
-    return 512 if shape[-1] >= 64 else 64
+def attribute_width(shape: Shape | None) -> int:
+    """Returns the width of each separate network: 512 for 64x64 images (section 1), else 64.
+
+    Args:
+        shape: shape of the first image; None without images.
+    """
+    return 512 if shape is not None and shape[-1] >= 64 else 64
 
 
 class AttributesEncoder(Layers):

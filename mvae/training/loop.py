@@ -281,7 +281,7 @@ def validated(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, flo
     metrics = _validated(model, trial, data)
     for own in watched_of(trial.model, trial.dataset):
         with evaluated(model):
-            found = own.compute(model, trial, replace(data, test=data.validation))
+            found = own.metrics_of(model, trial, replace(data, test=data.validation))
         metrics |= {on_validation(name): value for name, value in found.items()}
     return metrics
 

@@ -33,7 +33,7 @@ MOST_GRAPHS = 16
 MOST_SEEN = 64
 """Maximum number of signatures whose steps are counted. All counts are dropped when this number is reached."""
 
-RECORDED_KINDS = frozenset({Kind.IMAGE, Kind.LABEL, Kind.ATTRIBUTE, Kind.ATTRIBUTES})
+RECORDED_KINDS = frozenset(Kind) - {Kind.TEXT}
 """Kinds of modality whose steps can be recorded. Texts are excluded because their lengths vary from step to step."""
 
 SWITCH = "MVAE_CUDA_GRAPHS"

@@ -93,7 +93,8 @@ def check_declared(name: str, arms: Sequence[str]) -> None:
         Refusal: no arm does.
     """
     if not any(each.name == name for token in arms for each in arm(token).hyperparameters):
-        known = [f"{each.name} ({token})" for token in ARMS for each in ARMS[token].hyperparameters]
+        having = [token for token in arms if arm(token).hyperparameters] or ARMS
+        known = [f"{each.name} ({token})" for token in having for each in arm(token).hyperparameters]
         raise Refusal(
             f"--set {name}: no arm of {', '.join(arms)} has this hyper-parameter: choose among {', '.join(known)}"
         )

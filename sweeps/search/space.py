@@ -57,7 +57,7 @@ Choice = tuple[Any, ...]
 Range = Span | Choice
 
 LATENTS = Span(8, 256, log=True, whole=True)
-"""Range of the latents. A data set's default that is larger extends the range."""
+"""Range of the latents. A data set's default outside the range extends the range."""
 
 RANGES: dict[str, Range] = {
     "learning_rate": Span(1e-4, 1e-2, log=True),
@@ -92,7 +92,8 @@ def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -
     networks = source(default.dataset).defaults.image_networks
     own = {name: networks if name == "image_network" else span for name, span in RANGES.items() if name in read}
     if "latents" in own:
-        own["latents"] = replace(LATENTS, high=max(LATENTS.high, source(default.dataset).defaults.latents))
+        usual = source(default.dataset).defaults.latents
+        own["latents"] = replace(LATENTS, low=min(LATENTS.low, usual), high=max(LATENTS.high, usual))
     own |= {each.name: span for each in arm(default.model).hyperparameters if (span := range_of(each))}
     able = {name: span for name, span in own.items() if isinstance(span, Span) or len(span) > 1}
     what = f"arm {default.model} on {default.dataset}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from mvae.data import Kind, source
 from mvae.evaluation.measurable import PREDICTED
+from mvae.hyperparameters import completed
 from mvae.models import arm
 from mvae.trial import Trial
 from sweeps.planning.plan import Cell
@@ -60,7 +61,7 @@ def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
         At most one line per kind of statement.
     """
     if table is None:
-        settings = _line("Settings", [_described(name, cells) for name in WITHOUT_A_TABLE])
+        settings = _line("Settings", [_described(name, cells) for name in (*WITHOUT_A_TABLE, *_own_settings(cells))])
         return [*settings, *_replaced_networks(cells), *_first_of_several(cells)]
     differing = [
         f"{ours} (paper {_text(stated)})"
@@ -72,11 +73,12 @@ def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
         for name, stated in table.protocol.items()
         if _values(name, cells) and all(value == stated for _, value in _values(name, cells))
     ]
+    chosen = [*table.unstated, *(name for name in _own_settings(cells) if name not in table.protocol)]
     fewer = _described("train_examples", cells)  # the paper trains on all examples unless it states a number
     return [
         *_line("Differs from the paper", [*differing, f"{fewer} (paper all)" if fewer else ""]),
         *_line("Same as the paper", agreeing),
-        *_line("Our choices, not stated in the paper", [_described(name, cells) for name in table.unstated]),
+        *_line("Our choices, not stated in the paper", [_described(name, cells) for name in chosen]),
         *([] if "image_network" in table.protocol else _replaced_networks(cells)),
         *_first_of_several(cells),
     ]
@@ -126,13 +128,22 @@ def _first_of_several(cells: Sequence[Cell]) -> list[str]:
         for modality in source(dataset).modalities:
             names.setdefault(modality.kind, []).append(modality.name)
         predicted = {"accuracy": Kind.TEXT if Kind.TEXT in names else Kind.LABEL, "readout": Kind.LABEL}.get(measure)
-        given = names.get(Kind.IMAGE, []) if measure in PREDICTED and not measured.given else []
+        inputs = [one.name for one in source(dataset).modalities if one.kind in (Kind.IMAGE, Kind.VECTOR)]
+        given = inputs if measure in PREDICTED and not measured.given else []
         target = [] if predicted is None else names.get(predicted, [])
         if len(given) > 1:
-            lines[f"{dataset} has several images ({', '.join(given)}): predictions use only {given[0]}."] = None
+            what = "inputs" if names.get(Kind.VECTOR) else "images"
+            lines[f"{dataset} has several {what} ({', '.join(given)}): predictions use only {given[0]}."] = None
         if len(target) > 1:
             lines[f"{dataset} has several {predicted}s ({', '.join(target)}): only {target[0]} is predicted."] = None
     return list(lines)
+
+
+def _own_settings(cells: Sequence[Cell]) -> list[str]:
+    """Returns the names of hyper-parameters of arms that have another value than their default in a trial."""
+    usual = {cell.trial.model: completed(arm(cell.trial.model).hyperparameters, {}, cell.trial.model) for cell in cells}
+    changed = (pair for cell in cells for pair in cell.trial.own if pair not in usual[cell.trial.model])
+    return list(dict.fromkeys(name for name, _ in changed))
 
 
 def _line(head: str, parts: Iterable[str]) -> list[str]:

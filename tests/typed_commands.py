@@ -13,13 +13,14 @@ bash cluster/X.sh ...         the script exists and knows the word after it
 mvae run X ...                the same as for pipelines/X.py
 mvae X ...                    its options are parsed
 ssh ...                       ssh parses its options
-sbatch ... cluster/slurm.sh   its options are among those of our SLURM tests; the pipeline is tried as above
+sbatch ... cluster/slurm.sh   its options are among those that cluster/slurm.sh lists; the pipeline is tried as above
 scancel, tail, ...            bash parses the line
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 import shutil
 import subprocess
 from functools import cache
@@ -124,7 +125,8 @@ def _module(name: str, arguments: list[str]) -> None:
 def _batch(words: list[str], scratch: Path) -> None:
     script = words.index("cluster/slurm.sh") if "cluster/slurm.sh" in words else len(words)
     names = {word.partition("=")[0] for word in words[:script]}
-    if script == len(words) or not names <= {"--nodes", "--time", "--signal"}:
+    listed = re.findall(r"SBATCH (--[a-z-]+)", (REPOSITORY / "cluster" / "slurm.sh").read_text(encoding="utf-8"))
+    if script == len(words) or not names <= {"--nodes", *listed}:
         raise Wrong(f"sbatch {' '.join(words)}: unknown option, or not cluster/slurm.sh")
     _pipeline(words[script + 1], words[script + 2 :], scratch)
 

@@ -1,7 +1,5 @@
 """Runs one command while holding the lease: trains the missing trials, updates MLflow, then reports from storage."""
 
-from __future__ import annotations
-
 import os
 import sys
 from contextlib import suppress

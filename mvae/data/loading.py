@@ -1,7 +1,5 @@
 """Loads a data set into memory: the first call converts the raw files to Arrow, later calls map the Arrow files."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from pathlib import Path

@@ -3,8 +3,6 @@
 So listing the names imports nothing, and a trial on digits never imports the code that reads CelebA's pictures.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterator, MutableMapping
 

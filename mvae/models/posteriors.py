@@ -5,8 +5,6 @@ Every distribution is reparameterised from standard normal noise, so that all ar
 Shapes: ... any leading dimensions, C components, D latents.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

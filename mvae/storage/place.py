@@ -8,8 +8,6 @@ Methods have the names and meanings of pathlib, except that `write_bytes` is ato
 Errors are OSErrors with `strerror` and `filename`. `tests/test_place.py` tests the behaviour that all three share.
 """
 
-from __future__ import annotations
-
 import hashlib
 import uuid
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """Runs stored trials again in a temporary storage of this process, and compares the numbers bit for bit."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

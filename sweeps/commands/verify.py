@@ -4,8 +4,6 @@ Equal bits are demanded only if the same device type, processor, torch and plug-
 small differences are normal: they are printed, and the exit code stays 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mvae.refusal import Refusal

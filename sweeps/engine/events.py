@@ -1,7 +1,5 @@
 """Passes the events of trials from Tune to the driver. Does not use Ray."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

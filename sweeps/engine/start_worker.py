@@ -5,8 +5,6 @@ This script does the same without importing Ray (private.py lists the seconds sa
 argument, it runs Ray's script instead.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

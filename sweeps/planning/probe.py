@@ -4,8 +4,6 @@ On a CPU, a probe measures the processor time of several short blocks of steps a
 hardly change processor time. They take processors away instead, which sweeps/planning/load.py measures.
 """
 
-from __future__ import annotations
-
 import itertools
 import statistics
 import time

@@ -4,8 +4,6 @@
 trials to prune. sweeps/search/driver.py runs the search. This module imports neither Optuna nor Ray.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import math

@@ -9,8 +9,6 @@ file exists, `mvae rm` deletes no other sweep, because the keys in that file may
 Storages of earlier releases have no lists. Typing a sweep's command again writes its list.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping

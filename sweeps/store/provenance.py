@@ -1,7 +1,5 @@
 """Provenance of a result: machine, versions, commit and attempts. Recorded with every result, never part of a key."""
 
-from __future__ import annotations
-
 import hashlib
 import platform
 import subprocess

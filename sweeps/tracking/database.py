@@ -4,8 +4,6 @@ MLflow itself needs two seconds to import, and ten seconds to reject a database 
 the newest version of MLflow's tables from its migration files.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.metadata
 import importlib.util

@@ -1,7 +1,5 @@
 """Training speed of a trial, and the gain from several workers. Speeds are not part of the reproducible numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import median
 

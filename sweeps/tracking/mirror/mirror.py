@@ -1,7 +1,5 @@
 """The mirror: compares the runs of one namespace with their views, and writes the differences to MLflow."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

@@ -7,8 +7,6 @@ sweep's run.
 A kill at any moment is harmless: the artifacts of a run are deleted before the run, and the sweep's own run last.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field

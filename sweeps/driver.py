@@ -237,7 +237,7 @@ class Driver:
             self._stop_if_told()
             tracker.start()
             if message.again:
-                restarted(key, message.again)
+                self.console.say(f"{self.catalogue.name(key)}: {message.again}; resuming from the last checkpoint")
             elif message.waits:
                 self.console.say(f"{self.catalogue.name(key)}: {message.waits}")
             elif message.failed:
@@ -259,10 +259,7 @@ class Driver:
                 if message.committed:
                     tracker.update(self.catalogue.committed(key, message.committed))
 
-        def restarted(key: str, reason: str) -> None:
-            self.console.say(f"{self.catalogue.name(key)}: {reason}; resuming from the last checkpoint")
-
-        return engine.Listener(started, received, restarted)
+        return engine.Listener(started, received)
 
     def _write_traceback(self, key: str, message: Message) -> Place | None:
         path = self.store.traceback(key)

@@ -243,7 +243,7 @@ class Driver:
             elif message.failed:
                 traceback = self._write_traceback(key, message)
                 self.failures[key] = message.failed + f" (traceback: {traceback})" * bool(traceback)
-                progress.failed(key, self.catalogue.name(key), self.failures[key])
+                progress.stopped(key, self.catalogue.name(key), f"failed: {self.failures[key]}")
                 tracker.update(self.catalogue.failed(key, message.failed, traceback))
             elif message.done:
                 self._drop_traceback(key)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mvae.measure import check_samples
 from mvae.models.gaussian import LOG_TWO_PI, Gaussian
-from mvae.models.posteriors import Laplace, Mixture, Posterior, as_mixture, mapped, of_each
+from mvae.models.posteriors import Laplace, Mixture, Posterior, mapped, of_each
 from mvae.streams import numpy_generator
 
 Proposal = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -77,7 +77,8 @@ def mixture_proposal(q: Laplace | Mixture) -> Proposal:
 
     The log-density is that of the whole mixture. The proposal returns z [n, C s, D], component by component.
     """
-    mixture = as_mixture(q)
+    parts = q.parts if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1))
+    mixture = Mixture(of_each(parts, Tensor.double))
 
     def draw(noise: Tensor) -> tuple[Tensor, Tensor]:
         z = mixture.rsample(torch.unflatten(noise, -1, (mixture.components, -1))).transpose(1, 2).flatten(1, 2)

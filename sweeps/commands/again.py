@@ -141,16 +141,16 @@ def run_again(
     mark = fingerprint(one.trial.dataset, data_root, cache)
     jobs = [Job(trial.key(mark), trial, (), checkpoint_every=RARELY, **about) for trial in judges]
     jobs.append(Job(one.key, one.trial, one.measures, checkpoint_every=RARELY, **about))
+    messages: list[Message] = []
+
+    def hear(message: Message) -> None:
+        messages.append(message)
+        heard(message)
+
     for job in jobs:
-        last: list[Message] = []
-
-        def hear(message: Message, last: list[Message] = last) -> None:
-            last.append(message)
-            heard(message)
-
         run(job, hear)
-        if last[-1].failed:
-            return Outcome(failed=last[-1].failed)
+        if messages[-1].failed:
+            return Outcome(failed=messages[-1].failed)
     differs, here = "", None
     for stored in one.results:
         now = scratch.results.read(one.key, stored.measure)

@@ -124,7 +124,8 @@ class Mirror:
         """
         history = view.history
         held = self._runs.get(view.key)
-        if held is not None and _contradicts(held, view):
+        finite = {name: value for name, value in view.final.items() if math.isfinite(value)}  # stores clip infinities
+        if held is not None and any(held.metrics.get(name, value) != value for name, value in finite.items()):
             self._client.delete_run(held.run_id)
             held = None
         if held is None:
@@ -280,11 +281,3 @@ class Mirror:
 def _differs(held: float | None, value: float) -> bool:
     """Whether a number of a sweep must be written. Its run keeps former values, because MLflow cannot delete them."""
     return not (math.isnan(value) if held is None or math.isnan(held) else held == value)
-
-
-def _contradicts(held: Held, view: RunView) -> bool:
-    """Whether a final number in MLflow differs from storage (nan equals nan; MLflow's stores clip infinities)."""
-    return any(
-        name in held.metrics and math.isfinite(value) and held.metrics[name] != value
-        for name, value in view.final.items()
-    )

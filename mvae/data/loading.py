@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from mvae.data import arrow, content_fingerprint, root_with_files, source
+from mvae.data import arrow
 from mvae.data.checks import check_arrays, check_source
 from mvae.data.dataset import Source
 from mvae.data.examples import Dataset
+from mvae.data.lookup import content_fingerprint, root_with_files, source
 from mvae.data.manifest import folder_of
 from mvae.refusal import Refusal
 from mvae.storage.files import Damaged, locked, remedy

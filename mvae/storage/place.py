@@ -53,6 +53,11 @@ class Place(ABC):
     def parent(self) -> Self: ...
 
     @property
+    def uri(self) -> str:
+        """The path or URI without credentials, which `mvae.storage.objects.place` reads back."""
+        return str(self)
+
+    @property
     def impatient(self) -> Self:
         """This place with short timeouts, for the first requests of a command, because a user is waiting."""
         return self

@@ -51,8 +51,7 @@ class Span:
         return isinstance(value, int | float) and self.low <= value <= self.high and self.rounded(value) == value
 
 
-Choice = tuple[Any, ...]
-Range = Span | Choice
+Range = Span | tuple[Any, ...]
 
 LATENTS = Span(8, 256, log=True, whole=True)
 """Range of the latents. A data set's default outside the range extends the range."""

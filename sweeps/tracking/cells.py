@@ -24,6 +24,8 @@ from sweeps.tracking.view import CellView, RunView
 MEAN, LOW, HIGH = "mean", "mean_minus_std", "mean_plus_std"
 """Last parts of the names of the three metrics that form a band."""
 
+AGREEING = (Verdict.REPRODUCED, Verdict.AGREES)
+
 
 def band(metric: str) -> tuple[str, str, str]:
     """Returns the three metrics that a chart draws as the band of a metric over seeds."""
@@ -47,11 +49,7 @@ def sweep_numbers(report: Report) -> dict[str, float]:
     for row, members in grouped(entries, lambda entry: entry.row).items():
         if any(entry.published is not None for entry in members):
             verdicts = [entry.verdict for entry in members if entry.verdict.judged]
-            share = (
-                sum(verdict in (Verdict.REPRODUCED, Verdict.AGREES) for verdict in verdicts) / len(verdicts)
-                if verdicts
-                else math.nan
-            )
+            share = sum(verdict in AGREEING for verdict in verdicts) / len(verdicts) if verdicts else math.nan
             numbers[f"agreement/{_allowed(row)}"] = share
     return numbers
 

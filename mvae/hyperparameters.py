@@ -3,8 +3,6 @@
 They are part of the trial's key, set with `--set NAME=VALUE`, logged to MLflow as parameters, and can be searched.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

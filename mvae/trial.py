@@ -71,20 +71,8 @@ class Trial(Settings, use_attribute_docstrings=False):
         Raises:
             Refusal: the message names the wrong field and the values that are valid.
         """
-        own = source(dataset).defaults
-        arm(model)
         defaults = {
-            "image_network": own.image_network,
-            "latents": own.latents,
-            "epochs": own.epochs,
-            "batch_size": own.batch_size,
-            "learning_rate": own.learning_rate,
-            "annealing_share": own.annealing_share,
-            "label_weight": own.label_weight,
-            "text_weight": own.text_weight,
-            "attribute_weight": own.attribute_weight,
-            "pairing": own.pairing,
-            "k": own.k,
+            name: value for name, value in vars(source(dataset).defaults).items() if name in Settings.model_fields
         }
         given = {name: value for name, value in fields.items() if value is not None}
         return cls._checked({"dataset": dataset, "model": model, **defaults, **given})
@@ -112,7 +100,6 @@ class Trial(Settings, use_attribute_docstrings=False):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        arm(self.model)
         data = source(self.dataset)
         if self.image_network not in data.defaults.image_networks:
             known = ", ".join(data.defaults.image_networks)

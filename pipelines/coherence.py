@@ -15,8 +15,6 @@ Runs    First a classifier per modality, which all arms and sweeps share. The ta
         epochs, beta 2.5
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 

@@ -29,7 +29,7 @@ from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Targets
-from mvae.storage.objects import RemotePath
+from mvae.storage.place import Place
 from mvae.trial import Trial
 from pipelines.train import PRESETS, measure_of
 from sweeps.cli.options import CommonOptions
@@ -154,7 +154,7 @@ def command(trial: Trial, options: Options) -> str:
 
 def _for_any_folder(name: str, given: object) -> object:
     """Returns an option's value with absolute paths and no credentials, so that the command works anywhere."""
-    if isinstance(given, RemotePath):
+    if isinstance(given, Place):
         return given.uri
     if name == "tracking_uri":
         return without_credentials(tracking_uri(str(given)))

@@ -1,7 +1,5 @@
 """Runs one command while holding the lease: trains the missing trials, updates MLflow, then reports from storage."""
 
-from __future__ import annotations
-
 import os
 import sys
 from contextlib import suppress
@@ -239,13 +237,13 @@ class Driver:
             self._stop_if_told()
             tracker.start()
             if message.again:
-                restarted(key, message.again)
+                self.console.say(f"{self.catalogue.name(key)}: {message.again}; resuming from the last checkpoint")
             elif message.waits:
                 self.console.say(f"{self.catalogue.name(key)}: {message.waits}")
             elif message.failed:
                 traceback = self._write_traceback(key, message)
                 self.failures[key] = message.failed + f" (traceback: {traceback})" * bool(traceback)
-                progress.failed(key, self.catalogue.name(key), self.failures[key])
+                progress.stopped(key, self.catalogue.name(key), f"failed: {self.failures[key]}")
                 tracker.update(self.catalogue.failed(key, message.failed, traceback))
             elif message.done:
                 self._drop_traceback(key)
@@ -261,10 +259,7 @@ class Driver:
                 if message.committed:
                     tracker.update(self.catalogue.committed(key, message.committed))
 
-        def restarted(key: str, reason: str) -> None:
-            self.console.say(f"{self.catalogue.name(key)}: {reason}; resuming from the last checkpoint")
-
-        return engine.Listener(started, received, restarted)
+        return engine.Listener(started, received)
 
     def _write_traceback(self, key: str, message: Message) -> Place | None:
         path = self.store.traceback(key)

@@ -1,7 +1,5 @@
 """A grid: a sweep whose cells are all known at the start."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sweeps.cli.console import Console

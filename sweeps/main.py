@@ -4,8 +4,6 @@ Reads finished results from storage, runs the missing trials, and makes the tabl
 one-line message before anything is started or written.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext

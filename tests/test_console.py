@@ -117,7 +117,7 @@ def test_without_a_terminal_each_finished_trial_prints_one_plain_line() -> None:
             progress.started(key, label)
             progress.epoch(key, 1, 2)
         progress.finished("a", "mvae 1 % seed 0", "accuracy 0.7834  12 s")
-        progress.failed("b", "nn 1 % seed 0", "loss is nan in epoch 2")
+        progress.stopped("b", "nn 1 % seed 0", "failed: loss is nan in epoch 2")
     assert lines(file) == [
         "Table 4 on digits: 2 trials",
         "[1/2] mvae 1 % seed 0  accuracy 0.7834  12 s",

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from mvae import data
-from mvae.data.dataset import NO_IMAGES, SPLITS, Kind
+from mvae.data.dataset import NO_IMAGES, SPLITS, Kind, all_sentences, has_views
 from mvae.data.mnist import digits, mnist
 from mvae.data.mnist.binarisation import binarise
-from mvae.data.registry import DECLARED, examples_are
+from mvae.data.registry import DECLARED
 from mvae.refusal import Refusal
 from tests.tiny_mnist import everything, flip_a_byte, torchvision_at, truncate, write_idx, write_tiny
 
@@ -333,5 +333,9 @@ def test_every_data_set_declaration_is_consistent() -> None:
 
 @pytest.mark.parametrize("name", DECLARED)
 def test_help_knows_what_each_data_sets_examples_are(name: str) -> None:
-    assert DECLARED[name][1] == examples_are(data.source(name))
+    modalities = data.source(name).modalities
+    kinds = " ".join(dict.fromkeys(modality.kind.value for modality in modalities))
+    assert DECLARED[name][1] == (
+        "sentences" if all_sentences(modalities) else "views" if has_views(modalities) else kinds
+    )
     assert data.source(name).name == name

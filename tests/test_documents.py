@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from docs.report.__main__ import figures, main, refilled
-from docs.report.numbers import Committed, each_file, mean_and_spread, read, written
+from docs.report.numbers import Committed, each_file, mean_and_spread, read, shown, written
 from docs.report.pictures import NOTE, draw, drawn, stale
 from docs.report.sources import Sources, Value, holds, option_rows
 from docs.report.tables import table
 from mvae.refusal import Refusal
 from sweeps.table.plot import picture
 from sweeps.table.published import TABLE_4
-from sweeps.table.rounding import as_printed, shown
+from sweeps.table.rounding import as_printed
 from tests.document_checks import PAGES, REPOSITORY, copied, stated, typed_numbers
 
 

@@ -300,7 +300,6 @@ def test_a_private_cluster_runs_jobs_reports_failures_and_leaves_nothing_behind(
     good, bad = digits_job(store, cache, seed=0), digits_job(store, cache, seed=1)
     bad = Job(**{**bad.__dict__, "key": "0" * 16})
     started: list[str] = []
-    again: list[str] = []
     lost: list[Message] = []
     said: dict[str, list[Message]] = {good.key: [], bad.key: []}
     with cluster() as capacity:
@@ -313,16 +312,17 @@ def test_a_private_cluster_runs_jobs_reports_failures_and_leaves_nothing_behind(
         assert start_worker.__file__ in processes, "workers are not started by our script"
         run_jobs(
             [good, bad],
-            Listener(started.append, lambda key, word: said[key].append(word), lambda key, why: again.append(why)),
+            Listener(started.append, lambda key, word: said[key].append(word)),
             max_concurrent=1,
         )
-        assert again == []
+        assert not any(word.again for words in said.values() for word in words)
         run_jobs(
             [Unreadable(**good.__dict__)],
-            Listener(lambda key: None, lambda key, word: lost.append(word), lambda key, why: again.append(why)),
+            Listener(lambda key: None, lambda key, word: lost.append(word)),
             max_concurrent=1,
         )
     assert started == [good.key, bad.key]
+    again = [word.again for word in lost[:-1]]
     assert again == ["Tune reports ValueError: these bytes are no job"]
     assert lost[-1].failed == f"{again[0]}; no retries left after 2 failures"
     assert "Traceback" in lost[-1].details
@@ -377,8 +377,7 @@ def test_a_trial_rerun_after_its_result_is_reported_once() -> None:
     heard = list[tuple[str, str]]()
     listener = Listener(
         lambda key: heard.append((key, "started")),
-        lambda key, message: heard.append((key, "done" if message.done else f"failed: {message.failed}")),
-        lambda key, why: heard.append((key, f"again: {why}")),
+        lambda key, message: heard.append((key, "done" if message.done else f"{message.again}{message.failed}")),
     )
     callback = trials.relay(listener)
     trial = SimpleNamespace(config={"key": "k"}, error_file="", pickled_error_file="", num_failures=1)

@@ -12,10 +12,10 @@ from mvae.evaluation.importance import (
     Noise,
     RunningWeights,
     gaussian_proposal,
-    half_prior_proposal,
     importance_estimates,
+    with_prior,
 )
-from mvae.models.gaussian import Gaussian
+from mvae.models.gaussian import Gaussian, standard_log_prob
 from mvae.refusal import Refusal
 from tests.linear_gaussian import normal_log_prob
 
@@ -82,7 +82,7 @@ def test_a_proposal_gives_the_density_of_its_own_samples() -> None:
 
 def test_the_mixture_draws_half_from_each_component_and_gives_the_mixture_density() -> None:
     q = Gaussian(torch.full((1, 2), 50.0).double(), torch.randn(1, 2).double())
-    z, log_r = half_prior_proposal(q)(torch.randn(1, 9, 4).double())
+    z, log_r = with_prior(q, lambda noise: noise, standard_log_prob)(torch.randn(1, 9, 4).double())
     assert z.shape == (1, 18, 2)
     assert (z[:, :9] > 30).all()
     assert (z[:, 9:] < 20).all()

@@ -24,7 +24,7 @@ from mvae.training.loop import train
 from mvae.training.optimiser import Adam
 from mvae.training.records import MODEL
 from mvae.workers import ALONE
-from sweeps.planning.probe import seconds_a_step
+from sweeps.planning.probe import timed_steps
 from tests.plugin_files import EXAMPLES, written
 from tests.small_training import EPOCHS, STEPS, assert_identical, digits, folder, interrupted, small_trial, unbroken
 from tests.sweeping import ROOT
@@ -230,5 +230,5 @@ def test_the_example_warms_up_resumes_exactly_and_is_estimated(digits: Dataset, 
     assert_identical(resumed, unbroken(trial, digits, tmp_path))
     assert stored["param_groups"][0]["amsgrad"] and stored["param_groups"][0]["initial_lr"] == trial.learning_rate
     assert "max_exp_avg_sq" in stored["state"][1]
-    seconds, count = seconds_a_step(resumed.model, trial, digits)
-    assert seconds > 0 and count == STEPS
+    times = timed_steps(resumed.model, trial, digits)
+    assert times.wall > 0 and times.steps_per_epoch == STEPS

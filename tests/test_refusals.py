@@ -23,7 +23,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 CALLERS_MISTAKES = {
     "product": "models call it with the prior, which is an expert of every product",
-    "quotient": "no command calls it: only the tests of the algebra do",
     "product_without_prior_expert": "check_source refuses a single modality, and elbo_terms makes no empty term",
     "elbo_terms": "Trial refuses k > 0 with fewer than 3 modalities",
     "VAE.infer_at": "our own measures choose the modalities to infer from, none is typed",

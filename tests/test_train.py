@@ -109,7 +109,7 @@ def test_a_batch_too_large_for_one_gpu_is_trained_but_not_timed_on_one_worker(
     def full(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(speed, "seconds_a_step", full)
+    monkeypatch.setattr(speed, "timed_steps", full)
     job = digits_job(Store.open(storage, "main", create=False), cache, batch_size=50)
     assert speed_of_one(job.trial, load("digits", None, cache)) is None
     assert "scaling_efficiency" not in speeds([record(1, 150.0)], 2, None)

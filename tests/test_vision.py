@@ -330,7 +330,7 @@ def test_a_missing_package_is_named_before_anything_is_converted(
     with pytest.raises(Refusal, match=r"^scikit-image, dlib-bin, face-recognition-models missing, .*'.\[vision\]'$"):
         data.load("vision_images", folder, tmp_path / "cache")
     with pytest.raises(Refusal, match=r"^scikit-image missing, needed for edges and masks: run pip install"):
-        vision.prepare_faces(tmp_path, tmp_path / "cache", faces.SEED, 12)
+        vision.prepare_faces(tmp_path, tmp_path / "cache", 12)
 
 
 def test_a_killed_conversion_of_2000_images_converts_only_the_unfinished_blocks(

@@ -24,6 +24,7 @@ from mvae.storage.place import AnyPlace
 from mvae.trial import ADDED_AS, Trial, canonical_json
 from sweeps.planning.plan import Cell
 from sweeps.store.results import Result, Results
+from sweeps.table.rounding import shown_spread, shown_value
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "mvae_inverted.py"
 HEAD = ("key", "measure", "metric", "value")
@@ -74,6 +75,11 @@ def identity(trial: Trial) -> str:
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     """Returns mean and standard deviation (n - 1) over seeds; the deviation of one seed is None."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def shown(value: float | None, spread: float | None = None) -> str:
+    """Returns number and spread: 0.759 ±0.012."""
+    return f"{shown_value(value, spread)} {shown_spread(value, spread)}".strip()
 
 
 def each_file(folder: Path) -> list[Path]:

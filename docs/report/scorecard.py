@@ -24,6 +24,7 @@ from docs.report.sources import Sources, Value
 from docs.report.tables import TABLES, Place, cells, published, report
 from mvae.models import ARMS, arm
 from mvae.trial import Trial
+from sweeps.cli.words import between
 from sweeps.store.results import Result
 from sweeps.table.comparison import Entry
 from sweeps.table.entries import grouped
@@ -266,7 +267,8 @@ def _ours(line: Line) -> str:
     if not trials:
         return line.item.data if line.item.test else "-"
     seeds = Counter(identity(trial.with_(seed=0)) for trial in trials).values()
-    return f"{line.item.data}; {_range([trial.epochs for trial in trials])} epochs, {_seeds(seeds)}"
+    epochs = sorted(trial.epochs for trial in trials)
+    return f"{line.item.data}; {between(str(epochs[0]), str(epochs[-1]))} epochs, {_seeds(seeds)}"
 
 
 def _set_ups(filled: Iterable[Filled]) -> str:
@@ -306,12 +308,7 @@ def _share(lines: Sequence[Line]) -> str:
 
 
 def _seeds(counts: Collection[int]) -> str:
-    return f"{_range(counts)} seed{'s' * (max(counts) > 1)}"
-
-
-def _range(values: Collection[int]) -> str:
-    low, high = min(values), max(values)
-    return f"{low}" if low == high else f"{low} to {high}"
+    return f"{between(str(min(counts)), str(max(counts)))} seed{'s' * (max(counts) > 1)}"
 
 
 def _hours(value: float) -> str:

@@ -13,7 +13,7 @@ from itertools import accumulate
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from docs.report.numbers import DIAGNOSTIC, PAIRED_BATCHES, VALIDATION, mean_and_spread
+from docs.report.numbers import DIAGNOSTIC, PAIRED_BATCHES, VALIDATION, mean_and_spread, shown
 from docs.report.sources import Sources, Value, holds
 from docs.report.tables import Means, table
 from mvae.models import arm
@@ -22,7 +22,7 @@ from sweeps.cli.words import counted
 from sweeps.table.entries import grouped
 from sweeps.table.markdown import markdown_table
 from sweeps.table.published import TABLE_4, column_label
-from sweeps.table.rounding import as_printed, shown, shown_value
+from sweeps.table.rounding import as_printed, shown_value
 
 FILE = "weak_supervision-fashion_mnist"
 VARIED = ("pairing", "targets", "label_weight", "annealing_epochs", "paired_fraction", "seed")

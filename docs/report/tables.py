@@ -25,7 +25,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from docs.report.numbers import Committed, each_file, identity, lines_of, mean_and_spread
+from docs.report.numbers import Committed, each_file, identity, lines_of, mean_and_spread, shown
 from docs.report.sources import Sources, Value
 from mvae.data import source
 from mvae.data.dataset import attribute_names
@@ -42,7 +42,7 @@ from sweeps.table.markdown import markdown_table
 from sweeps.table.published import Table, column_label, table_for
 from sweeps.table.published_likelihoods import likelihood_table
 from sweeps.table.quantities import ShownQuantity, quantity_cells
-from sweeps.table.rounding import as_printed, shown, shown_value
+from sweeps.table.rounding import as_printed, shown_value
 
 TABLES = {line["name"]: line for line in lines_of(Path(__file__).with_name("tables.csv"))}
 ROWS = lines_of(Path(__file__).with_name("rows.csv"))

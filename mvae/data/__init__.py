@@ -14,25 +14,28 @@ loading.py     `load`: converts once, then maps; arrow.py: the stored files; man
 checks.py      checks of a plug-in's data set
 contents.py    digests of many files
 downloads.py   downloads files; progress.py: progress of a download or a long conversion
-registry.py    the data sets by name
+registry.py    the data sets by name; lookup.py: their raw files and fingerprints
 
 mnist/, polymnist/, faces/ and sentences/ define the data sets.
 """
 
-import hashlib
 import importlib
-import json
-import logging
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mvae.data.checks import check_source
 from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
-from mvae.data.registry import Registry
-from mvae.home import ensure_home
-from mvae.refusal import Refusal
-from mvae.storage.files import Damaged, locked, remedy
+from mvae.data.lookup import (
+    DATASETS,
+    add,
+    default_cache,
+    default_data_root,
+    facts_about,
+    fingerprint,
+    former_fingerprint,
+    modalities_of,
+    source,
+    training_examples,
+)
+from mvae.data.manifest import is_converted
 
 if TYPE_CHECKING:
     from mvae.data.examples import Dataset, Split
@@ -63,12 +66,6 @@ __all__ = [
     "training_examples",
 ]
 
-log = logging.getLogger(__name__)
-
-DATASETS = Registry()
-"""All data sets by name, as typed after `--dataset`."""
-
-
 _NEED_TORCH = {
     "Dataset": "mvae.data.examples",
     "Split": "mvae.data.examples",
@@ -82,163 +79,3 @@ def __getattr__(name: str) -> Any:
     if name not in _NEED_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_NEED_TORCH[name]), name)
-
-
-def source(name: str) -> Source:
-    """Returns the description of a data set.
-
-    Raises:
-        Refusal: unknown name; the message lists the known ones.
-    """
-    if name not in DATASETS:
-        raise Refusal(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
-    return DATASETS[name]
-
-
-def add(new: Source) -> None:
-    """Adds a data set from outside the package to this process (see mvae/plugins.py).
-
-    Raises:
-        Refusal: `new` is not a Source, is invalid, or has a name that is already taken.
-    """
-    if not isinstance(new, Source):
-        raise Refusal(f"mvae.data.add takes a Source, not {type(new).__name__}")
-    check_source(new)
-    if new.name in DATASETS:
-        raise Refusal(f"data set {new.name!r} already exists: choose another name")
-    DATASETS[new.name] = new
-
-
-def default_data_root() -> Path:
-    """Returns the default folder of the raw files: $MVAE_DATA, else ~/.cache/mvae."""
-    return Path(os.environ.get("MVAE_DATA") or default_cache()).expanduser().absolute()
-
-
-def default_cache() -> Path:
-    """Returns the default folder of the Arrow files: ~/.cache/mvae."""
-    ensure_home()
-    return Path("~/.cache/mvae").expanduser()
-
-
-def fingerprint(name: str, data_root: Path | None = None, cache: Path | None = None) -> str:
-    """Returns a hex sha256 of the raw files' content, the split rule and the conversion's version. Converts nothing.
-
-    The same raw content has the same fingerprint in any folder, on any machine, gzipped or not.
-
-    Args:
-        cache: folder that remembers the digests of many files. None: `default_cache()`.
-    Raises:
-        Refusal: unknown data set; raw files missing or damaged.
-    """
-    found = source(name)
-    return content_fingerprint(found, root_with_files(found, data_root), cache)
-
-
-def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
-    """Returns the fingerprint that earlier releases gave the same raw files, or None if they could not read the files.
-
-    Equals `fingerprint` if the digest of this data set, or of these files, has not changed since those releases.
-
-    Raises:
-        Refusal: unknown data set; raw files missing.
-    """
-    found = source(name)
-    root = root_with_files(found, data_root)
-    try:
-        return _fingerprint_of(found, (found.former_digest or found.digest)(root))
-    except (OSError, ValueError):  # earlier releases could not read files packed this way
-        return None
-
-
-def training_examples(name: str, data_root: Path | None = None) -> int:
-    """Returns the number of training examples. Fast, so that a bad paired fraction is refused before anything starts.
-
-    Raises:
-        Refusal: same as `fingerprint`.
-    """
-    found = source(name)
-    return found.examples(root_with_files(found, data_root))
-
-
-def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, ...]:
-    """Returns the modalities of a data set. Names and vocabularies of languages are read from the raw files.
-
-    Raises:
-        Refusal: same as `fingerprint`.
-    """
-    found = source(name)
-    return found.made_of(root_with_files(found, data_root)) if found.made_of else found.modalities
-
-
-def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None = None) -> tuple[str, ...]:
-    """Returns lines for the user about a data set's raw files (`Source.facts`), each preceded by the data set's name.
-
-    Args:
-        vocabulary: largest number of known words. None: the data set's own limit.
-    Raises:
-        Refusal: same as `fingerprint`.
-    """
-    found = source(name)
-    lines = found.facts(root_with_files(found, data_root), vocabulary) if found.facts else ()
-    return tuple(f"{name}: {line}" for line in lines)
-
-
-def is_converted(name: str, data_root: Path | None = None, cache: Path | None = None) -> bool:
-    """Whether the cache holds all converted files of a data set, undamaged, so that `load` need not convert it.
-
-    Raises:
-        Refusal: same as `fingerprint`.
-    """
-    from mvae.data import manifest
-
-    found = source(name)
-    mark = fingerprint(name, data_root, cache)
-    folder = manifest.folder_of(found, mark, cache)
-    try:
-        stored = manifest.read(folder, mark)
-        if stored is not None:
-            manifest.check_files(folder, stored)
-    except (Damaged, OSError):  # `load` warns about damage, and refuses a cache that cannot be used
-        return False
-    return stored is not None
-
-
-def content_fingerprint(found: Source, root: Path, cache: Path | None) -> str:
-    """Like `fingerprint`, for a data set whose raw files are known to be in `root`."""
-    if found.remembered_digest is None:
-        return _fingerprint_of(found, found.digest(root))
-    folder = (cache or default_cache()).expanduser().absolute()
-    return _fingerprint_of(found, found.remembered_digest(root, folder))
-
-
-def _fingerprint_of(found: Source, digest: str) -> str:
-    content = {"name": found.name, "content": digest, "split": found.split_rule, "version": found.version}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def root_with_files(found: Source, data_root: Path | None) -> Path:
-    """Returns the absolute data root after checking its raw files. Downloads them into the default root if needed.
-
-    Raises:
-        MissingFiles: the files are missing and cannot be downloaded.
-    """
-    root = default_data_root() if data_root is None else data_root.expanduser().absolute()
-    try:
-        found.check(root)
-    except MissingFiles as missing:
-        if data_root is not None or found.download is None:
-            raise
-        _download(found, root, missing)
-    return root
-
-
-def _download(found: Source, root: Path, missing: MissingFiles) -> None:
-    assert found.download is not None
-    try:
-        with locked(root / found.name):
-            try:
-                found.check(root)
-            except MissingFiles:
-                found.download(root)
-    except OSError as error:
-        raise MissingFiles(f"{missing}; cannot download to {root} ({error.strerror}{remedy(error)})") from error

@@ -1,17 +1,16 @@
 """Loads a data set into memory: the first call converts the raw files to Arrow, later calls map the Arrow files."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from pathlib import Path
 
 import torch
 
-from mvae.data import arrow, content_fingerprint, root_with_files, source
+from mvae.data import arrow
 from mvae.data.checks import check_arrays, check_source
 from mvae.data.dataset import Source
 from mvae.data.examples import Dataset
+from mvae.data.lookup import content_fingerprint, root_with_files, source
 from mvae.data.manifest import folder_of
 from mvae.refusal import Refusal
 from mvae.storage.files import Damaged, locked, remedy

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mvae.data import default_cache
 from mvae.data.dataset import SPLITS, Source
+from mvae.data.lookup import default_cache, fingerprint, source
 from mvae.storage.files import Damaged, sha256_cached
 
 FORMAT = 1
@@ -88,3 +88,21 @@ def check_files(folder: Path, manifest: Manifest) -> None:
                 raise Damaged(f"{path} does not match the sha256 in its manifest")
         except FileNotFoundError as error:
             raise Damaged(f"{error.filename} is missing") from error
+
+
+def is_converted(name: str, data_root: Path | None = None, cache: Path | None = None) -> bool:
+    """Whether the cache holds all converted files of a data set, undamaged, so that `load` need not convert it.
+
+    Raises:
+        Refusal: same as `fingerprint`.
+    """
+    found = source(name)
+    mark = fingerprint(name, data_root, cache)
+    folder = folder_of(found, mark, cache)
+    try:
+        stored = read(folder, mark)
+        if stored is not None:
+            check_files(folder, stored)
+    except (Damaged, OSError):  # `load` warns about damage, and refuses a cache that cannot be used
+        return False
+    return stored is not None

@@ -3,12 +3,10 @@
 So listing the names imports nothing, and a trial on digits never imports the code that reads CelebA's pictures.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterator, MutableMapping
 
-from mvae.data.dataset import Source, all_sentences, has_views
+from mvae.data.dataset import Source
 
 DECLARED = {
     "digits": ("mnist.digits:DIGITS", "image label"),
@@ -31,21 +29,15 @@ DECLARED = {
     "translation": ("sentences.translation:TRANSLATION", "sentences"),
     "toy_translation": ("sentences.toy_translation:TOY_TRANSLATION", "sentences"),
 }
-"""For each data set: its module in mvae/data/ and its name in that module, then the result of `examples_are`."""
+"""For each data set: its module in mvae/data/ and its name in that module, then what its examples are.
+
+Examples are "sentences", "views" (section 10), or the kinds of the modalities, for example "image label".
+"""
 
 
 def names_of(*examples: str) -> list[str]:
-    """Returns the names of the declared data sets for which `examples_are` gives one of `examples`. Imports nothing."""
+    """Returns the names of the declared data sets whose examples are one of `examples`. Imports nothing."""
     return [name for name, (_, kinds) in DECLARED.items() if kinds in examples]
-
-
-def examples_are(source: Source) -> str:
-    """Returns "sentences", "views" (section 10), or the kinds of a data set's modalities, for example "image label"."""
-    if all_sentences(source.modalities):
-        return "sentences"
-    if has_views(source.modalities):
-        return "views"
-    return " ".join(dict.fromkeys(modality.kind.value for modality in source.modalities))
 
 
 class Registry(MutableMapping[str, Source]):

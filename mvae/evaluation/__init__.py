@@ -7,5 +7,6 @@ likelihood_estimates.py, estimator.py, importance.py   likelihoods by importance
 translation.py, tokens.py   sentences (Tables 6 to 8)
 vision.py, vision_tasks.py   views of faces (Figures 7 to 10)
 coherence.py, judges.py   coherence on PolyMNIST, and the classifiers that judge it
+fid.py         FID of generated images, in the features of an Inception file
 samples.py, sheets.py, words.py   samples for people to look at, as sheets of images and tables of words
 """

@@ -36,11 +36,6 @@ MOST_MODALITIES = 8
 """Largest number of modalities. Each further modality doubles the number of subsets."""
 
 
-def subsets_of(modalities: int, size: int) -> list[tuple[int, ...]]:
-    """Returns all subsets of a size."""
-    return list(itertools.combinations(range(modalities), size))
-
-
 def drawn(q: Posterior, generator: torch.Generator) -> Tensor:
     """Returns one sample per example, [n, D]. For a mixture, first draws a component uniformly."""
     n, latents = q.mean.shape
@@ -98,7 +93,7 @@ def coherence_metrics(
     assert len(judges) == count <= MOST_MODALITIES and all(not judge.training for judge in judges)
     images, device = _Images(model, judges), data.test.values[0].device
     sizes = range(1, count + 1)
-    given = [subset for size in sizes for subset in subsets_of(count, size)]
+    given = [subset for size in sizes for subset in itertools.combinations(range(count), size)]
     right: dict[int, list[float]] = {size: [] for size in sizes}
     probe: dict[int, list[float]] = {size: [] for size in sizes}
     shuffled: list[float] = []

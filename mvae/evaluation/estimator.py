@@ -13,18 +13,16 @@ from mvae.evaluation.importance import (
     Estimate,
     LogWeights,
     Noise,
-    Proposal,
-    gaussian_proposal,
-    half_prior_proposal,
+    density,
     importance_estimates,
-    mixture_proposal,
-    mixture_with_prior,
+    proposal_of,
+    with_prior,
 )
 from mvae.measure import KNOWN
 from mvae.models.gaussian import Gaussian, standard_log_prob
 from mvae.models.likelihoods import Categorical
 from mvae.models.multimodal import Multimodal
-from mvae.models.posteriors import Mixture, Posterior, mapped, of_each
+from mvae.models.posteriors import Mixture, Posterior, mapped
 
 FROM_IMAGE, FROM_BOTH = "x1", "x1x2"
 """The proposals q(z|x1) and q(z|x1,x2)."""
@@ -164,28 +162,22 @@ class Estimator:
         return torch.stack(each).sum(0).view(n, s)
 
     def _importance(
-        self, q: Posterior, weights: LogWeights, ids: Sequence[int], *, with_prior: bool = False
+        self, q: Posterior, weights: LogWeights, ids: Sequence[int], *, of_x2: bool = False
     ) -> dict[str, Estimate]:
-        """Returns the estimates from `self.samples` samples of q, or of an equal mixture of q and the prior.
+        """Returns the estimates from `self.samples` samples of q; of x2, from an equal mixture of q and the prior.
 
         Each draw of noise gives one sample of every component.
         """
-        components = q.components if isinstance(q, Mixture) else 1
-        width = components * (2 if with_prior else 1)
-        noise = Noise(
-            self.seed, "likelihood of x2" if with_prior else "likelihood", ids, width * q.mean.shape[-1], self.device
-        )
+        proposal, stream = proposal_of(q), "likelihood"
+        width = q.components if isinstance(q, Mixture) else 1
+        if of_x2:
+            assert isinstance(self.model, Multimodal)
+            proposal, stream = with_prior(q, self.model.prior_at, self.model.prior_log_prob), "likelihood of x2"
+            width *= 2
+        noise = Noise(self.seed, stream, ids, width * q.mean.shape[-1], self.device)
         draws, chunk = max(2, self.samples // width), max(1, self.rows // (width * len(ids)))
         stratified = not isinstance(q, Gaussian)
-        proposal = self._proposal(q, with_prior=with_prior)
         return importance_estimates(proposal, weights, noise, samples=draws, chunk=chunk, stratified=stratified)
-
-    def _proposal(self, q: Posterior, *, with_prior: bool) -> Proposal:
-        if not with_prior:
-            return gaussian_proposal(q) if isinstance(q, Gaussian) else mixture_proposal(q)
-        assert isinstance(self.model, Multimodal)
-        prior = self.model.prior_at, self.model.prior_log_prob
-        return half_prior_proposal(q, *prior) if isinstance(q, Gaussian) else mixture_with_prior(q, *prior)
 
     def _log_x2(self, values: Sequence[Tensor], q: Posterior, ids: Sequence[int]) -> dict[str, Estimate]:
         """Returns estimates of log p(x2) of each example.
@@ -201,7 +193,7 @@ class Estimator:
             found = {f"{X2}{of}": log_rest + log_prior - log_r for of, log_rest in others.items()}
             return {**found, f"{X2}_prior": others[""][:, z.shape[1] // 2 :]}
 
-        return self._importance(q, weights, ids, with_prior=True)
+        return self._importance(q, weights, ids, of_x2=True)
 
     def prepare(self, prior_samples: int) -> None:
         """Estimates log p(x2) of every class, from the same samples. Call this method before `estimates`.
@@ -223,11 +215,6 @@ class Estimator:
 
         noise = Noise(self.seed, "prior of x2", [0], model.latents, self.device)
         self.class_log_p = importance_estimates(prior, weights, noise, samples=prior_samples, chunk=self.rows)[X2]
-
-
-def density(q: Posterior, z: Tensor) -> Tensor:
-    """Returns log q(z) of each example's posterior [n, D] at its samples z [n, s, D]: [n, s]."""
-    return q.log_prob(z) if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1)).log_prob(z)
 
 
 def _target(value: Tensor, samples: int) -> Tensor:

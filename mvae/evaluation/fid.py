@@ -17,7 +17,6 @@ Each is a mean over modalities. fid-prior-NAME and fid-given-1-NAME are the valu
 Shapes: n images, M modalities, D latents, F features.
 """
 
-import hashlib
 import platform
 import warnings
 import zipfile
@@ -35,6 +34,7 @@ from mvae.evaluation.coherence import drawn, frechet_distance
 from mvae.measure import Measure, fid
 from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
+from mvae.storage.files import sha256_cached
 from mvae.streams import torch_generator
 
 PASS = 100
@@ -53,7 +53,7 @@ def measure_of(file: Path) -> Measure:
         Refusal: the file is missing, is no TorchScript, or does not map images to features.
     """
     try:
-        digest = _digest(file)
+        digest = sha256_cached(file)
     except OSError as error:
         raise Refusal(
             f"--inception {file}: {error.strerror}: give a TorchScript file of an Inception network"
@@ -86,7 +86,7 @@ def read(measure: Measure, device: torch.device | str) -> Features:
         Refusal: the file is missing on this machine, or differs from the driver's.
     """
     file = Path(measure.file)
-    if not file.is_file() or not _digest(file).startswith(measure.digest):
+    if not file.is_file() or not sha256_cached(file).startswith(measure.digest):
         raise Refusal(
             f"{file} on {platform.node()} is missing or differs from the driver's: copy the driver's file there"
         )
@@ -138,11 +138,6 @@ def fid_metrics(
 
 def _array(parts: list[Tensor]) -> np.ndarray:
     return np.asarray(torch.cat(parts).cpu().double().numpy())
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _is_script(file: Path) -> bool:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from mvae.measure import check_samples
-from mvae.models.gaussian import LOG_TWO_PI, Gaussian, standard_log_prob
-from mvae.models.posteriors import Laplace, Mixture, as_mixture
+from mvae.models.gaussian import LOG_TWO_PI, Gaussian
+from mvae.models.posteriors import Laplace, Mixture, Posterior, mapped, of_each
 from mvae.streams import numpy_generator
 
 Proposal = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -72,40 +72,13 @@ def gaussian_proposal(q: Gaussian) -> Proposal:
     return draw
 
 
-def half_prior_proposal(
-    q: Gaussian,
-    prior_at: Callable[[Tensor], Tensor] = lambda noise: noise,
-    prior_log_prob: Callable[[Tensor], Tensor] = standard_log_prob,
-) -> Proposal:
-    """Returns a proposal that maps noise [n, s, 2 D] to an equal mixture of each example's Gaussian [n, D] and a prior.
-
-    Each draw of noise gives exactly one sample of each component. Such stratified samples vary no more than independent
-    ones, so standard errors are correct or too large.
-
-    The proposal returns z [n, 2 s, D] and the log-density of z under the mixture. The first s samples come from the
-    Gaussian, the last s from the prior.
-
-    Args:
-        prior_at: maps noise to samples of the prior; by default N(0, I).
-        prior_log_prob: the prior's log-density.
-    """
-    own, density = gaussian_proposal(q), Gaussian(*(part.double().unsqueeze(1) for part in q))
-
-    def draw(noise: Tensor) -> tuple[Tensor, Tensor]:
-        of_q, of_prior = noise.chunk(2, dim=-1)
-        z = torch.cat([own(of_q)[0], prior_at(of_prior)], dim=1)
-        log_half = torch.logaddexp(density.log_prob(z), prior_log_prob(z)) - np.log(2.0)
-        return z, log_half
-
-    return draw
-
-
 def mixture_proposal(q: Laplace | Mixture) -> Proposal:
     """Returns a proposal that maps noise [n, s, C D] to s samples of each of the C components of a mixture.
 
     The log-density is that of the whole mixture. The proposal returns z [n, C s, D], component by component.
     """
-    mixture = as_mixture(q)
+    parts = q.parts if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1))
+    mixture = Mixture(of_each(parts, Tensor.double))
 
     def draw(noise: Tensor) -> tuple[Tensor, Tensor]:
         z = mixture.rsample(torch.unflatten(noise, -1, (mixture.components, -1))).transpose(1, 2).flatten(1, 2)
@@ -114,22 +87,38 @@ def mixture_proposal(q: Laplace | Mixture) -> Proposal:
     return draw
 
 
-def mixture_with_prior(
-    q: Laplace | Mixture, prior_at: Callable[[Tensor], Tensor], prior_log_prob: Callable[[Tensor], Tensor]
+def proposal_of(q: Posterior) -> Proposal:
+    """Returns the proposal that draws from each example's posterior."""
+    return gaussian_proposal(q) if isinstance(q, Gaussian) else mixture_proposal(q)
+
+
+def density(q: Posterior, z: Tensor) -> Tensor:
+    """Returns log q(z) of each example's posterior [n, D] at its samples z [n, s, D]: [n, s]."""
+    return q.log_prob(z) if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1)).log_prob(z)
+
+
+def with_prior(
+    q: Posterior, prior_at: Callable[[Tensor], Tensor], prior_log_prob: Callable[[Tensor], Tensor]
 ) -> Proposal:
     """Returns a proposal that maps noise [n, s, 2 C D] to an equal mixture of each example's q and the prior.
 
-    The proposal returns z [n, 2 C s, D] and its log-density. The first half of the samples comes from q, component by
-    component, the second half from the prior.
+    The proposal returns z [n, 2 C s, D] and its log-density under the mixture. The first half of the samples comes from
+    q, component by component, the second half from the prior. Such stratified samples vary no more than independent
+    ones, so standard errors are correct or too large.
+
+    Args:
+        q: a posterior of C components; C is 1 unless it is a mixture.
+        prior_at: maps noise to samples of the prior.
+        prior_log_prob: the prior's log-density.
     """
-    own = mixture_proposal(q)
-    density = as_mixture(q)
+    own, exact = proposal_of(q), mapped(q, Tensor.double)
+    components = q.components if isinstance(q, Mixture) else 1
 
     def draw(noise: Tensor) -> tuple[Tensor, Tensor]:
         of_q, of_prior = noise.chunk(2, dim=-1)
-        from_prior = prior_at(torch.unflatten(of_prior, -1, (density.components, -1)).transpose(1, 2).flatten(1, 2))
+        from_prior = prior_at(torch.unflatten(of_prior, -1, (components, -1)).transpose(1, 2).flatten(1, 2))
         z = torch.cat([own(of_q)[0], from_prior], dim=1)
-        return z, torch.logaddexp(density.log_prob(z), prior_log_prob(z)) - np.log(2.0)
+        return z, torch.logaddexp(density(exact, z), prior_log_prob(z)) - np.log(2.0)
 
     return draw
 

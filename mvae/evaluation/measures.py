@@ -9,7 +9,7 @@ from torch import nn
 from mvae.data import source
 from mvae.data.dataset import Kind
 from mvae.data.examples import Dataset
-from mvae.evaluation.accuracy import accuracy_from, prediction_accuracy, text_accuracy
+from mvae.evaluation.accuracy import accuracy_from, evaluated, prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.coherence import coherence_metrics
 from mvae.evaluation.estimator import SUFFIX
@@ -72,7 +72,8 @@ def _multimodal(model: nn.Module) -> Multimodal:
 
 
 def _real(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
-    return {REAL.metric: judge_accuracy(model, judged(trial, data.modalities), data.test)}
+    with evaluated(model):
+        return {REAL.metric: judge_accuracy(model, judged(trial, data.modalities), data.test)}
 
 
 def _coherence(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host) -> dict[str, float]:

@@ -52,7 +52,7 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]
         one = torch.ones(IMAGES_PER_ROW, dtype=torch.int64, device=device)
         given = [model.infer_at({m: one}) for m in model.stacked]
         images = drawn(type(given[0])(*map(torch.cat, zip(*given, strict=True))))
-        rows = tuple(f"given {_spaced(model.modalities[m].name)}" for m in model.stacked)
+        rows = tuple(f"given {model.modalities[m].name.replace('_', ' ')}" for m in model.stacked)
         sheets["image_given_attribute"] = Sheet(images, IMAGES_PER_ROW, "Images drawn given one attribute", rows)
     if kinds & {Kind.TEXT, Kind.ATTRIBUTES}:
         other = model.index(Kind.TEXT if Kind.TEXT in kinds else Kind.ATTRIBUTES)
@@ -109,12 +109,8 @@ def _row_labels(model: Multimodal | CVAE, m: int, values: Tensor) -> tuple[str, 
     modality = model.modalities[m]
     words = _words(model, m, values)
     if modality.kind is Kind.ATTRIBUTES:
-        return tuple("given no attribute" if word == "-" else f"given {_spaced(word)}" for word in words)
+        return tuple("given no attribute" if word == "-" else f"given {word.replace('_', ' ')}" for word in words)
     return tuple(f"given no {modality.name}" if word == "-" else f"given {modality.name} {word}" for word in words)
-
-
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
 
 
 @torch.no_grad()

@@ -62,9 +62,8 @@ def save_png(sheet: Sheet, path: Place, scale: int | None = None) -> None:
     Args:
         scale: factor by which images are enlarged. None means at least 2, and enough to make images 48 pixels high.
     """
-    default = max(2, -(-48 // sheet.images.shape[-2]))
     content = io.BytesIO()
-    labelled(sheet, scale or default).save(content, format="PNG")
+    labelled(sheet, scale or max(2, -(-48 // sheet.images.shape[-2]))).save(content, format="PNG")
     path.write_bytes(content.getvalue())
 
 

@@ -3,8 +3,6 @@
 `Later` names the code that builds or trains an arm, and imports this code when it is called.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from mvae.hyperparameters import Hyperparameter

@@ -143,7 +143,7 @@ def negative_elbo(
     """
     stacked = None
     if plan.stacked is not None:
-        stacked = torch.stack([_all_rows(values[m], plan.encoded[m], plan.rows) for m in model.stacked], dim=1)
+        stacked = torch.stack([all_rows(values[m], plan.encoded[m], plan.rows) for m in model.stacked], dim=1)
     q = posteriors(model, plan, values, stacked)
     shared = noise.expand(plan.members.shape[1], -1, -1).flatten(0, 1)
     z = q.rsample(shared if plan.pairs is None else shared.index_select(0, plan.pairs))
@@ -180,8 +180,8 @@ def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor], stacke
     means, spreads = [], []
     for m, rows in enumerate(plan.encoded[: len(plan.decoded)]):
         mean, spread = model.encode(m, values[m])
-        means.append(_all_rows(mean, rows, plan.rows))
-        spreads.append(_all_rows(spread, rows, plan.rows))
+        means.append(all_rows(mean, rows, plan.rows))
+        spreads.append(all_rows(spread, rows, plan.rows))
     if stacked is not None:
         mean_RAD, spread_RAD = model.encode_attributes(stacked)
         means += mean_RAD.unbind(1)
@@ -205,7 +205,7 @@ def repeated(rows: Tensor, index: Tensor) -> Tensor:
     return rows[index] if rows.is_cuda else rows.index_select(0, index)
 
 
-def _all_rows(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
+def all_rows(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
     """Returns values of all rows: `present` in the given rows, zeros in the other rows."""
     if rows is None:
         return present

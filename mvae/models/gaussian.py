@@ -1,4 +1,4 @@
-"""Computes with diagonal Gaussians: product, quotient, KL, log-density (supplement, Lemmas 2.1 and 3.1).
+"""Computes with diagonal Gaussians: products, KL, log-density (supplement, Lemmas 2.1 and 3.1).
 
 Experts are given as (mean, log-variance). Precisions are summed in float64, in which exp(x) is finite and not zero for
 any log-variance x from -300 to 300. Only the results are converted back to the caller's precision, so no finite expert
@@ -74,22 +74,6 @@ def product(mean: Tensor, log_var: Tensor, members: Tensor, *, prior: bool, none
         total = total + 1.0
     weighted = _sums(chosen, precision * _without(broken, mean64))
     return _from_natural(weighted, total, spoilt, mean.dtype)
-
-
-def quotient(p: Gaussian, q: Gaussian) -> Gaussian:
-    """Returns p / q (Lemma 3.1): precisions and precision-weighted means subtract.
-
-    Raises:
-        ValueError: q is not wider than p in some dimension, so the quotient has no density.
-    """
-    precision_p, precision_q = torch.exp(-p.log_var.double()), torch.exp(-q.log_var.double())
-    precision = precision_p - precision_q
-    if not bool((precision > 0).all()):
-        raise ValueError(
-            "the quotient p/q is not a Gaussian: the precision of p must exceed that of q; widen q or narrow p"
-        )
-    weighted = precision_p * p.mean.double() - precision_q * q.mean.double()
-    return _from_natural(weighted, precision, None, p.mean.dtype)
 
 
 def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> Gaussian:

@@ -26,7 +26,7 @@ from mvae.data.dataset import Modality
 from mvae.models.arm import Settings
 from mvae.models.elbo import Loss, repeated
 from mvae.models.multimodal import Multimodal
-from mvae.models.mvae import networks_of, stacked_networks_of
+from mvae.models.mvae import built
 from mvae.models.posteriors import Component, Mixture, Posterior, component, of_each, softmax_log_scale, stacked
 from mvae.models.rows import Pairs, Presence, RowBatch, RowLearner, experts
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders
@@ -165,11 +165,5 @@ class MmvaeLearner(RowLearner):
 
 def build_mmvae(trial: Settings, modalities: tuple[Modality, ...]) -> MMVAE:
     """Builds the MMVAE that a trial describes."""
-    return MMVAE(
-        modalities,
-        *networks_of(trial, modalities),
-        trial.latents,
-        stacked_networks_of(trial, modalities),
-        family=trial.own_value("posterior"),
-        learn_prior=trial.own_value("learn_prior"),
-    )
+    posterior, learn_prior = trial.own_value("posterior"), trial.own_value("learn_prior")
+    return built(MMVAE, trial, modalities, family=posterior, learn_prior=learn_prior)

@@ -92,11 +92,8 @@ class MMVAEPlus(MMVAE):
     def text_at(self, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
         return super().text_at(m, self.of_modality(m, z), generator)
 
-    def log_prob(self, m: int, z: Tensor, target: Tensor) -> Tensor:
-        return super().log_prob(m, self.of_modality(m, z), target)
-
-    def sentence_log_probs(self, m: int, z: Tensor, target: Tensor) -> Tensor:
-        return super().sentence_log_probs(m, self.of_modality(m, z), target)
+    def text_logits(self, m: int, z: Tensor, text: Tensor) -> Tensor:
+        return super().text_logits(m, self.of_modality(m, z), text)
 
     def infer_at(self, values: dict[int, Tensor]) -> Posterior:  # type: ignore[override]
         """Returns q(z, u_1, ..., u_M | the given modalities): one component [n, D + M U], or a mixture of several.

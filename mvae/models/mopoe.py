@@ -23,7 +23,7 @@ from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian, product
 from mvae.models.multimodal import Multimodal
-from mvae.models.mvae import networks_of, stacked_networks_of
+from mvae.models.mvae import built
 from mvae.models.posteriors import Mixture, Posterior
 from mvae.models.rows import Presence, RowBatch, RowLearner, drawn, experts, reconstruction
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders
@@ -117,10 +117,4 @@ class MoPoELearner(RowLearner):
 
 def build_mopoe(trial: Settings, modalities: tuple[Modality, ...]) -> MoPoE:
     """Builds the MoPoE-VAE that a trial describes."""
-    return MoPoE(
-        modalities,
-        *networks_of(trial, modalities),
-        trial.latents,
-        stacked_networks_of(trial, modalities),
-        full_subset_prior=trial.own_value("full_subset_prior"),
-    )
+    return built(MoPoE, trial, modalities, full_subset_prior=trial.own_value("full_subset_prior"))

@@ -5,7 +5,8 @@ MVAE is a product of experts, with the prior as universal expert. MVAE-Q divides
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from mvae.sampling import Step, kept_steps, step_count, steps
 from mvae.streams import numpy_generator, torch_generator
 from mvae.supervision import kept_values, paired_set
 from mvae.workers import ALONE, Workers
+
+Model = TypeVar("Model", bound=Multimodal)
 
 
 class MVAE(Multimodal):
@@ -71,8 +74,7 @@ class ElboLearner:
         self.shown = n if self.kept is None else int(self.kept.any(1).sum())
         self.steps_per_epoch = step_count(self.shown, trial.batch_size)
         self.lengths = self.split.lengths
-        self._padding = Padding(self.lengths)
-        self._complete = 0
+        self._padding, self._complete = Padding(self.lengths), 0
         """Number of complete examples in the epoch so far, repetitions included."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
@@ -104,31 +106,34 @@ class ElboLearner:
         return found | self._padding.facts()
 
     def _steps(self, epoch: int, targets: str = "own", subsets: int = 0) -> Iterator[Step]:
-        trial = self.trial
+        """Yields the steps of an epoch, and counts its padding and its complete examples for `facts`."""
+        trial, lengths = self.trial, self.lengths
+        self._padding, self._complete = Padding(lengths), 0
         if self.kept is not None:
-            return kept_steps(self.kept, trial.batch_size, trial.seed, epoch, subsets=subsets, lengths=self.lengths)
-        return steps(
-            pairing=trial.pairing,
-            targets=targets,
-            n=len(self.split),
-            paired=self.paired,
-            batch_size=trial.batch_size,
-            seed=trial.seed,
-            epoch=epoch,
-            modalities=len(self.model.modalities),
-            subsets=subsets,
-            lengths=self.lengths,
-        )
+            chosen = kept_steps(self.kept, trial.batch_size, trial.seed, epoch, subsets=subsets, lengths=lengths)
+        else:
+            chosen = steps(
+                pairing=trial.pairing,
+                targets=targets,
+                n=len(self.split),
+                paired=self.paired,
+                batch_size=trial.batch_size,
+                seed=trial.seed,
+                epoch=epoch,
+                modalities=len(self.model.modalities),
+                subsets=subsets,
+                lengths=lengths,
+            )
+        for step in chosen:
+            self._complete += int(step.present_RM.all(1).sum())
+            yield step
 
     def batches(self, epoch: int) -> Iterator[ElboBatch]:
         trial, modalities = self.trial, len(self.model.modalities)
         noise = torch_generator(trial.seed, "noise", epoch, self.device)
         subsets = numpy_generator(trial.seed, "subsets", epoch)
         examples = examples_of(self.split, trial, epoch)
-        self._padding = Padding(self.lengths)
-        self._complete = 0
         for step in self._steps(epoch, trial.targets, trial.k):
-            self._complete += int(step.present_RM.all(1).sum())
             terms = elbo_terms(modalities, trial.k, subsets)[self.trained_terms]
             draws = 1 if trial.fixed_noise else len(terms)
             drawn = torch.randn(
@@ -220,11 +225,10 @@ def stacked_networks_of(
     )
 
 
-def build_mvae(trial: Settings, modalities: tuple[Modality, ...]) -> MVAE:
-    """Builds the MVAE arm."""
-    return MVAE(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))
+def built(model: type[Model], trial: Settings, modalities: tuple[Modality, ...], **options: Any) -> Model:
+    """Builds a model from the networks of all modalities. `options` are the model's own keywords."""
+    networks, stacked = networks_of(trial, modalities), stacked_networks_of(trial, modalities)
+    return model(modalities, *networks, trial.latents, stacked, **options)
 
 
-def build_mvae_q(trial: Settings, modalities: tuple[Modality, ...]) -> MVAEQ:
-    """Builds the MVAE-Q arm."""
-    return MVAEQ(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))
+build_mvae, build_mvae_q = partial(built, MVAE), partial(built, MVAEQ)

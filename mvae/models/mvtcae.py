@@ -10,17 +10,16 @@ Shapes: R rows of a step, M modalities, D latents.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import Modality
-from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian, product
 from mvae.models.multimodal import Multimodal
-from mvae.models.mvae import networks_of, stacked_networks_of
+from mvae.models.mvae import built
 from mvae.models.rows import Presence, RowBatch, RowLearner, experts, reconstruction
 
 
@@ -75,6 +74,4 @@ class MvtcaeLearner(RowLearner):
         return {"a": self.trial.own_value("a"), "beta": self.beta(step)}
 
 
-def build_mvtcae(trial: Settings, modalities: tuple[Modality, ...]) -> MVTCAE:
-    """Builds the MVTCAE that a trial describes."""
-    return MVTCAE(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))
+build_mvtcae = partial(built, MVTCAE)

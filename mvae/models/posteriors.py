@@ -5,8 +5,6 @@ Every distribution is reparameterised from standard normal noise, so that all ar
 Shapes: ... any leading dimensions, C components, D latents.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -111,9 +109,3 @@ def mapped(q: Posterior, change: Callable[[Tensor], Tensor]) -> Posterior:
 def component_means(q: Posterior) -> tuple[Tensor, ...]:
     """Returns the means [n, D] of a mixture's components; for any other posterior, only its own mean."""
     return q.parts.mean.unbind(1) if isinstance(q, Mixture) else (q.mean,)
-
-
-def as_mixture(q: Laplace | Mixture) -> Mixture:
-    """Returns a posterior in float64 as a mixture. A single distribution becomes a mixture of one component."""
-    parts = q.parts if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1))
-    return Mixture(of_each(parts, Tensor.double))

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.examples import Dataset
-from mvae.data.sentences.sentences import Padding
 from mvae.models.annealing import annealed_beta
 from mvae.models.arm import Settings
-from mvae.models.elbo import Loss
+from mvae.models.elbo import Loss, all_rows
 from mvae.models.learners import examples_of
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
@@ -80,10 +79,7 @@ class Presence:
 
     def spread(self, m: int, values: Tensor) -> Tensor:
         """Returns values [R, ...] of all rows, from values [n_m, ...] of the rows that have modality m; 0 elsewhere."""
-        rows = self.where[m]
-        if rows is None:
-            return values
-        return values.new_zeros(len(self.present), *values.shape[1:]).index_copy(0, rows, values)
+        return all_rows(values, self.where[m], len(self.present))
 
     def taken(self, m: int, values: Tensor) -> Tensor:
         """Returns the values [n_m, ...] of the rows that have modality m, from values [R, ...] of all rows."""
@@ -165,10 +161,7 @@ class RowLearner(ElboLearner):
         generator = torch_generator(self.trial.seed, "noise", epoch, self.device)
         choices = numpy_generator(self.trial.seed, "mixture component", epoch)
         examples = examples_of(self.split, self.trial, epoch)
-        self._padding = Padding(self.lengths)
-        self._complete = 0
         for step in self._steps(epoch):
-            self._complete += int(step.present_RM.all(1).sum())
             rows = len(step.index_RM)
             noise = torch.randn(rows, *self.noise_shape(), generator=generator, device=self.device, dtype=torch.float32)
             choice = torch.from_numpy(self.workers.share(choices.random(rows))).to(self.device)

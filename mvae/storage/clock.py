@@ -1,7 +1,5 @@
 """The clock of leases, checkpoints and the MLflow mirror. Tests replace this clock, so that they need not wait."""
 
-from __future__ import annotations
-
 import threading
 import time
 

@@ -91,7 +91,6 @@ class RemotePath(Keyed):
 
     @property
     def uri(self) -> str:
-        """The URI without credentials, which `of` can parse."""
         path = quote(f"/{self.key}") if self.key else ""
         return f"{self.scheme}://{self._bucket}{path}" + f"?{self.options}" * bool(self.options)
 

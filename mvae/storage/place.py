@@ -8,8 +8,6 @@ Methods have the names and meanings of pathlib, except that `write_bytes` is ato
 Errors are OSErrors with `strerror` and `filename`. `tests/test_place.py` tests the behaviour that all three share.
 """
 
-from __future__ import annotations
-
 import hashlib
 import uuid
 from abc import ABC, abstractmethod
@@ -53,6 +51,11 @@ class Place(ABC):
     @property
     @abstractmethod
     def parent(self) -> Self: ...
+
+    @property
+    def uri(self) -> str:
+        """The path or URI without credentials, which `mvae.storage.objects.place` reads back."""
+        return str(self)
 
     @property
     def impatient(self) -> Self:

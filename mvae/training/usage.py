@@ -4,8 +4,6 @@ Reading them takes microseconds, so they need no thread and no further package. 
 torch needs another package to read it.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

@@ -186,9 +186,6 @@ class Progress:
             self._work.drop(key)
         self._end(key, label, why)
 
-    def failed(self, key: str, label: str, why: str) -> None:
-        self.stopped(key, label, f"failed: {why}")
-
     def _print(self, line: str) -> None:
         # Do not hold self._lock here: the redrawing thread holds rich's lock while it waits for self._lock in _line.
         self._printed = self._clock()

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from mvae.refusal import Refusal
-from mvae.storage.objects import RemotePath, place
+from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place
 from sweeps.store.sqlite import sqlite_path, sqlite_uri
 
@@ -72,7 +72,7 @@ def place_of_artifacts(uri: str, storage: AnyPlace) -> Place | None:
         return place(storage / "mlartifacts")
     if path is not None:
         return place(path.parent / "mlartifacts")
-    if isinstance(storage, RemotePath) and {"?", "#"} & set(storage.key):
+    if {"?", "#"} & set(str(storage)):
         raise Refusal(f"--storage {storage.uri}: MLflow cuts a folder's name at ? and #: choose another folder")
     package = {"s3": "boto3", "gs": "google.cloud.storage"}.get(str(storage).partition("://")[0], "")
     if package and not _installed(package):

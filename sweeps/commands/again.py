@@ -1,7 +1,5 @@
 """Runs stored trials again in a temporary storage of this process, and compares the numbers bit for bit."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -85,21 +83,17 @@ class Candidates:
         for key in keys:
             if chosen + len(self.altered) >= number:
                 return
-            results = [one for one in self._of(key) if measure_named(one.measure)]
-            found = self._candidate(key, results)
-            if found is not None:
+            if (found := self._candidate(key)) is not None:
                 chosen += 1
                 yield found
-
-    def _of(self, key: str) -> list[Result]:
-        return self._store.results.where(lambda this, _: this == key)
 
     def _mark(self, dataset: str) -> str:
         if dataset not in self._marks:
             self._marks[dataset] = fingerprint(dataset, self._data_root, self._cache)
         return self._marks[dataset]
 
-    def _candidate(self, key: str, results: list[Result]) -> Finished | None:
+    def _candidate(self, key: str) -> Finished | None:
+        results = self._store.results.where(lambda this, measure: this == key and measure_named(measure) is not None)
         if not results:
             self.passed[key] = "this version computes none of its measures"
             return None
@@ -147,16 +141,16 @@ def run_again(
     mark = fingerprint(one.trial.dataset, data_root, cache)
     jobs = [Job(trial.key(mark), trial, (), checkpoint_every=RARELY, **about) for trial in judges]
     jobs.append(Job(one.key, one.trial, one.measures, checkpoint_every=RARELY, **about))
+    messages: list[Message] = []
+
+    def hear(message: Message) -> None:
+        messages.append(message)
+        heard(message)
+
     for job in jobs:
-        last: list[Message] = []
-
-        def hear(message: Message, last: list[Message] = last) -> None:
-            last.append(message)
-            heard(message)
-
         run(job, hear)
-        if last[-1].failed:
-            return Outcome(failed=last[-1].failed)
+        if messages[-1].failed:
+            return Outcome(failed=messages[-1].failed)
     differs, here = "", None
     for stored in one.results:
         now = scratch.results.read(one.key, stored.measure)
@@ -180,13 +174,3 @@ def _differs(stored: Result, now: Result) -> str:
         ):
             return f"epoch {before['epoch']}: {found}"
     return ""
-
-
-def demands_equal_bits(one: Finished, here: MadeOn) -> bool:
-    """Whether the stored numbers were made with the same device type, processor, torch and plug-ins as here."""
-    return one.made_on == {here} and bool(here.cpu)
-
-
-def scratch_store(folder: Path) -> Store:
-    """Returns a storage in a temporary folder."""
-    return Store.open(folder, "again", create=True)

@@ -1,7 +1,5 @@
 """Entry point of the command `mvae`. Imports a subcommand only when it is typed, so that help answers at once."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Sequence

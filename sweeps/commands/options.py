@@ -4,8 +4,6 @@ The types of the values are those of the pipelines (sweeps/cli/values.py). This 
 MLflow.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Callable, Sequence

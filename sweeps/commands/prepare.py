@@ -1,7 +1,5 @@
 """`mvae prepare DATASET`: downloads a data set and converts it, so that a later sweep starts at once."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 from collections.abc import Sequence
 

@@ -11,8 +11,6 @@ sweep's report, and the sweep's list last, because the list says what is left to
 link in place of a trial's folder is itself deleted, and a link in place of a folder of the storage is refused.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping

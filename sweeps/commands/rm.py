@@ -4,8 +4,6 @@ Takes the lease, lists what it will delete, asks, and deletes. If the command is
 same state as an unbroken command.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """`mvae run PIPELINE`: runs a pipeline's file, with the same options, output and exit codes as `python FILE`."""
 
-from __future__ import annotations
-
 import ast
 import runpy
 import sys

@@ -4,17 +4,16 @@ Equal bits are demanded only if the same device type, processor, torch and plug-
 small differences are normal: they are printed, and the exit code stays 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mvae.refusal import Refusal
 from sweeps.cli.console import Console
 from sweeps.cli.signals import Interruption
 from sweeps.cli.words import counted
-from sweeps.commands.again import Candidates, Finished, Outcome, demands_equal_bits, run_again, scratch_store
+from sweeps.commands.again import Candidates, Finished, Outcome, run_again
 from sweeps.commands.options import Parser, existing_store, load_plugins, whole
 from sweeps.store.scratch import remove_folders_of_the_dead, scratch
+from sweeps.store.store import Store
 
 ABOUT = """Runs N finished trials of a storage again, one after the other, in a temporary storage. Compares every metric
 bit for bit. A difference is an error (exit code 1) if the stored numbers were made on the same device type and
@@ -48,7 +47,7 @@ def main(typed: Sequence[str]) -> int:
     interruption = Interruption(lambda by: console.say(f"Stopping after {by}"))
     console.say(f"Running {counted(chosen.number, 'trial')} of {store.folder} again, about as long as the first time")
     with interruption, scratch("verify") as folder:
-        again = scratch_store(folder)
+        again = Store.open(folder, "again", create=True)
         for one in candidates.choose(chosen.number, chosen.seed):
             started += 1
             with console.busy(f"Running {one.name}"):
@@ -80,7 +79,7 @@ def _judged(one: Finished, outcome: Outcome) -> tuple[str, bool]:
         return f"did not finish: {outcome.failed}", True
     if not outcome.differs:
         return f"equal bits, {counted(len(one.results), 'measure')}", False
-    if demands_equal_bits(one, outcome.here):
+    if one.made_on == {outcome.here} and outcome.here.cpu:
         return f"DIFFERS, although made on the same {outcome.here}: {outcome.differs}", True
     there = "; ".join(sorted(map(str, one.made_on))) or "unknown"
     return f"differs, made on {there} and run on {outcome.here}: {outcome.differs}", False

@@ -1,7 +1,5 @@
 """Joins the cluster that RAY_ADDRESS names, or starts a private cluster on this machine."""
 
-from __future__ import annotations
-
 import logging
 import math
 import socket

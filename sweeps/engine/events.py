@@ -1,7 +1,5 @@
 """Passes the events of trials from Tune to the driver. Does not use Ray."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +14,7 @@ class Listener:
     started: Callable[[str], None]
     """Called with a trial's key when the trial starts or restarts."""
     word: Callable[[str, Message], None]
-    """Called with a trial's key and each message of the trial. The last message is done or failed."""
-    again: Callable[[str, str], None] = lambda _, __: None
-    """Called with a trial's key and the reason when the trial restarts from its last checkpoint."""
+    """Called with a trial's key and each message about the trial. The last message is done or failed."""
 
 
 class Events:
@@ -41,7 +37,7 @@ class Events:
             self.done.add(key)
 
     def restarted(self, key: str, why: str) -> None:
-        self.notify(key, self.listener.again, why)
+        self.notify(key, self.listener.word, Message(again=why))
 
     def lost(self, key: str, why: str, failures: int, details: str = "") -> None:
         """Reports a trial that is not restarted again.

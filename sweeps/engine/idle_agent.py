@@ -5,8 +5,6 @@ script writes the same report, the files for which Ray waits (private.py lists t
 parent, the raylet.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -1,7 +1,5 @@
 """Describes this machine, and checks that all machines of a cluster share the storage and run the same package."""
 
-from __future__ import annotations
-
 import math
 import os
 import platform

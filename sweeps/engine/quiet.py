@@ -1,7 +1,5 @@
 """Keeps Ray from printing, from dying with the terminal, and from ending the process at shutdown."""
 
-from __future__ import annotations
-
 import gc
 import os
 import signal

@@ -5,8 +5,6 @@ saves a checkpoint, reports the metric, and waits for the search's decision. A t
 numbers, bit for bit, as without the search.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any

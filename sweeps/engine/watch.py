@@ -4,8 +4,6 @@ Ray waits a minute for a head that does not answer. Then Ray's C++ code ends the
 If Ray's own process on the driver's machine (raylet) is gone, the driver ends within seconds.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import threading

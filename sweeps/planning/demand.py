@@ -1,7 +1,5 @@
 """Computes what a trial needs, what a cluster has, and how many trials run at the same time."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -5,8 +5,6 @@ GPU hours add up. For kinds of trials of which only a training step was measured
 IN_A_TRIAL. Only measured kinds are counted: arm, network, and data set. The data sets in SAME_SHAPES count as one.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Records which trials a sweep uses, before anything is trained (sweeps/store/lists.py)."""
 
-from __future__ import annotations
-
 from mvae.evaluation.judges import needed
 from sweeps.planning.plan import Fingerprints, Plan, fingerprint_of
 from sweeps.store import lists

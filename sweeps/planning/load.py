@@ -4,8 +4,6 @@ A busy process waits for a processor only if all processors are busy. Linux coun
 /proc/self/schedstat. If the process did not wait, /proc/stat shows how many processors the other programs keep busy.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Converts an estimate into the time that a command takes on this machine, and its price."""
 
-from __future__ import annotations
-
 import math
 import shlex
 from collections.abc import Callable, Iterable

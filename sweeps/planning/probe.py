@@ -4,8 +4,6 @@ On a CPU, a probe measures the processor time of several short blocks of steps a
 hardly change processor time. They take processors away instead, which sweeps/planning/load.py measures.
 """
 
-from __future__ import annotations
-
 import itertools
 import statistics
 import time
@@ -140,22 +138,12 @@ def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
     return clock() - began
 
 
-def seconds_a_step(model: nn.Module, trial: Trial, data: Dataset) -> tuple[float, int]:
-    """Returns the elapsed seconds per training step in a single process, and the number of steps per epoch.
-
-    Args:
-        model: model of an arm that is trained by steps. The probe changes its weights.
-        data: data set on the model's device.
-    """
-    times = timed_steps(model, trial, data)
-    return times.wall, times.steps_per_epoch
-
-
 def timed_steps(model: nn.Module, trial: Trial, data: Dataset) -> StepTimes:
     """Times training steps, and the making of their batches, in blocks.
 
     Args:
-        model, data: as in `seconds_a_step`.
+        model: model of an arm that is trained by steps. The probe changes its weights.
+        data: data set on the model's device.
     """
     chosen = arm(trial.model)
     assert chosen.learner is not None

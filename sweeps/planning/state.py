@@ -1,7 +1,5 @@
 """The states of a trial, for plans, tables, searches and MLflow's views."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 WORDS = {"pending": "missing", "interrupted": "partial", "running": "open"}

@@ -1,7 +1,5 @@
 """Finds the time of each kind of trial: from finished and half-done trials, else from a probe."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

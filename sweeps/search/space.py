@@ -4,8 +4,6 @@
 trials to prune. sweeps/search/driver.py runs the search. This module imports neither Optuna nor Ray.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import math
@@ -53,8 +51,7 @@ class Span:
         return isinstance(value, int | float) and self.low <= value <= self.high and self.rounded(value) == value
 
 
-Choice = tuple[Any, ...]
-Range = Span | Choice
+Range = Span | tuple[Any, ...]
 
 LATENTS = Span(8, 256, log=True, whole=True)
 """Range of the latents. A data set's default outside the range extends the range."""

@@ -9,8 +9,6 @@ Settings that another sweep of the same name has run count as tried and do not r
 The sampler is a pure function of (seed, trial number, contents of the study), so it needs no saved state.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A trial of a search: its settings, its state, and its metric at the rungs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

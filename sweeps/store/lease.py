@@ -14,8 +14,6 @@ written its own lease. The driver whose lease is in the file wins. A rival that 
 winner's lease. The winner notices this at its next renewal, and stops.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 import uuid

@@ -9,8 +9,6 @@ file exists, `mvae rm` deletes no other sweep, because the keys in that file may
 Storages of earlier releases have no lists. Typing a sweep's command again writes its list.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -106,9 +104,9 @@ def read(store: Store, sweep: str) -> SweepList | None:
 
 def names(store: Store) -> list[str]:
     """Returns the names of all sweeps of a storage name, sorted: sweeps with a list, and sweeps with only a report."""
-    listed = {path.name.removesuffix(".json") for path in _below(store.folder / "sweeps") if _is_list(path.name)}
-    reported = {path.name for path in _below(store.reports) if NAME.fullmatch(path.name)}
-    return sorted(listed | reported)
+    lists = [path.name for path in _below(store.folder / "sweeps") if path.name.endswith(".json")]
+    reports = [path.name for path in _below(store.reports)]
+    return sorted({name for name in (*(one.removesuffix(".json") for one in lists), *reports) if NAME.fullmatch(name)})
 
 
 def all_lists(store: Store) -> dict[str, SweepList]:
@@ -125,10 +123,6 @@ def damaged(store: Store) -> list[tuple[str, Place]]:
     """Returns the sweep and the path of each damaged list that `extend` has renamed, sorted by path."""
     found = ((SET_ASIDE.fullmatch(path.name), path) for path in _below(store.folder / "sweeps"))
     return [(match[1], path) for match, path in found if match is not None]
-
-
-def _is_list(name: str) -> bool:
-    return name.endswith(".json") and NAME.fullmatch(name) is not None
 
 
 def _below(folder: Place) -> list[Place]:

@@ -3,8 +3,6 @@
 A process id is not enough. Ids are reused, containers have their own ids, and several machines may share a folder.
 """
 
-from __future__ import annotations
-
 import getpass
 import os
 import platform

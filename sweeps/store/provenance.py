@@ -1,12 +1,11 @@
 """Provenance of a result: machine, versions, commit and attempts. Recorded with every result, never part of a key."""
 
-from __future__ import annotations
-
 import hashlib
 import platform
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -70,10 +69,8 @@ def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that affect the numbers."""
     found = {"python": platform.python_version()}
     for package in ("mvae-suite", "torch", "ray", "mlflow", "numpy", "scikit-learn", "pyarrow"):
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 

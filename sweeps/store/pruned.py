@@ -4,8 +4,6 @@ Checkpoints of pruned trials are kept, so another sweep of the same name can tra
 search the trial stays pruned.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 <temporary>/mvae-<kind>-<random>/owner.json     the process that made the folder (sweeps/store/processes.py)
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile

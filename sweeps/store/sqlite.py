@@ -5,8 +5,6 @@ module converts with SQLAlchemy's own functions. Importing SQLAlchemy takes a se
 characters are converted without SQLAlchemy; they mean the same in every version.
 """
 
-from __future__ import annotations
-
 import re
 import sqlite3
 from contextlib import closing

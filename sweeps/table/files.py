@@ -160,7 +160,7 @@ def own_name(reports: AnyPlace, name: str, cells: Iterable[tuple[str, str]], ask
     digest = hashlib.sha256(repr(sorted(mine)).encode()).hexdigest()[:8]
 
     def free(folder: str) -> bool:
-        return {(run["key"], run["measure"]) for run in _runs(reports / folder)} <= mine
+        return {(run["key"], run["measure"]) for run in _runs(reports / folder) or ()} <= mine
 
     if free(name):
         return name
@@ -174,28 +174,22 @@ def own_name(reports: AnyPlace, name: str, cells: Iterable[tuple[str, str]], ask
 
 def known_links(folder: AnyPlace) -> dict[str, str]:
     """Returns the MLflow run of each trial by key, as recorded in the folder's report."""
-    return {run["key"]: run["link"] for run in _runs(folder) if run["link"]}
+    return {run["key"]: run["link"] for run in _runs(folder) or () if run["link"]}
 
 
 def keys_of(folder: AnyPlace) -> frozenset[str] | None:
     """Returns the keys of a report's trials; None if the report's runs.csv is missing or damaged."""
+    runs = _runs(folder)
+    return None if runs is None else frozenset(run["key"] for run in runs)
+
+
+def _runs(folder: AnyPlace) -> list[dict[str, str]] | None:
+    """Returns the lines of a report's runs.csv; None if the file is missing or damaged."""
     try:
-        return frozenset(run["key"] for run in _read_runs(folder))
+        lines = csv.DictReader(io.StringIO((folder / "runs.csv").read_bytes().decode(), newline=""))
+        return [{name: line[name] or "" for name in ("key", "measure", "link")} for line in lines]
     except (OSError, KeyError, ValueError, csv.Error):
         return None
-
-
-def _runs(folder: AnyPlace) -> list[dict[str, str]]:
-    """Returns the lines of a report's runs.csv; empty if the file is missing or damaged."""
-    try:
-        return _read_runs(folder)
-    except (OSError, KeyError, ValueError, csv.Error):
-        return []
-
-
-def _read_runs(folder: AnyPlace) -> list[dict[str, str]]:
-    lines = csv.DictReader(io.StringIO((folder / "runs.csv").read_bytes().decode(), newline=""))
-    return [{name: line[name] or "" for name in ("key", "measure", "link")} for line in lines]
 
 
 def _contains(path: Place, data: bytes) -> bool:

@@ -5,8 +5,6 @@ within 0.01 to 0.02; 5 seeds. MultiVae's case study: means of 4 logged seeds; mo
 differ in split, learning rates, epochs and networks' heads, so each cell of ours names the study next to it.
 """
 
-from __future__ import annotations
-
 from sweeps.table.published import Table
 from sweeps.table.rounding import printed
 

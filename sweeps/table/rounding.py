@@ -69,11 +69,6 @@ def shown_spread(value: float | None, spread: float | None, mark: str = "±") ->
     return "" if value is None or spread is None else f"{mark}{spread:.{places(value, spread)}f}"
 
 
-def shown(value: float | None, spread: float | None = None, mark: str = "±", *, signed: bool = False) -> str:
-    """Returns number and spread: 0.759 ±0.012."""
-    return f"{shown_value(value, spread, signed=signed)} {shown_spread(value, spread, mark)}".strip()
-
-
 def as_printed(value: float | None) -> str:
     """Returns a published number as the paper prints it; "" for None."""
     if value is None:

@@ -8,5 +8,6 @@ tracker.py     sends views to MLflow from a background thread
 reconciled.py  checks, without importing mlflow, whether MLflow still holds everything
 database.py, server.py   check MLflow's database or server before MLflow opens it
 mirror/        writes what MLflow lacks: runs (mirror.py), runs of cells (cells.py), metrics per epoch (stored.py),
-               files and models (uploads.py, images.py). The only package that imports mlflow
+               files and models (uploads.py, images.py); follows a moved storage (moved.py), and deletes a sweep's
+               runs (removal.py). The only package that imports mlflow
 """

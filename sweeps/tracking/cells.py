@@ -8,8 +8,6 @@ as a band:
     validation/accuracy/mean, mean_minus_std, mean_plus_std  by epoch, over the same seeds
 """
 
-from __future__ import annotations
-
 import math
 import re
 import statistics

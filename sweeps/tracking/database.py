@@ -4,8 +4,6 @@ MLflow itself needs two seconds to import, and ten seconds to reject a database 
 the newest version of MLflow's tables from its migration files.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.metadata
 import importlib.util
@@ -13,9 +11,9 @@ import os
 import re
 import shlex
 import sqlite3
-import tempfile
 from pathlib import Path
 
+from mvae.storage.objects import place
 from sweeps.cli.programs import installed
 from sweeps.store.sqlite import MAGIC, Unusable, look_into, sqlite_uri
 
@@ -34,9 +32,7 @@ def check_file(path: Path) -> None:
     """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
-        # writes a file, because permissions say little about what root may do
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"probe")
+        place(folder).prove_writable()
     except OSError:
         raise Unusable(f"tracking database {path}: cannot write to the folder {folder}; choose another") from None
     check_content(path)

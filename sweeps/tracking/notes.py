@@ -10,8 +10,6 @@ Links and pictures are relative to MLflow's page, so they work on any host and p
 MLflow.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable

@@ -10,8 +10,6 @@ server          the same, read with three requests, except artifact files and ep
 other database  no record: every command compares MLflow with storage
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

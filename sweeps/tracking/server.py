@@ -1,7 +1,5 @@
 """Checks whether MLflow can use a tracking URI: one request to a server or database, or a look at a SQLite file."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -4,8 +4,6 @@ The driver makes these plain values from storage. tracker.py passes the newest v
 MLflow lacks. This module needs neither Ray nor MLflow.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

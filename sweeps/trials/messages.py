@@ -1,7 +1,5 @@
 """Job: one trial, sent by the driver to a process. Message: what the process reports. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -5,8 +5,6 @@
 A part is written whole or not at all. If a part cannot be written or read, it is computed again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from contextlib import suppress

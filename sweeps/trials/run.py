@@ -5,8 +5,6 @@ are written in this order: checkpoint, pictures, parts of a long measure, result
 deleted last.
 """
 
-from __future__ import annotations
-
 import platform
 import traceback
 import uuid

@@ -1,7 +1,5 @@
 """Training speed of a trial, and the gain from several workers. Speeds are not part of the reproducible numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import median
 
@@ -12,7 +10,7 @@ from mvae.models import arm
 from mvae.streams import global_stream
 from mvae.training.records import Record
 from mvae.trial import Trial
-from sweeps.planning.probe import seconds_a_step
+from sweeps.planning.probe import timed_steps
 
 
 def speed_of_one(trial: Trial, data: Dataset) -> float | None:
@@ -27,7 +25,7 @@ def speed_of_one(trial: Trial, data: Dataset) -> float | None:
     try:
         with global_stream(trial.seed, "speed"):
             model = arm(trial.model).build(trial, data.modalities).to(data.train.values[0].device)
-            seconds, _ = seconds_a_step(model, trial, data)
+            seconds = timed_steps(model, trial, data).wall
     except torch.cuda.OutOfMemoryError:
         model = None
         torch.cuda.empty_cache()

@@ -60,9 +60,7 @@ def prepare(root: Path, cache: Path) -> Path:
     files = celeba_files.find(root)
     digest = hashlib.sha256(f"{celeba_files.content_digest(root, cache)} {pictures.VERSION}".encode()).hexdigest()
     names, partitions, values = celeba_lists.read_lists(files.attributes, files.partitions, ATTRIBUTES)
-    places = files.located(names)
-    order = np.argsort(partitions, kind="stable")
-    ordered = tuple(places[number] for number in order)
+    ordered, order = files.by_split(names, partitions)
     folder = cache / f"celeba-{digest[:16]}-pictures"
     pictures.make(
         folder,

@@ -155,9 +155,7 @@ def prepare_celeba(root: Path, cache: Path) -> Path:
     landmarks.check_installed(*landmarks.NEEDED)
     files = celeba_files.find(root)
     names, partitions = celeba_lists.read_partitions(files.partitions)
-    places = files.located(names)
-    order = np.argsort(partitions, kind="stable")
-    ordered = tuple(places[number] for number in order)
+    ordered, order = files.by_split(names, partitions)
     return _prepared(
         cache,
         "vision",
@@ -290,27 +288,27 @@ def faces_block(seed: int, start: int, stop: int) -> np.ndarray:
     return np.stack(list(map(landmarks.described, faces.drawn(seed, start, stop), masks)))
 
 
-def prepare_faces(_root: Path, cache: Path, seed: int, count: int) -> Path:
+def prepare_faces(_root: Path, cache: Path, count: int) -> Path:
     """Makes drawn faces, edges and masks. See `mvae.data.faces.celeba.prepare`."""
     landmarks.check_installed("skimage")
     return _prepared(
         cache,
         "vision_faces",
-        faces.digest(_root, seed, count),
-        lambda start, stop: functools.partial(faces_block, seed, start, stop),
+        faces.digest(_root, faces.SEED, count),
+        lambda start, stop: functools.partial(faces_block, faces.SEED, start, stop),
         faces.partitions(count),
         "faces, their edges and masks",
     )
 
 
-def describe_faces(name: str, *, count: int, seed: int = faces.SEED) -> Source:
+def describe_faces(name: str, *, count: int) -> Source:
     """Returns a data set of `count` drawn faces."""
     return replace(
-        faces.describe(name, separate=False, seed=seed, count=count),
+        faces.describe(name, separate=False, count=count),
         modalities=MODALITIES,
         defaults=DEFAULTS,
         version=VERSION,
-        prepare=functools.partial(prepare_faces, seed=seed, count=count),
+        prepare=functools.partial(prepare_faces, count=count),
         convert=convert,
     )
 

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mvae.refusal import Refusal
-
 SEED = 2021
 SIDE = 28
 """Height and width of a picture, in pixels."""
@@ -65,19 +63,12 @@ def composed(
 
     Args:
         digits: grey values, uint8 [N, 28, 28]. labels: uint8 [N].
-        backgrounds: one picture per modality, uint8 [height, width, 3].
+        backgrounds: one picture per modality, uint8 [height, width, 3], at least 28 pixels a side (`pictures` checks).
         split: train, test or validation.
-    Raises:
-        Refusal: a background with fewer than 28 pixels a side.
     """
     chosen = handwritings(labels, split, len(backgrounds))
     made = []
     for m, background in enumerate(backgrounds):
-        if min(background.shape[:2]) < SIDE:
-            raise Refusal(
-                f"background {m} is {background.shape[1]}x{background.shape[0]} pixels: give pictures of at least"
-                f" {SIDE}x{SIDE}"
-            )
         ink = digits[chosen[:, m]] > INK
         picture = crops(background, split, m, len(labels))
         made.append(np.where(ink[:, None], 255 - picture, picture))

@@ -64,7 +64,7 @@ def picture_files(root: Path) -> list[Path]:
     return found
 
 
-def shipped_files(_root: Path | None = None) -> list[Path]:
+def shipped_files() -> list[Path]:
     """Returns the five pictures that ship with scikit-image and scikit-learn.
 
     Raises:

@@ -10,8 +10,6 @@ tags (namespace, and sweep, key or cell), so a killed driver never leads to a se
 Import this package only in the tracker's thread, because the import takes two seconds. The import also silences MLflow.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 

@@ -4,8 +4,6 @@ A cell's numbers change if the sweep gets more seeds. MLflow cannot replace valu
 is deleted and created again. The digest of the view is written last. So a run without it is incomplete.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import mlflow

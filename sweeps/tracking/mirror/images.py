@@ -4,8 +4,6 @@
 So the files are copied under the names that `log_image` would give them, for the page's full and small picture alike.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable

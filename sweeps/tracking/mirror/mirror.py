@@ -1,7 +1,5 @@
 """The mirror: compares the runs of one namespace with their views, and writes the differences to MLflow."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -66,17 +64,17 @@ class Mirror:
         self._client = mlflow.MlflowClient(uri)
         self._namespace = namespace
         self._about: dict[str, str] = {}  # the experiment's tags
-        self._experiment = self._find_experiment(experiment, artifacts)
-        if artifacts is not None and (moved := follow(uri, self._experiment, namespace, artifacts)):
+        self.experiment = self._find_experiment(experiment, artifacts)
+        if artifacts is not None and (moved := follow(uri, self.experiment, namespace, artifacts)):
             say(moved)
         self._tag_experiment(NOTE, lambda there: there or experiment_note(experiment))
         self._parent: str | None = None
         self._source: dict[str, str] = {}
         self._sweeps: dict[str, Held] = {}
         self._runs: dict[str, Held] = {}
-        self._cells = Cells(self._client, self._experiment, namespace)
+        self._cells = Cells(self._client, self.experiment, namespace)
         where: dict[str, Any] = {
-            "experiment_ids": [self._experiment],
+            "experiment_ids": [self.experiment],
             "filter_string": f"tags.`mvae.namespace` = '{namespace}'",
             "max_results": PAGE,
         }
@@ -84,7 +82,7 @@ class Mirror:
             self._index(Held.of(run))
         self._uploads = Uploads(
             self._client,
-            self._experiment,
+            self.experiment,
             namespace,
             load_model,
             say,
@@ -106,7 +104,7 @@ class Mirror:
         self._write(held, self._uploads.files(held, sweep.report, "report"))
         if sweep.cells is not None:
             self._cells.sync(sweep.cells, sweep.name, held.run_id)
-        tags = {"mvae.kind": "sweep", "mvae.sweep": sweep.name, NOTE: sweep_note(sweep, self._experiment, held.run_id)}
+        tags = {"mvae.kind": "sweep", "mvae.sweep": sweep.name, NOTE: sweep_note(sweep, self.experiment, held.run_id)}
         now = milliseconds(self._clock.time())
         changed = {name: value for name, value in sweep.numbers.items() if _differs(held.metrics.get(name), value)}
         metrics = [Metric(name, value, now, 0) for name, value in changed.items()]
@@ -126,7 +124,8 @@ class Mirror:
         """
         history = view.history
         held = self._runs.get(view.key)
-        if held is not None and _contradicts(held, view):
+        finite = {name: value for name, value in view.final.items() if math.isfinite(value)}  # stores clip infinities
+        if held is not None and any(held.metrics.get(name, value) != value for name, value in finite.items()):
             self._client.delete_run(held.run_id)
             held = None
         if held is None:
@@ -160,16 +159,11 @@ class Mirror:
     def links(self) -> dict[str, str]:
         """Returns the run of each key: the URL of the run's page if MLflow is a server, otherwise the run's id."""
         page = (
-            f"{without_credentials(self._uri)}/#/experiments/{self._experiment}/runs/"
+            f"{without_credentials(self._uri)}/#/experiments/{self.experiment}/runs/"
             if self._uri.startswith("http")
             else ""
         )
         return {key: page + held.run_id for key, held in self._runs.items()}
-
-    @property
-    def experiment(self) -> str:
-        """MLflow's id of the experiment."""
-        return self._experiment
 
     def settle(self, sweep: str, keys: Iterable[str]) -> None:
         """Marks as interrupted the runs that a dead driver left RUNNING.
@@ -204,7 +198,7 @@ class Mirror:
         """
         current = self._about.get(name)
         if (new := value(current)) != current:
-            self._client.set_experiment_tag(self._experiment, name, new)
+            self._client.set_experiment_tag(self.experiment, name, new)
             self._about[name] = new
 
     def _index(self, held: Held) -> None:
@@ -225,7 +219,7 @@ class Mirror:
 
     def _create(self, name: str, started: float | None, tags: dict[str, str]) -> Held:
         when, tags = milliseconds(started or self._clock.time()), {"mvae.namespace": self._namespace, **tags}
-        return Held.of(self._client.create_run(self._experiment, start_time=when, tags=tags, run_name=name))
+        return Held.of(self._client.create_run(self.experiment, start_time=when, tags=tags, run_name=name))
 
     def _write(self, held: Held, tags: dict[str, str], params: Any = None, metrics: Sequence[Metric] = ()) -> None:
         """Writes metrics, changed tags and missing parameters. Parameters never change: the key is their hash."""
@@ -287,11 +281,3 @@ class Mirror:
 def _differs(held: float | None, value: float) -> bool:
     """Whether a number of a sweep must be written. Its run keeps former values, because MLflow cannot delete them."""
     return not (math.isnan(value) if held is None or math.isnan(held) else held == value)
-
-
-def _contradicts(held: Held, view: RunView) -> bool:
-    """Whether a final number in MLflow differs from storage (nan equals nan; MLflow's stores clip infinities)."""
-    return any(
-        name in held.metrics and math.isfinite(value) and held.metrics[name] != value
-        for name, value in view.final.items()
-    )

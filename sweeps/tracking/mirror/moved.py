@@ -4,8 +4,6 @@ MLflow stores an artifact location for each experiment, run and model, and has n
 So this module changes MLflow's tables `experiments`, `runs` and `logged_models`.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from itertools import chain

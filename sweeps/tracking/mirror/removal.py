@@ -7,8 +7,6 @@ sweep's run.
 A kill at any moment is harmless: the artifacts of a run are deleted before the run, and the sweep's own run last.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import mlflow
-from mlflow.entities import LoggedModel, Run, ViewType
+from mlflow.entities import Run, ViewType
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking._tracking_service.utils import _get_store
 
@@ -94,7 +92,7 @@ class Removal:
         for run in runs:
             if run.info.run_id not in gone and run.info.lifecycle_stage == "active":
                 self._keep(run, gone, runs)
-        for model in self._models():
+        for model in list(all_pages(self._client.search_logged_models, self._where())):
             if model.tags.get("mvae.key") in self.keys or model.source_run_id in gone:
                 check()
                 self._delete_artifacts(model.artifact_location, model.model_id)
@@ -132,9 +130,6 @@ class Removal:
         if self._id:
             yield from all_pages(self._client.search_runs, {**self._where(), "run_view_type": which})
 
-    def _models(self) -> list[LoggedModel]:
-        return list(all_pages(self._client.search_logged_models, self._where()))
-
     def _where(self) -> dict[str, Any]:
         return {
             "experiment_ids": [self._id],
@@ -160,13 +155,10 @@ class Removal:
     def _delete_folder(self, folder: Place) -> None:
         """Deletes a folder below the artifacts, unless a link on the way leads elsewhere."""
         assert self.artifacts is not None
-        top, step = place(self.artifacts), folder
-        while step != top:
-            if step.is_link():
-                self.left.append(str(folder))
-                return
-            step = step.parent
-        if top.is_link():
+        way = [folder]
+        while way[-1] != place(self.artifacts):
+            way.append(way[-1].parent)
+        if any(step.is_link() for step in way):
             self.left.append(str(folder))
             return
         folder.remove_tree()

@@ -12,9 +12,11 @@
 #   mvae prepare fashion_mnist                      downloads and converts a data set, on a node with internet
 #   export MVAE_STORAGE=/scratch/me/mvae            before sbatch: folder of results and checkpoints (default: ./runs)
 #
-# To edit: the lines that begin with #SBATCH, and `requeues`. Options of sbatch override the #SBATCH lines.
-# Three minutes before the time limit, the job stops its trials and returns to the queue. The next start resumes the
-# trials from their newest checkpoints. A job that is preempted or loses a node returns to the queue too.
+# To edit: the lines that begin with #SBATCH, and `requeues`. Options of sbatch override the #SBATCH lines, but change the
+# seconds of --signal only below.
+# Three minutes before the time limit, the job stops its trials and returns to the queue. Shortly before, the trials save
+# every epoch, so the next start repeats only the epoch that was cut off. A job that is preempted or loses a node returns
+# to the queue too.
 # Details, and what was tested: docs/slurm.md.
 
 #SBATCH --job-name=mvae
@@ -42,20 +44,44 @@ trap 'stopped=yes; [[ -z $driver ]] || kill -TERM "$driver" 2>/dev/null' TERM
 
 say() { echo "slurm.sh: $*"; }
 
+stops_at() { # prints the Unix time from which SLURM may signal this script: up to a minute earlier than --signal says
+  local end before
+  end=$(SLURM_TIME_FORMAT=standard scontrol show job -o "$SLURM_JOB_ID" | grep -o ' EndTime=[^ ]*') || return
+  end=$(date -d "${end#*=}" +%s 2>/dev/null) || return # a job without a time limit
+  before=$(sed -n 's/^#SBATCH --signal=B:TERM@//p' "$0")
+  echo $((end - ${before:-180} - 60))
+}
+
+remove_leftovers() { # remove_leftovers PREFIX: deletes your folders PREFIX-JOBID-* of jobs that have left the queue
+  local folder id jobs=''
+  # The list of folders is older than the list of jobs, so the list of jobs contains all running jobs with a folder.
+  for folder in "$1"-[0-9]*-*; do
+    [[ -O $folder ]] || continue
+    jobs=${jobs:-$(squeue --me --noheader --format=%A)}
+    id=${folder#"$1"-} id=${id%-*}
+    [[ -z $jobs || $'\n'$jobs$'\n' == *$'\n'"$id"$'\n'* ]] || rm -rf "$folder"
+  done
+}
+
 ray_node() { # ray_node OPTIONS: runs Ray on this node until it is ended
-  local folder ray
+  local folder ray attempt log=$private/$SLURMD_NODENAME.log
   rm -rf "/tmp/mvae-$SLURM_JOB_ID-"* # left by this job if the node lost its power
+  remove_leftovers /tmp/mvae
   # Mode 0700. Ray lets all users write to its own folder, so this folder protects it. Short: paths of sockets are
   # limited to 107 bytes.
   folder=$(mktemp -d "/tmp/mvae-$SLURM_JOB_ID-XXXXXX")
-  trap 'end "$ray" 2>/dev/null; rm -rf "$folder"' EXIT
+  trap 'end "$ray" 2>/dev/null; pkill -KILL -f -- "$folder/"; rm -rf "$folder" || { sleep 1; rm -rf "$folder"; }' EXIT
   trap 'exit 0' TERM USR1
-  ray start --block "$@" --temp-dir="$folder/r" --num-cpus="$SLURM_CPUS_PER_TASK" --object-store-memory=200000000 \
-    --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 --disable-usage-stats \
-    >"$private/$SLURMD_NODENAME.log" 2>&1 &
-  ray=$!
-  wait "$ray"
-  (($? != 1)) || { echo "slurm.sh: Ray failed on $SLURMD_NODENAME:" && tail -n 20 "$private/$SLURMD_NODENAME.log"; }
+  for attempt in 1 2 3; do # on a busy node, Ray may take longer than the 30 seconds that it allows itself
+    ray start --block "$@" --temp-dir="$folder/r" --num-cpus="$SLURM_CPUS_PER_TASK" --object-store-memory=200000000 \
+      --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 --disable-usage-stats >"$log" 2>&1 &
+    ray=$!
+    wait "$ray"
+    (($? == 1)) || break
+    echo "slurm.sh: Ray failed on $SLURMD_NODENAME (attempt $attempt of 3):" && tail -n 20 "$log"
+    ! grep -q 'Ray runtime started' "$log" || break
+    pkill -KILL -f -- "$folder/" # processes of the failed start
+  done
 }
 
 end() { # end PID: ends a Ray node with its processes; kills what does not end within ten seconds
@@ -82,12 +108,12 @@ start_ray() { # starts a head on this node and workers on the others; only proce
     kill -0 "$head" 2>/dev/null || return 1
     sleep 0.2
   done
-  export -f ray_node end
+  export -f ray_node end remove_leftovers
   others=$((SLURM_JOB_NUM_NODES - 1))
   srun --overlap --export=ALL --relative=1 --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \
     --cpus-per-task="$SLURM_CPUS_PER_TASK" --no-kill bash -c "ray_node --address=$address:$port" &
   workers=$!
-  deadline=$((SECONDS + 120))
+  deadline=$((SECONDS + 300)) # three attempts on a busy node
   until [[ -n $stopped ]] || ((SECONDS > deadline || $(grep -ls 'Ray runtime started' "$private/"*.log | wc -l) > others)); do
     kill -0 "$workers" 2>/dev/null || break
     sleep 0.5
@@ -119,6 +145,9 @@ requeued() { # requeued: number of times that this job returned to the queue sin
     '/^\[ *[0-9]+\/[0-9]+\] / && !/  failed: / { n = 0 } $0 ~ line { n++ } END { print n + 0 }' "/proc/$$/fd/1"
 }
 
+remove_leftovers "$PWD/.slurm-${SLURM_CLUSTER_NAME:-}"
+remove_leftovers /tmp/mvae
+MVAE_STOPS_AT=$(stops_at) && export MVAE_STOPS_AT
 if ((SLURM_JOB_NUM_NODES > 1)); then
   private='' head='' workers=''
   trap 'end_ray' EXIT

@@ -219,7 +219,7 @@ class Driver:
             cache=self.options.cache,
             gpus=engine.demand(*shape_of(planned.trial), self.options.gpus_per_trial, capacity).gpus,
             checkpoint_every=self.options.checkpoint_every,
-            until=self.interruption.until,
+            until=self.interruption.stops_at,
             git=git_sha(),
             namespace=self.store.namespace(),
             speeds=self.sweep.speeds,

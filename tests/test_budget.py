@@ -16,15 +16,15 @@ import pytest
 
 from mvae.data import load
 from mvae.training.checkpoint import Checkpoints
-from mvae.training.loop import Progress, train
+from mvae.training.loop import CALLED_OFF_AFTER, Progress, seconds_between, train
 from mvae.trial import Trial
 from pipelines import search as searching
 from pipelines.weak_supervision import Options, sweep
 from sweeps import engine
 from sweeps.cli.options import read
-from sweeps.cli.signals import Interrupted, Interruption
+from sweeps.cli.signals import STOPS_AT, Interrupted, Interruption
 from sweeps.engine import Capacity, Listener, SearchListener
-from sweeps.main import COMPLETE, OUT_OF_HOURS, main
+from sweeps.main import BAD_INPUT, COMPLETE, INTERRUPTED, OUT_OF_HOURS, main
 from sweeps.planning.state import TrialState
 from sweeps.store.store import Store
 from sweeps.trials import run as worker
@@ -186,6 +186,41 @@ def test_shortly_before_the_hours_are_over_every_epoch_is_saved(cache: Path, tmp
     now = time.time()
     assert commits(cache, tmp_path, None) == commits(cache, tmp_path, now + 7200.0) == [0, 0, 3]
     assert commits(cache, tmp_path, now) == [1, 1, 1]
+
+
+def test_checkpoints_are_more_frequent_before_a_stop_but_not_after_a_stop_that_was_called_off() -> None:
+    now = time.time()
+    assert seconds_between(60.0, None) == seconds_between(60.0, now + 300.0) == 60.0
+    assert 29.0 < seconds_between(60.0, now + 60.0) <= 30.0
+    assert seconds_between(60.0, now - 1.0) < 0.0, "every epoch is saved"
+    assert seconds_between(60.0, now - CALLED_OFF_AFTER - 1.0) == 60.0
+
+
+def test_every_trial_knows_when_a_batch_system_will_stop_the_job(
+    tmp_path: Path, cache: Path, tracked: list[Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops_at = float(int(time.time()) + 1800)
+    known: list[float | None] = []
+
+    def asked_for(jobs: Sequence[Job], listener: Listener, **_: object) -> None:
+        known.extend(job.until for job in jobs)
+        raise Interrupted("enough")
+
+    monkeypatch.setattr(engine, "run_jobs", asked_for)
+    monkeypatch.setenv(STOPS_AT, f"{stops_at:.0f}")
+    few = ("--arms", "nn", "--fractions", "1")
+    for hours in ((), ("--max-hours", "1"), ("--max-hours", "0.1")):
+        assert run(tmp_path, cache, *few, *hours) == INTERRUPTED
+    assert known[:2] == [stops_at] * 2
+    assert known[2] is not None and known[2] < stops_at, "the hours are over earlier"
+
+
+def test_a_stop_that_is_not_a_time_is_refused(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(STOPS_AT, "tomorrow")
+    assert run(tmp_path, cache) == BAD_INPUT
+    assert "MVAE_STOPS_AT 'tomorrow' is not a time" in capsys.readouterr().err
 
 
 def test_the_end_of_the_hours_is_acknowledged_and_told_apart_from_a_signal() -> None:

@@ -44,6 +44,9 @@ THREADS = 1
 
 REMEDY = "the last checkpoint is kept; lower the learning rate or a likelihood weight"
 
+CALLED_OFF_AFTER = 600.0
+"""Seconds after the time of a stop from which checkpoints are no longer more frequent: the stop was called off."""
+
 LOOKS = 8
 """Number of equal parts into which the epochs are divided. `train` calls `look` after each part except the last."""
 
@@ -98,8 +101,8 @@ def train(
             (see `LOOKS`). `look` may draw pictures and must not change the module.
         checkpoint_every: seconds between checkpoints. Checkpoints are written only at the end of an epoch, and always
             after the last epoch.
-        until: Unix time in seconds at which this process will be stopped. The time between checkpoints shrinks to half
-            of the time left, so that the stop loses little more than the epoch that it cuts off.
+        until: earliest Unix time in seconds at which this process will be stopped. The time between checkpoints shrinks
+            to half of the time left, so that the stop loses only the epoch that it cuts off (`seconds_between`).
         checkpoint_at: epochs after which a checkpoint is written regardless of the time.
         workers: this process's place among the workers. All workers call this function within a torch.distributed
             process group. Only the first worker reads and writes checkpoints, validates, and calls the functions above.
@@ -168,8 +171,7 @@ def train(
             history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed, system=usage()))
             if epoch + 1 in looks:
                 look(model.eval(), epoch + 1)
-            every = checkpoint_every if until is None else min(checkpoint_every, (until - time.time()) / 2)
-            due = time.monotonic() - saved_at >= every and not saving.busy
+            due = time.monotonic() - saved_at >= seconds_between(checkpoint_every, until) and not saving.busy
             if due or epoch + 1 == trial.epochs or epoch + 1 in checkpoint_at:
                 state: dict[str, Any] = {MODEL: model.state_dict()}
                 if epoch + 1 < trial.epochs:  # nothing resumes from the last epoch
@@ -184,6 +186,19 @@ def train(
     last, history = workers.broadcast((last, history))
     assert last is not None
     return Trained(model.eval(), history, last)
+
+
+def seconds_between(checkpoint_every: float, until: float | None) -> float:
+    """Returns the seconds that must have passed since the last checkpoint before the next one is written.
+
+    Half of the time left, so the last epoch that ends before `until` is always saved. After `until`, every epoch is.
+
+    Args:
+        checkpoint_every: the seconds if no stop is near.
+        until: earliest Unix time in seconds at which this process will be stopped; None if it may run to its end.
+    """
+    left = math.inf if until is None else until - time.time()
+    return checkpoint_every if left < -CALLED_OFF_AFTER else min(checkpoint_every, left / 2)
 
 
 def _start(

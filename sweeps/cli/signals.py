@@ -10,6 +10,9 @@ Ending the trials takes seconds, and the handler may have to wait until a librar
 acknowledges the signal at once: it reads the pipe into which Python's C code writes the signal's number.
 
 When the hours are over, a timer sends this process a SIGTERM, so that both kinds of end take the same path.
+
+A batch system announces its signal in the environment variable MVAE_STOPS_AT (cluster/slurm.sh). The trials then save
+checkpoints more often shortly before that time, as before the end of the hours.
 """
 
 import os
@@ -19,6 +22,11 @@ import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+from mvae.refusal import Refusal
+
+STOPS_AT = "MVAE_STOPS_AT"
+"""Environment variable: Unix time in seconds from which a batch system may end this process by a signal."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,6 +56,8 @@ class Interruption:
         """Name of the signal or option that ended the sweep: SIGINT, "--max-hours 1". Empty while the sweep runs."""
         self.until = None if hours is None else time.time() + 3600 * hours
         """Unix time in seconds at which the hours are over; None without `--max-hours`."""
+        self.stops_at = self.until
+        """Earliest Unix time in seconds at which the sweep will be stopped: `until`, or what the environment says."""
         self._budget = "" if hours is None else f"--max-hours {hours:g}"
         self._over = False
         self._timer: threading.Timer | None = None
@@ -59,6 +69,11 @@ class Interruption:
         return bool(self.heard) and self.heard == self._budget
 
     def __enter__(self) -> Self:
+        """
+        Raises:
+            Refusal: MVAE_STOPS_AT is not a time.
+        """
+        self.stops_at = min((time for time in (self.until, announced_stop()) if time is not None), default=None)
         read, self._written = os.pipe()
         os.set_blocking(self._written, False)
         self._wakeup_before = signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
@@ -113,3 +128,15 @@ class Interruption:
                 if number[0] in self._before and not acknowledged:
                     acknowledged = True
                     self.acknowledge(self._name(number[0]))
+
+
+def announced_stop() -> float | None:
+    """Returns the time in the environment variable MVAE_STOPS_AT; None without this variable.
+
+    Raises:
+        Refusal: the variable is not a time.
+    """
+    text = os.environ.get(STOPS_AT, "")
+    if text and not text.isdecimal():
+        raise Refusal(f"{STOPS_AT} {text!r} is not a time: give Unix time in seconds (date +%s), or unset the variable")
+    return float(text) if text else None

@@ -34,7 +34,7 @@ class Job:
     checkpoint_every: float = 60.0
     """Seconds between checkpoints."""
     until: float | None = None
-    """Unix time in seconds at which the driver will stop the trial; None if it runs to its end."""
+    """Earliest Unix time in seconds at which the driver will stop the trial; None if it may run to its end."""
     checkpoint_at: tuple[int, ...] = ()
     """Epochs after which a checkpoint is always saved."""
     git: str = ""

@@ -33,8 +33,8 @@ from tests.cluster.cluster import table_of
 from tests.cluster.lab import PATIENCE, ROOT, Said
 from tests.sweeping import Place, mlflow_differs
 
-SCRIPT = ROOT / "cluster" / "slurm.sh"
 CONFIG = Path(__file__).with_name("slurm.conf")
+ENVIRONMENT = Path(os.path.realpath(sys.prefix))
 CONTROLLER = "10.78.0.1"
 TOOLS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare", "nsenter", "setpriv", "mount")
 
@@ -42,6 +42,20 @@ MUNGE = (
     "munged --force --socket=$S/run/munge.sock --key-file=$S/key/munge.key --pid-file=$S/run/munge.pid"
     " --log-file=$S/log/munge.log --seed-file=$S/run/munge.seed"
 )
+OPEN = """
+set -e
+mount --bind $S/hosts /etc/hosts; mount --bind $S/passwd /etc/passwd
+for shared in "$ROOT" "$VENV" "$PYTHON"; do # of root's folder, the users see only these
+  at=$S/root/${shared#*root/}
+  case $shared in ~root/*) mkdir -p "$at"; mount --rbind "$shared" "$at" ;; esac
+done
+mkdir -p $S/root; mount --rbind $S/root ~root
+hostname ctl; ip link set lo up
+ip link add lan type bridge; ip link set lan up; ip addr add $CONTROLLER/24 dev lan
+$MUNGE
+slurmctld -D -f $S/slurm.conf &
+touch $S/open; wait; exec sleep infinity
+"""
 NODE = """
 set -e
 mkdir -p $S/$N/tmp; chmod 1777 $S/$N/tmp
@@ -55,6 +69,22 @@ ip route add default via 10.78.0.1 # leads nowhere, but Ray needs it to find its
 mount --rbind $S/$N/tmp /tmp
 exec slurmd -D -N $N -f $S/slurm.conf
 """
+
+
+@dataclass(frozen=True)
+class User:
+    """A user of the cluster who is not root."""
+
+    name: str
+    number: int
+
+    @property
+    def words(self) -> list[str]:
+        """First words of a command line that runs as this user."""
+        return ["setpriv", f"--reuid={self.number}", f"--regid={self.number}", "--clear-groups"]
+
+
+ANN, BEN = User("ann", 61001), User("ben", 61002)
 
 
 @dataclass
@@ -94,13 +124,21 @@ class Node:
     def processes(self) -> list[str]:
         """Command lines of the node's processes except slurmd."""
         shown = subprocess.run(
-            ["nsenter", "-t", str(self.init), "--mount", "--pid", "--", "ps", "-eo", "args="],
+            ["nsenter", "-t", str(self.init), "--mount", "--pid", "--", "ps", "-wweo", "args="],
             capture_output=True,
             encoding="utf-8",
             check=True,
         )
         ours = [line for line in shown.stdout.splitlines() if not line.startswith(("slurmd", "ps "))]
         return [line for line in ours if "<defunct>" not in line]
+
+    def run(self, user: User, *words: str) -> str:
+        """Runs a command on the node as a user; returns its output, also if it fails."""
+        enter = ["nsenter", "-t", str(self.init), "--all", "--", *user.words]
+        done = subprocess.run(
+            [*enter, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", check=False
+        )
+        return done.stdout
 
     def _inner(self) -> int:
         """Process id of the node's first process as seen by the controller."""
@@ -131,6 +169,10 @@ class Slurm(Box):
         """The sweep's storage."""
         return Place(self.state, self.state / "storage")
 
+    def clone(self, user: User | None = None) -> Path:
+        """The folder from which a user submits jobs: root's is this checkout, another user's refers to its folders."""
+        return self.state / user.name / "clone" if user else ROOT
+
     def _booted(self) -> None:
         self.until(lambda: self.run("sinfo -h -N -p main -o %T").out.split() == ["idle", "idle"], "both nodes are idle")
 
@@ -144,12 +186,16 @@ class Slurm(Box):
                 stderr=said,
             )
 
-    def run(self, command: str) -> Said:
-        """Runs a shell command on the controller, in this checkout; must succeed."""
+    def run(self, command: str, user: User | None = None) -> Said:
+        """Runs a shell command on the controller, in the user's folder; must succeed.
+
+        Args:
+            user: root if None.
+        """
         began = time.monotonic()
-        shell = ["bash", "-c", f"cd {ROOT}; {command}"]
+        shell = ["bash", "-c", f"cd {self.clone(user)}; {command}"]
         done = subprocess.run(
-            [*self.within(), *self._environment(), *shell],
+            [*self.within(), *self._environment(user), *(user.words if user else []), *shell],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -159,15 +205,17 @@ class Slurm(Box):
         assert done.returncode == 0, f"{command}: {done.stdout}"
         return Said(done.returncode, done.stdout, time.monotonic() - began)
 
-    def submit(self, *words: str, options: str = "") -> Job:
+    def submit(self, *words: str, options: str = "", user: User | None = None) -> Job:
         """Submits cluster/slurm.sh with a pipeline's command line.
 
         Args:
             options: further options of sbatch.
+            user: root if None.
         """
-        fixed = f"--parsable --cpus-per-task=2 --mem=0 --output={self.state}/job-%j.out"
-        said = self.run(f"sbatch {fixed} {options} {SCRIPT} {' '.join(words)} --cache {self.state}/cache")
-        return Job(self, int(said.out))
+        output = (self.state / user.name if user else self.state) / "job-%j.out"
+        fixed = f"--parsable --cpus-per-task=2 --mem=0 --output={output}"
+        said = self.run(f"sbatch {fixed} {options} cluster/slurm.sh {' '.join(words)}", user)
+        return Job(self, int(said.out), output.parent)
 
     def until(self, condition: Callable[[], Any], what: str, within: float = PATIENCE) -> None:
         """Waits for a condition; fails if the time limit passes."""
@@ -177,26 +225,27 @@ class Slurm(Box):
             time.sleep(0.2)
 
     def _logs(self) -> str:
-        paths = [*sorted(self.state.glob("job-*.out")), *sorted((self.state / "log").iterdir())]
+        paths = [*sorted(self.state.glob("**/job-*.out")), *sorted((self.state / "log").iterdir())]
         return "\n".join(f"{path.name}: {path.read_text(errors='replace', encoding='utf-8')[-3000:]}" for path in paths)
 
-    def _environment(self) -> list[str]:
+    def _environment(self, user: User | None = None) -> list[str]:
+        own = self.state / user.name if user else self.state
         path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         values = {
             "S": self.state,
             "ROOT": ROOT,
-            "VENV": os.path.realpath(sys.prefix),
-            "HOME": self.state / "home",
+            "VENV": ENVIRONMENT,
+            "HOME": own / "home",
             "PATH": path,
             "LANG": "C.UTF-8",
             "SLURM_CONF": self.state / "slurm.conf",
-            "MVAE_STORAGE": self.state / "storage",
+            "MVAE_STORAGE": own / "storage",
             "RAY_worker_niceness": 0,  # on a busy machine Ray's own 15 would starve the trials
         }
         return ["env", "-i", *(f"{name}={value}" for name, value in values.items())]
 
     def _prepare(self) -> None:
-        """Writes the configuration, munge's key and the names of the machines."""
+        """Writes the configuration, munge's key, the names of the machines, and the users with their folders."""
         for folder in ("run", "log", "state", "home", *(f"spool-{node.name}" for node in self.nodes)):
             (self.state / folder).mkdir()
         self.state.chmod(0o755)
@@ -208,15 +257,31 @@ class Slurm(Box):
         (self.state / "slurm.conf").write_text(config.replace("$S", str(self.state)), encoding="utf-8")
         names = ["127.0.0.1 localhost", f"{CONTROLLER} ctl", *(f"{node.address} {node.name}" for node in self.nodes)]
         (self.state / "hosts").write_text("\n".join(names) + "\n", encoding="utf-8")
+        lines = Path("/etc/passwd").read_text(encoding="utf-8")
+        for user in (ANN, BEN):
+            lines += f"{user.name}:x:{user.number}:{user.number}::{self.state / user.name / 'home'}:/bin/bash\n"
+            (self.state / user.name / "home").mkdir(parents=True)
+            self.clone(user).mkdir()
+            for name, there in {
+                "pipelines": ROOT / "pipelines",
+                "cluster": ROOT / "cluster",
+                ".venv": ENVIRONMENT,
+            }.items():
+                (self.clone(user) / name).symlink_to(there)
+            for owned in (self.state / user.name, self.state / user.name / "home", self.clone(user)):
+                os.chown(owned, user.number, user.number)
+        (self.state / "passwd").write_text(lines, encoding="utf-8")
 
     def _open(self) -> None:
         """Opens the controller's namespaces with a bridge, munged and slurmctld. They end with this process."""
-        script = (
-            f"set -e; mount --bind {self.state}/hosts /etc/hosts; hostname ctl; ip link set lo up;"
-            f" ip link add lan type bridge; ip link set lan up; ip addr add {CONTROLLER}/24 dev lan;"
-            f" {MUNGE.replace('$S', str(self.state))}; slurmctld -D -f {self.state}/slurm.conf &"
-            f" touch {self.state}/open; wait; exec sleep infinity"
-        )
+        values = {
+            "S": self.state,
+            "ROOT": ROOT,
+            "VENV": ENVIRONMENT,
+            "PYTHON": sys.base_prefix,
+            "CONTROLLER": CONTROLLER,
+        }
+        script = "".join(f"{name}={value}\n" for name, value in values.items()) + OPEN.replace("$MUNGE", MUNGE)
         self._run_outside(script, self.state / "log" / "controller")
 
 
@@ -226,11 +291,13 @@ class Job:
 
     slurm: Slurm
     number: int
+    folder: Path
+    """Folder of the job's output."""
 
     @property
     def out(self) -> str:
         """Output so far, of all starts."""
-        path = self.slurm.state / f"job-{self.number}.out"
+        path = self.folder / f"job-{self.number}.out"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     @property

@@ -27,7 +27,7 @@ def test_a_cancelled_job_stays_cancelled_and_the_same_command_on_two_nodes_compl
         done, reached = here.files(), here.epochs()
         slurm.run(f"scancel {job.number}")
         assert job.until_ended() == "CANCELLED"
-        assert "returning to the queue" not in job.out
+        assert "returns to the queue" not in job.out
         slurm.until(lambda: not slurm.nodes[0].processes(), "the job's processes have ended")
 
         again = slurm.submit(*SWEEP, options="--nodes=2")
@@ -46,4 +46,4 @@ def test_a_cancelled_job_stays_cancelled_and_the_same_command_on_two_nodes_compl
         assert not private.exists()
         for node in slurm.nodes:
             slurm.until(lambda: not node.processes(), f"the job's processes on {node.name} have ended")  # noqa: B023
-            assert [path.name for path in node.tmp.glob("mvae-*")] == []
+            assert [path.name for path in node.tmp.glob("mvae-*")] == [], again.out

@@ -205,7 +205,7 @@ class Interruption:
 
     world: World
     heard: str = ""
-    until: float | None = None
+    stops_at: float | None = None
     out_of_hours: bool = False
 
     def without_limit(self) -> None: ...

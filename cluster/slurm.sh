@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SLURM: one sweep as a batch job on one node or several, requeued until its table is complete.
 #
-#   sbatch cluster/slurm.sh pipelines/weak_supervision.py --dataset fashion_mnist --preset paper
-#   sbatch --nodes=4 cluster/slurm.sh pipelines/weak_supervision.py --dataset fashion_mnist --preset paper
+#   sbatch --gpus-per-node=1 cluster/slurm.sh pipelines/weak_supervision.py --dataset fashion_mnist --preset paper
+#   sbatch --gpus-per-node=1 --nodes=4 cluster/slurm.sh pipelines/weak_supervision.py --dataset fashion_mnist --preset paper
 #
 # Run these in the clone. The clone, its .venv and the storage must be in a folder that all nodes mount. The word after
 # slurm.sh is the pipeline, followed by the pipeline's options.

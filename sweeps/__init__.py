@@ -15,5 +15,7 @@ planning/    turns cells into trials, estimates hours and machines, and decides 
 cli/         command-line options, and the output printed during a run
 store/       files in the storage: results, lease, provenance; also temporary folders
 
+cluster/slurm.sh decides when a SLURM job returns to the queue.
+
 Each entry imports only entries below it (`tests/test_rooms.py`).
 """

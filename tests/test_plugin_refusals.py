@@ -174,7 +174,7 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
         ),
         (
             {"modalities": (replace(IMAGE, view=left_half), LABEL)},
-            "image: the first modality cannot be a view; store it",
+            "image: the first modality cannot be a view of another; remove `view`",
         ),
         (
             {"modalities": (IMAGE, replace(LABEL, view=left_half))},

@@ -70,7 +70,8 @@ def check_source(found: Source) -> None:
         _check_modality(modality, f"data set {found.name}, {modality.name}")
     if found.modalities[0].view is not None:
         raise Refusal(
-            f"data set {found.name}, {found.modalities[0].name}: the first modality cannot be a view; store it"
+            f"data set {found.name}, {found.modalities[0].name}: the first modality cannot be a view of another;"
+            " remove `view`"
         )
     if not imageless:
         _check_networks(found)

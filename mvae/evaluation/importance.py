@@ -103,7 +103,7 @@ def with_prior(
     """Returns a proposal that maps noise [n, s, 2 C D] to an equal mixture of each example's q and the prior.
 
     The proposal returns z [n, 2 C s, D] and its log-density under the mixture. The first half of the samples comes from
-    q, component by component, the second half from the prior. Such stratified samples vary no more than independent
+    q, component by component, the second half from the prior. Stratified samples vary no more than independent
     ones, so standard errors are correct or too large.
 
     Args:

@@ -193,7 +193,7 @@ class Multimodal(nn.Module):
         return sum(each[1:], each[0]) / len(each)
 
     def for_prediction(self, m: int, z: Tensor) -> Tensor:
-        """Returns the latents [n, D] from which modality m is predicted if it is not given."""
+        """Returns the latents [n, D] used to predict modality m when m is not given."""
         return z
 
     def all_attributes(self, z: Tensor) -> Tensor:

@@ -193,7 +193,7 @@ def share_statistics(network: nn.Module, workers: Workers) -> None:
 
 @contextmanager
 def term_statistics(network: nn.Module) -> Iterator[Callable[[Sequence[int]], None]]:
-    """Normalises passes inside the block by group, and updates the running statistics once, at the end of the block.
+    """Normalises each ELBO term inside the block by its own statistics, and updates the running ones once, at the end.
 
     Yields:
         A function to call before each pass, with the number of rows of each term, in order.

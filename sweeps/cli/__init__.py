@@ -10,7 +10,7 @@ time_left.py     estimate of the time left
 words.py         formats of times and counts
 data_lines.py    lines about downloads and conversions of data sets
 browsing.py      how to open MLflow, the last line of every command
-programs.py      names of programs and pipelines, as the user can type them; the command that resumes
+programs.py      exit codes; names of programs and pipelines, as the user can type them; the command that resumes
 signals.py       Ctrl-C, SIGTERM, SIGHUP
 output.py        closed pipes and terminals, characters that a terminal lacks
 """

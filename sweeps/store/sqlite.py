@@ -90,7 +90,7 @@ def identity_of(path: Path) -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class Found:
-    """Content of a SQLite file."""
+    """Tables and schema version of a SQLite file."""
 
     tables: frozenset[str]
     revision: str

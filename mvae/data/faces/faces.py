@@ -116,7 +116,7 @@ def partitions(count: int) -> np.ndarray:
         Refusal: fewer than 12 faces.
     """
     if count < 12:
-        raise Refusal(f"{count} faces are too few: use at least 12, because a twelfth is the validation split")
+        raise Refusal(f"{count} faces are too few: use at least 12, because one in twelve goes to validation")
     return np.repeat(np.arange(3, dtype=np.uint8), [count - 2 * (count // 12), count // 12, count // 12])
 
 

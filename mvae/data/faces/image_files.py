@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 
 class BadImage(Exception):
-    """Raised for an unusable image file. The message lacks the subject, the file's name: "is damaged (...)"."""
+    """Raised for an unusable image file. The caller puts the file's name before the message: "is damaged (...)"."""
 
 
 def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:

@@ -192,7 +192,7 @@ def images_of(root: Path) -> list[Path]:
     if len(found) < 12:
         raise MissingFiles(
             f"{root} holds {len(found)} images ({', '.join(sorted(ENDINGS))}): give --images a folder of at least 12,"
-            " because a twelfth is the validation split"
+            " because one in twelve goes to validation"
         )
     return sorted(found, key=lambda path: hashlib.sha256(_bytes(path.relative_to(root).as_posix())).hexdigest())
 

@@ -85,7 +85,7 @@ def _change(checkout: Path, model: str, share: float, epochs: int | None, to: fl
 @pytest.mark.slow
 def test_changing_a_committed_number_changes_tables_text_and_pictures(checkout: Path) -> None:
     pages = ("README.md", "docs/experiments/weak_supervision.md")
-    old = _change(checkout, "logreg", 0.001, None, to=0.1)
+    old = _change(checkout, "logreg", 0.001, None, to=0.55)
     assert all(old in (checkout / page).read_text(encoding="utf-8") for page in pages)
     assert main(["--check"], Sources(checkout)) == 1
     assert main([], Sources(checkout)) == 0

@@ -1,6 +1,7 @@
 """Lines about data sets that are downloaded, converted or loaded before the first trial starts."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,9 @@ def preparing(name: str) -> str:
 
 @contextmanager
 def shown(say: Callable[[str], None]) -> Iterator[None]:
-    """Passes messages of `mvae.data` about downloads and conversions to `say`, until the block ends."""
+    """Passes messages of `mvae.data` about downloads and conversions to `say`, until the block ends. Warnings go to
+    stderr.
+    """
     log, handler = logging.getLogger("mvae.data"), _Saying(say)
     before = log.level
     log.addHandler(handler)
@@ -29,11 +32,14 @@ def shown(say: Callable[[str], None]) -> Iterator[None]:
 
 
 class _Saying(logging.Handler):
-    """Passes each message to a function."""
+    """Passes each message to a function, and prints each warning on stderr."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(record.getMessage())
+        if record.levelno >= logging.WARNING:
+            print(record.getMessage(), file=sys.stderr)
+        else:
+            self._say(record.getMessage())

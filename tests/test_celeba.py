@@ -238,7 +238,11 @@ def test_a_terminal_shows_a_progress_bar_and_other_outputs_log_lines(
         assert not caplog.messages
         celeba.prepare(root, own_cache / "log")
     read = ["CelebA's attributes: 1 of 1", "reading CelebA's images: 24 of 24"]
-    assert caplog.messages == [*read, "CelebA's images: 12 of 24", "CelebA's images: 24 of 24"]
+    assert [message.partition(",")[0] for message in caplog.messages] == [
+        *read,
+        "CelebA's images: 12 of 24",
+        "CelebA's images: 24 of 24",
+    ]
 
 
 def test_one_core_converts_half_the_rate_required_of_two(many: Path) -> None:

@@ -245,7 +245,7 @@ def test_experts_of_missing_modalities_may_hold_nan(rule: str, monkeypatch: pyte
     def nan_elsewhere(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
         return present if rows is None else present.new_full((total, LATENTS), torch.nan).index_copy(0, rows, present)
 
-    monkeypatch.setattr(mvae.models.elbo, "_all_rows", nan_elsewhere)
+    monkeypatch.setattr(mvae.models.elbo, "all_rows", nan_elsewhere)
     torch.testing.assert_close(outcome(), clean, rtol=1e-12, atol=1e-14)
 
 

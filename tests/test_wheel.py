@@ -87,8 +87,9 @@ print(other.stdout)
 
 def test_the_command_works_beside_another_projects_packages_of_the_same_names(site: Path, tmp_path: Path) -> None:
     for name in ("sweeps", "pipelines"):
-        (tmp_path / "site" / name).mkdir(parents=True)
-        (tmp_path / "site" / name / "__init__.py").write_text("raise ImportError('the other project')\n", "utf-8")
+        foreign = tmp_path / "site" / name / "__init__.py"
+        foreign.parent.mkdir(parents=True)
+        foreign.write_text("raise ImportError('the other project')\n", encoding="utf-8")
     for path in site.iterdir():
         (tmp_path / "site" / path.name).symlink_to(path)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

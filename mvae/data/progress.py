@@ -62,4 +62,6 @@ def _counted(done: int, count: int | None, in_bytes: bool) -> str:
 
 
 def _left(gained: int, seconds: float, done: int, count: int | None) -> str:
-    return "" if count is None or gained <= 0 else f", {(count - done) * seconds / gained:,.0f} s left"
+    if count is None or done == count or gained <= 0:
+        return ""
+    return f", {(count - done) * seconds / gained:,.0f} s left"

@@ -163,7 +163,7 @@ def download(root: Path, folder: str) -> None:
                 downloads.fetch([f"{mirror}{name}" for mirror in known.mirrors], Path(temporary, name), md5)
             for name in FILES:
                 with (
-                    gzip.open(Path(temporary, f"{name}.gz")) as packed,
+                    gzip.open(Path(temporary, f"{name}.gz"), "rb") as packed,
                     atomic_path(raw_folder(root, folder) / name) as whole,
                     whole.open("wb") as file,
                 ):

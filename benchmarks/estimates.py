@@ -73,7 +73,7 @@ CASES = {
     "arms": Case((*ARMS, "--seeds", "0"), storage="arms"),
     "extended": Case((*ARMS, "--seeds", "0-1"), storage="arms"),
     "longer": Case((*ARMS[:-1], "120", "--seeds", "0"), storage="arms"),
-    "resumed": Case((*MVAE, "--epochs", "400"), before=("--max-hours", "0.012", "--checkpoint-every", "1")),
+    "resumed": Case((*MVAE, "--epochs", "1200"), before=("--max-hours", "0.012", "--checkpoint-every", "1")),
     "fresh": Case((*MVAE, "--epochs", "100"), fresh=True),
     "measured": Case(
         ("--arms", "mvae", "--targets", "own", "--samples", "2000", "--seeds", "0", "--epochs", "20"),

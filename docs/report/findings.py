@@ -270,6 +270,8 @@ def _coherence(sources: Sources) -> dict[str, Value]:
     holds(all(shown[row, coherence.REBUILT] < coherence.TRAINED for row in rows), "every arm is under-trained")
     judges = [one.mean or 0 for one in report.in_order() if one.row == coherence.REAL_IMAGES]
     holds(min(judges) >= coherence.JUDGES, "every classifier is good enough to judge")
+    one_input = {row: shown[row, "1 input"] for row in ("MVAE", "MoPoE", "MVTCAE")}
+    holds(min(one_input, key=one_input.__getitem__) == "MVAE", "with one input the MVAE is below MoPoE and MVTCAE")
     return {"coherence.rise": shown["MVTCAE", "4 inputs"] - shown["MVTCAE", "1 input"]}
 
 

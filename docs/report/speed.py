@@ -29,7 +29,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     runs = benchmarks["orchestration-cpu"]["trivial"]
     assert len({run["trials"] for run in runs}) == 1
     medians, bars = (benchmarks["orchestration-cpu"][name] for name in ("medians", "bars"))
-    holds(0 < medians["a_trial_cpu"] - bars["a_trial_cpu"] < 0.01, "the overhead per trial just misses its target")
+    holds(medians["a_trial_cpu"] <= bars["a_trial_cpu"], "the overhead per trial meets its target")
     holds(medians["first_step_ratio"] <= bars["first_step_ratio"], "the start meets its target")
     lines = [[label, *(f"{ways[way]:,.0f}" if way in ways else "-" for way in WAYS)] for label, ways in speeds.items()]
     scaling = {one["batch"]: one["ratio"] for one in benchmarks["scaling-cpu"]["compared"]}

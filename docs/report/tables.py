@@ -188,5 +188,5 @@ def _paper(made: Report, entry: Entry | None, arm: str, column: float | str) -> 
 
 def _address(*headings: float | str) -> str:
     """Returns a span name. Example: ours, fashion, MVAE (own), 0.01 become ours.fashion.mvae.own.1."""
-    words = (column_label(heading).removesuffix("%").replace("|", " given ").lower() for heading in headings)
-    return ".".join(re.sub(r"[^\w.]+", ".", word).strip(".") for word in words)
+    words = (column_label(heading).removesuffix("%").replace("|", " given ") for heading in headings)
+    return ".".join(re.sub(r"[^\w.]+", ".", word.lower().replace("+", "_plus")).strip(".") for word in words)

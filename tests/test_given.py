@@ -216,7 +216,7 @@ def test_the_default_keeps_its_token_metric_and_sweep() -> None:
     ("typed", "said"),
     [
         ("--given smell", "senses has no modality 'smell': predict label from picture, sound, touch, or some of them"),
-        ("--given sound,label", "label of senses is what is predicted: predict it from picture, sound, touch, or some"),
+        ("--given sound,label", "label of senses cannot be given: predict it from picture, sound, touch, or some"),
         ("--arms nn --given sound", "arm nn cannot predict a label from chosen modalities: choose among jmvae, mvae,"),
         ("--arms vae --given sound", "arm vae cannot predict a label from chosen modalities: choose among jmvae, mvae"),
         ("--dataset multi_mnist --given text", "the text of multi_mnist is predicted only from the image: give no mod"),

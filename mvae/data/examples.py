@@ -101,7 +101,7 @@ class Split:
         )
 
     def hiding(self, shown: int) -> "Split":
-        """Returns this split with the values after the first `shown` modalities moved to `hidden`."""
+        """Returns this split with all but the first `shown` modalities moved to `hidden`."""
         if shown == len(self.values):
             return self
         return dataclasses.replace(

@@ -84,7 +84,7 @@ def _check_given(given: Sequence[str], data: Source | Dataset) -> None:
         if name not in names:
             raise Refusal(f"{data.name} has no modality {name!r}: predict {label} from {others}, or some of them")
         if name == label:
-            raise Refusal(f"{label} of {data.name} is what is predicted: predict it from {others}, or some of them")
+            raise Refusal(f"{label} of {data.name} cannot be given: predict it from {others}, or some of them")
 
 
 def accuracy_given(given: Sequence[str] | None, token: str, data: Source) -> Measure | None:

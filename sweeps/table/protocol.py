@@ -140,7 +140,7 @@ def _first_of_several(cells: Sequence[Cell]) -> list[str]:
 
 
 def _own_settings(cells: Sequence[Cell]) -> list[str]:
-    """Returns the names of hyper-parameters of arms that have another value than their default in a trial."""
+    """Returns the names of the arms' hyper-parameters that differ from their default in any trial."""
     usual = {cell.trial.model: completed(arm(cell.trial.model).hyperparameters, {}, cell.trial.model) for cell in cells}
     changed = (pair for cell in cells for pair in cell.trial.own if pair not in usual[cell.trial.model])
     return list(dict.fromkeys(name for name, _ in changed))

@@ -46,7 +46,7 @@ class Pen:
         return [self._place(x - width, y - height), self._place(x + width, y + height)]
 
     def ellipse(self, x: float, y: float, width: float, height: float, fill: Colour) -> None:
-        """Draws a filled ellipse around (x, y). `width` and `height` are half axes, in all methods."""
+        """Draws a filled ellipse around (x, y). In this class, `width` and `height` are half axes."""
         self._draw.ellipse(self._box(x, y, width, height), fill=fill)
 
     def ring(self, x: float, y: float, width: float, height: float, fill: Colour, thick: int) -> None:

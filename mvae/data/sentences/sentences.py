@@ -147,7 +147,7 @@ class Padding:
         self._lengths, self._real, self._computed = lengths, 0, 0
 
     def add(self, modality: int, index: np.ndarray) -> None:
-        """Adds a batch to the counts: one modality of the examples at `index`."""
+        """Adds to the counts one modality of a batch: the examples at `index`."""
         if self._lengths is not None:
             lengths = self._lengths[index, modality]
             self._real += int(lengths.sum())

@@ -8,14 +8,14 @@
 # make format   fix the style
 # make clean    remove the environment and caches, but not runs/
 #
-# Each command first installs what it needs into .venv. Only demo and report need no tools for tests and docs.
+# Each command first installs what it needs into .venv. demo and report do not install the tools for tests and docs.
 #
 # PYTHON=python3.12          Python for the environment (3.11 or newer)
 # PIP_ARGS="..."             options for pip: "--extra-index-url URL", with PyTorch's CPU index, for a CPU-only torch
 # ARGS="--seeds 0-4"         more options for the demo
 # PYTEST_ARGS="-k options"   more options for pytest
 # SIDE_BY_SIDE=              run the test files one after another, not two at a time
-# STORAGE=runs SWEEPS=a,b    storage from which `make report` takes new numbers first, only of these sweeps
+# STORAGE=runs SWEEPS=a,b    `make report` first takes new numbers of these sweeps from this storage
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -29,7 +29,7 @@ endif
 SWEEPS ?=
 
 VENV := .venv
-# Each stamp is touched last, so that an interrupted installation resumes. It is out of date if pyproject.toml is newer.
+# Each stamp is touched last, so that an interrupted installation resumes. An older stamp than pyproject.toml is redone.
 MADE := $(VENV)/made
 TOOLS := $(VENV)/made-dev
 PIP_LOG := $(VENV)/pip.log

@@ -1,1 +1,1 @@
-"""Measures the speed of our code against code that a user would write instead. Each file is a command."""
+"""Benchmarks of speed, memory and time estimates. Most files are commands: `python -m benchmarks.NAME`."""

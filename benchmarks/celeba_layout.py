@@ -19,10 +19,10 @@ MARK = "faces.json"
 
 
 def write_faces(root: Path, count: int, seed: int = SEED) -> None:
-    """Writes faces in CelebA's layout to `<root>/celeba/`, after deleting the leftovers of an interrupted call.
+    """Draws `count` faces and writes them in CelebA's layout to `<root>/celeba/`.
 
-    The folder gets its final name after all files are written. A folder that already holds the same faces is not
-    changed.
+    The folder gets its final name after all files are written. Leftovers of an interrupted call are deleted first. If
+    the folder already contains the same faces, it is not changed.
 
     Raises:
         Refusal: too few faces, or the folder exists and holds something else.
@@ -35,7 +35,7 @@ def write_faces(root: Path, count: int, seed: int = SEED) -> None:
             mark = folder / MARK
             if mark.is_file() and mark.read_bytes() == description:
                 return
-            raise Refusal(f"{folder} exists and does not hold these {count:,} faces: name a folder without {FOLDER}/")
+            raise Refusal(f"{folder} exists, but without these {count:,} faces: choose a folder without {FOLDER}/")
         growing = root / f".{FOLDER}.growing"
         shutil.rmtree(growing, ignore_errors=True)
         (growing / IMAGES).mkdir(parents=True)

@@ -1,24 +1,24 @@
 """Compares planned times with measured times: runs `--plan`, then the command itself, for ten small sweeps.
 
 Type    python -m benchmarks.estimates --out benchmarks/results/estimates-cpu.json
-        about five minutes on 2 idle cores, several times as long beside other work
+        about five minutes on 2 idle cores, several times as long if other programs run
 
 Every sweep trains on the digits, in its own storage unless it continues an earlier sweep. A time is the wall time of
-the whole command, including start-up. A plan holds if this time is in the range that --plan printed. The load of the
-machine is recorded before the plan and after the command, because a plan assumes that other programs continue.
+the whole command, including start-up. A plan holds if this time is in the range that --plan printed. The machine's load
+is recorded before the plan and after the command, because a plan assumes that other programs keep running.
 
-one        one trial of a kind that never ran, timed by a probe
+one        one trial that resembles no earlier trial; a probe times a few of its steps
 start      one trial that takes almost no time, so only start-up counts
-many       12 trials of one kind, timed by a probe
+many       12 trials that differ only in seed and number of pairs; a probe times a few steps
 arms       several arms
-extended   another seed of `arms`: times from finished trials
-longer     three times as many epochs as in `arms`: times from finished trials
+extended   another seed of `arms`; the plan uses the times of finished trials
+longer     three times as many epochs as in `arms`; the plan uses the times of finished trials
 resumed    the rest of a trial that --max-hours has stopped
 fresh      a data set that is not converted yet
 measured   likelihoods, which take longer than the training
 single     four trials, one at a time
 
-`--plans one,many` runs only these two; `--out` then keeps the other plans in the file.
+`--plans one,many` runs only these two plans. The file of `--out` then keeps its numbers of the other plans.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 TOLD = re.compile(r"^([\d.]+)(?: to ([\d.]+))? (s|min|h|d) for ", re.MULTILINE)
 """Matches the beginning of the line in which --plan prints the time."""
 WANTED = 0.9
-"""Smallest share of plans that must hold."""
+"""Fraction of plans that must hold."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Case:
 
     options: tuple[str, ...]
     storage: str = ""
-    """Name of the storage. Cases with the same name continue each other. Empty: a new storage for this case."""
+    """Name of the storage folder. Cases with the same name share one storage. Empty: this case has its own storage."""
     before: tuple[str, ...] = ()
-    """Further options of a command that runs first and is not timed; empty: no such command."""
+    """Extra options of an untimed command that runs first. Empty: no command runs first."""
     pipeline: Path = Path(weak_supervision.__file__)
     fresh: bool = False
-    """Whether the data are not converted before the plan."""
+    """Whether the cache is empty, so that the data are not converted yet."""
 
 
 CASES = {
@@ -91,14 +91,14 @@ class Options(BaseSettings):
     model_config = SettingsConfigDict(cli_kebab_case=True, use_attribute_docstrings=True)
 
     plans: Annotated[str, NoDecode] = Field(",".join(CASES))
-    """Names of the plans to run."""
+    """Names of the plans to run, separated by commas."""
     out: Path | None = None
     """JSON file for the numbers."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One plan, and what its command took; all times in seconds."""
+    """The time that a plan predicted, and the time that its command took. All times are in seconds."""
 
     low: float
     high: float
@@ -111,10 +111,10 @@ class Outcome:
 
 
 def told(printed: str) -> tuple[float, float]:
-    """Returns low and high end of the time that --plan printed, in seconds.
+    """Returns the lower and the upper bound of the time that --plan printed, in seconds.
 
     Raises:
-        RuntimeError: no time was printed.
+        RuntimeError: --plan printed no time.
     """
     found = TOLD.search(printed)
     if found is None:
@@ -124,7 +124,7 @@ def told(printed: str) -> tuple[float, float]:
 
 
 def measured(case: Case, name: str, home: Path) -> Outcome:
-    """Plans and runs one sweep."""
+    """Runs the command of one case, first with --plan and then without, and compares the times."""
     cache = home / (f"cache-{name}" if case.fresh else "cache")
     folders = ("--storage", str(home / (case.storage or name)), "--cache", str(cache))
     command = (sys.executable, str(case.pipeline), *case.options, *folders)
@@ -147,7 +147,7 @@ def _run(command: Sequence[str], expected: int) -> str:
 
 
 def main() -> None:
-    """Runs the benchmark: plans, runs, prints and writes."""
+    """Plans and runs each case, prints the times, and writes them to `--out` if given."""
     options = CliApp.run(Options)
     found: dict[str, Any] = {}
     if options.out and options.out.exists():

@@ -1,12 +1,13 @@
-"""Measures how precise the image's and the label's experts of trained MVAEs are in each latent dimension.
+"""Measures the precision of the image expert and of the label expert in each latent dimension of trained MVAEs.
 
 Type    python -m benchmarks.expert_precisions --storage DIR                 every finished MVAE in the storage
         python -m benchmarks.expert_precisions --storage DIR --out FILE      also writes the numbers as JSON
 
 An expert's precision in a latent dimension is its weight in the product of experts (Lemma 2.1). The prior's precision
-is 1. Suppose that the label's expert is precise in dimensions in which the image's expert is not. Then an image says
-nothing about these dimensions, and the decoder cannot predict the label at the mean of q(z | image). Precisions are
-means over the test split, from the final weights of each trial. docs/table4.md uses the numbers.
+is 1. The label expert may be precise in dimensions in which the image expert is not. An image then contains no
+information about these dimensions, and the decoder cannot predict the label from the mean of q(z | image).
+
+Precisions are means over the test split, from the final weights of each trial. docs/table4.md uses the numbers.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ CHUNK = 1000
 """Test examples per encoder call."""
 
 LABEL_DIMENSION = 1.0
-"""Smallest precision of the label's expert in the label's dimensions. The prior's precision is 1."""
+"""Precision of the label expert from which on a latent dimension belongs to the label. The prior's precision is 1."""
 
 
 class Options(BaseSettings):
-    """Precision of both experts per latent dimension"""
+    """Precision of the image expert and of the label expert per latent dimension"""
 
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_hide_none_type=True, use_attribute_docstrings=True)
 
@@ -55,7 +56,7 @@ class Options(BaseSettings):
 
 @dataclass(frozen=True)
 class Precisions:
-    """Precisions of both experts of one trained MVAE."""
+    """Precisions of the image expert and of the label expert of one trained MVAE."""
 
     key: str
     targets: str
@@ -68,25 +69,28 @@ class Precisions:
     accuracy: float
     """Accuracy on the test split."""
     image: tuple[float, ...]
-    """Mean precision of the image's expert per latent dimension, in the order of `label`."""
+    """Mean precision of the image expert per latent dimension, in the same order as `label`."""
     label: tuple[float, ...]
-    """Mean precision of the label's expert per latent dimension, in descending order."""
+    """Mean precision of the label expert per latent dimension, in descending order."""
 
     @property
     def label_dimensions(self) -> int:
-        """Number of dimensions that belong to the label."""
+        """Number of dimensions in which the label expert's precision is at least LABEL_DIMENSION."""
         return sum(precision >= LABEL_DIMENSION for precision in self.label)
 
     @property
     def image_there(self) -> float:
-        """Mean precision of the image's expert in the label's dimensions; nan if there are none."""
+        """Mean precision of the image expert in the label's dimensions; nan if no dimension belongs to the label."""
         held = self.image[: self.label_dimensions]
         return sum(held) / len(held) if held else float("nan")
 
 
 @torch.no_grad()
 def precisions(model: Multimodal, data: Dataset) -> tuple[list[float], list[float]]:
-    """Returns the image and label experts' mean precisions [D] on the test split, sorted by the label expert's."""
+    """Returns the mean precisions [D] on the test split, of the image expert and of the label expert.
+
+    Both lists are in descending order of the label expert's precision.
+    """
     image, label = model.index(Kind.IMAGE), model.index(Kind.LABEL)
     totals = torch.zeros(2, model.latents, dtype=torch.float64)
     with evaluated(model):
@@ -100,10 +104,10 @@ def precisions(model: Multimodal, data: Dataset) -> tuple[list[float], list[floa
 
 
 def measure(options: Options) -> list[Precisions]:
-    """Precisions of every finished MVAE of images and labels in the storage.
+    """Returns the precisions of every finished MVAE of images and labels in the storage.
 
     Raises:
-        Refusal: the storage has no finished MVAE of images and labels.
+        Refusal: the storage has no finished MVAE of images and labels, or its final weights are missing.
     """
     store = Store.open(options.storage, options.name, create=False)
     found = [result for result in store.results if result.trial["model"] == "mvae" and result.measure == ACCURACY.token]
@@ -120,7 +124,7 @@ def _of(result: Result, store: Store, options: Options) -> Precisions:
     checkpoints = store.checkpoints(result.key)
     final = checkpoints.latest()
     if final is None:
-        raise Refusal(f"the final weights of {result.key} are gone from {store.folder}")
+        raise Refusal(f"the final weights of {result.key} are missing in {store.folder}")
     model.load_state_dict(checkpoints.load(final, "model.pt"))
     image, label = precisions(model, data)
     return Precisions(
@@ -138,7 +142,7 @@ def _of(result: Result, store: Store, options: Options) -> Precisions:
 
 
 def main(options: Options) -> None:
-    """Runs the benchmark: measures, prints and writes."""
+    """Runs the benchmark, prints the results, and writes them to `--out` if given."""
     found = sorted(measure(options), key=lambda one: (one.targets, one.paired_fraction, one.label_weight, one.seed))
     print(f"{'targets':<9}{'pairs':>7}{'weight':>8}{'beta':>6}{'accuracy':>10}{'label dims':>12}{'image there':>13}")
     for one in found:

@@ -4,20 +4,24 @@ Type    python -m benchmarks.many_modalities               about 6 minutes on on
         python -m benchmarks.many_modalities --quick       about a minute, a rough estimate
         python -m benchmarks.many_modalities --out FILE    also writes the numbers as JSON
 
-The data are random: 19 modalities (the image and 18 attributes), batches of 100, no missing values. The networks are
-mnist19's (MLP, 28x28, L = 64, attribute networks of width 64) and CelebA's (DCGAN, 64x64, L = 100, attribute networks
-of width 512). Our side is the training loop itself, with its checks. The plain loop, benchmarks/plain_many.py, runs
-encoders and all 19 decoders again for each of the 1 + 19 + k terms. Its images are floats in memory before it starts.
-All contenders use the same subsets at the same step. They take turns in one process with one thread. Their CPU times
-are compared block by block.
+The data are random: 19 modalities (the image and 18 attributes), batches of 100, no missing values. The benchmark
+measures two sets of networks:
+
+mnist19     MLP, 28x28 images, 64 latents, attribute networks of width 64
+CelebA      DCGAN, 64x64 images, 100 latents, attribute networks of width 512
+
+Our step runs in the real training loop, with its checks. The plain loop, benchmarks/plain_many.py, runs encoders and
+all 19 decoders again for each of the 1 + 19 + k terms. Its images are converted to floats beforehand. Our loop and the
+plain loop use the same subsets at the same step, and take turns in one process with one thread. Their CPU times are
+compared block by block.
 
 step        CPU milliseconds of our step
 every       CPU time of the plain loop that runs all 19 encoders at every term, divided by ours: median (quartiles over
             blocks)
 given       the same ratio for a plain loop that runs only the encoders of a term's own modalities
 modern      like given, with torch's SiLU and cross-entropies
-per term    milliseconds that one more subset adds to our step, from a line fitted to k = 0, 8, 16, 32, 50; R^2 is the
-            share of the variance of the medians over blocks that the line explains
+per term    milliseconds that one more subset adds to our step: slope of a line fitted to the medians over blocks at
+            k = 0, 8, 16, 32, 50; R^2 measures how well the line fits
 peak        largest resident memory of a process that takes two of our steps at k = 50 on 64x64 images
 """
 
@@ -54,9 +58,9 @@ BATCHES = 4
 """Batches in the data set; few suffice, because repeating examples does not change the cost of a step."""
 KS = (0, 8, 16, 32, 50)
 CLAIM = 4.5
-"""Claimed ratio: CPU time of the plain loop with every encoder divided by ours, on 64x64 images at k = 1."""
+"""Claimed CPU time of the plain loop with every encoder, divided by our CPU time, on 64x64 images at k = 1."""
 CLAIM_MANY = 1.8
-"""Claimed ratio: CPU time of the plain loop with given encoders divided by ours, on mnist19's networks at k = 50."""
+"""Claimed CPU time of the plain loop with given encoders, divided by ours, on mnist19's networks at k = 50."""
 CLAIM_GIB = 8.0
 """Claimed upper limit of peak memory in GiB, at k = 50 on 64x64 images."""
 
@@ -69,16 +73,16 @@ class Options(BaseSettings):
     quick: bool = False
     """Fewer and shorter blocks."""
     blocks: int | None = Field(None, ge=3)
-    """Blocks per contender (default 11 for the MLP and 7 for the DCGAN; quick: 3)."""
+    """Blocks for each training loop (default 11 for the MLP and 7 for the DCGAN; quick: 3)."""
     batch: int = Field(BATCH, ge=2)
-    """Rows per step; the claims are about 100."""
+    """Rows per step. The claims hold for 100 rows."""
     out: Path | None = None
     """JSON file for the numbers."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One line of the table."""
+    """One line of the printed table."""
 
     networks: str
     k: int
@@ -91,14 +95,14 @@ class Comparison:
     given_ms: Spread
     modern_ms: Spread
     every: Spread
-    """CPU time of the plain loop divided by ours."""
+    """CPU time of the plain loop divided by our CPU time."""
     given: Spread
     modern: Spread
 
 
 @dataclass(frozen=True)
 class Growth:
-    """Growth of our step's time with k."""
+    """CPU time of our step at several k, and a fitted line."""
 
     networks: str
     blocks: int
@@ -124,12 +128,12 @@ class Report:
 
 
 def trial_of(dataset: str, k: int, batch: int) -> Trial:
-    """An MVAE19 trial with the data set's default settings."""
+    """Returns an MVAE19 trial with the data set's default settings."""
     return Trial.create(dataset=dataset, model="mvae", k=k, batch_size=batch)
 
 
 def our_training(trial: Trial) -> Callable[[int], object]:
-    """Our training loop as a contender."""
+    """Returns a function that takes a number of steps in our training loop, on random data."""
     data = random_data(trial.dataset, source(trial.dataset).modalities, BATCHES * trial.batch_size)
     model = build_mvae(trial, data.modalities)
     few = FewSteps(ElboLearner(model, trial, data))
@@ -152,13 +156,13 @@ def terms_of_steps(trial: Trial) -> Iterator[list[list[int]]]:
 
 
 def plain_model(trial: Trial, hand: plain.Hand, *, every_encoder: bool) -> PlainMvae19:
-    """The plain loop's networks for a trial."""
+    """Returns the plain loop's model, with networks as large as those of a trial."""
     hidden = attribute_width(source(trial.dataset).modalities[0].shape)
     return PlainMvae19(trial.image_network, trial.latents, hidden, hand, every_encoder=every_encoder)
 
 
 def compare(networks: str, dataset: str, k: int, *, steps: int, blocks: int, batch: int) -> Comparison:
-    """Measures one pair of networks."""
+    """Measures our step and three plain loops, on the networks of one data set."""
     trial = trial_of(dataset, k, batch)
     images, *attributes = random_data(dataset, source(dataset).modalities, BATCHES * batch).train.values
     assert len(attributes) == ATTRIBUTES
@@ -195,7 +199,7 @@ def compare(networks: str, dataset: str, k: int, *, steps: int, blocks: int, bat
 
 
 def growth(networks: str, dataset: str, *, steps: int, blocks: int, batch: int) -> Growth:
-    """Measures our step at each k."""
+    """Measures our step at each k of KS, and fits a line."""
     contenders = {str(k): our_training(trial_of(dataset, k, batch)) for k in KS}
     taken = in_turn(contenders, steps=steps, blocks=blocks)
     spreads = tuple(Spread.of(taken[str(k)]) for k in KS)
@@ -211,7 +215,7 @@ def line_through(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, 
 
 
 def print_peak(dataset: str, k: int, batch: int) -> None:
-    """Takes two steps and prints the process's peak memory in GiB; the second step includes Adam's moments."""
+    """Takes two steps, so that Adam's moments exist, and prints this process's peak memory in GiB."""
     torch.set_num_threads(training.THREADS)
     our_training(trial_of(dataset, k, batch))(2)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
@@ -219,7 +223,10 @@ def print_peak(dataset: str, k: int, batch: int) -> None:
 
 
 def peak_of_its_own_process(dataset: str, k: int, batch: int) -> float:
-    """Peak memory of two steps in GiB. A process inherits its parent's peak, so call this before other measurements."""
+    """Returns the peak memory of two steps in a new process, in GiB.
+
+    A process inherits its parent's peak. So call this function before all other measurements.
+    """
     code = f"from benchmarks.many_modalities import print_peak; print_peak({dataset!r}, {k}, {batch})"
     root = Path(__file__).resolve().parents[1]
     printed = subprocess.run(
@@ -229,7 +236,7 @@ def peak_of_its_own_process(dataset: str, k: int, batch: int) -> float:
 
 
 def measure(options: Options) -> Report:
-    """Runs all measurements; prints the table line by line."""
+    """Runs all measurements, and prints the table line by line."""
     torch.set_num_threads(training.THREADS)
     peak = peak_of_its_own_process("celeba19", KS[-1], options.batch)
     heads = ("step, ms", "every / ours", "given / ours", "modern / ours")
@@ -254,13 +261,13 @@ def measure(options: Options) -> Report:
 
 
 def main(options: Options) -> None:
-    """Runs the benchmark: measures, prints and writes."""
+    """Runs the benchmark, prints the results, and writes them to `--out` if given."""
     report = measure(options)
     many, images = report.lines
     for what, reached in (
         (f"every / ours at least {CLAIM} on 64x64 images", images.every.median >= CLAIM),
         (f"given / ours at least {CLAIM_MANY} at k = {KS[-1]} on mnist19", many.given.median >= CLAIM_MANY),
-        (f"at most {CLAIM_GIB:g} GiB", report.peak_gib <= CLAIM_GIB),
+        (f"peak at most {CLAIM_GIB:g} GiB", report.peak_gib <= CLAIM_GIB),
     ):
         print(f"claim: {what}; {'reached' if reached else 'missed'}")
     if options.out:

@@ -1,26 +1,25 @@
-"""Measures the engine's overhead: runs 162 trivial trials with the real command, then the same trials without the
-engine.
+"""Measures the overhead of a sweep: runs 162 trivial trials by the real command, then only their training code.
 
 Type    python -m benchmarks.orchestration --repeats 3 --out benchmarks/results/orchestration-cpu.json
         about two minutes per repeat on 2 idle cores
 
-162 trials of one epoch (NN, LOGREG and MVAE on the digits, as many as in the paper's table) run as a user runs them,
-with results, checkpoints, sample pictures and MLflow. Then the same trials run one after the other in this process. The
-training code is the same, but nothing is stored. The time of this second run is the trials' own work.
+The command runs 162 trials of one epoch (NN, LOGREG and MVAE on the digits, as many as in the paper's table). It runs
+them as for a user, with results, checkpoints, sample pictures and MLflow. Then this process runs the same trials one
+after the other, with the same training code, but stores nothing. The time of this second run is the trials' own work.
 
 Overhead per trial  (span x concurrent trials - own work) / trials, in seconds of wall time. The span is the time from
-                    the start of the first trial to the end of the last. So the overhead includes everything except
-                    training and evaluation: checkpoints, results, pictures, Ray, and the time that the driver and
-                    MLflow take from the trials. It also includes what each process does once: importing MLflow,
-                    scikit-learn and the optimiser. The overhead is also given in CPU seconds, summed over all processes
-                    of the command. Other work on the machine hardly changes CPU time.
+                    the start of the first trial to the end of the last trial. So the overhead includes everything
+                    except training and evaluation: checkpoints, results, pictures, Ray, and the time that the driver
+                    and MLflow take from the trials. The overhead also includes the imports of each process: MLflow,
+                    scikit-learn and the optimiser. A second value gives the overhead in CPU seconds, summed over all
+                    processes of the command. Other work on the machine hardly changes CPU time.
 First step          CPU seconds of all processes of the command until the first trial's first step, divided by the CPU
                     seconds of a bare start: `ray.init()` and an actor that imports torch. The data are already
-                    converted. A bare start runs just before the command and just after it.
-Start, end          time per command before the first trial begins, and after the last one ends.
-Again               the same command with nothing left to do.
-Share of a minute   overhead of a one-minute trial: the overhead per trial plus the trial's messages to the driver, in
-                    CPU seconds. The cost of a message comes from trials that only send messages.
+                    converted. The benchmark measures a bare start before and after the command.
+Start, end          time of the command before the first trial begins, and after the last trial ends.
+Again               time of the same command when all its trials have finished.
+Share of a minute   overhead of a one-minute trial in CPU seconds, divided by 60: the overhead per trial plus the cost
+                    of the trial's messages to the driver. Trials that only send messages show the cost of a message.
 
 CPU time is unknown on systems without /proc.
 """
@@ -83,13 +82,13 @@ when = ray.get(Actor.remote().imported.remote())
 time.sleep(0.5)
 print(when)
 """
-"""A program that starts Ray with its defaults. Its last word is the time at which an actor had imported torch."""
+"""A program that starts Ray with its defaults. It prints the time at which an actor has imported torch."""
 A_TRIAL_BAR = 0.18
 """Largest allowed CPU seconds of overhead per trial, median over repeats."""
 FIRST_STEP_BAR = 1.3
 """Largest allowed CPU time until the first step, divided by the CPU time of a bare start, median over repeats."""
 MESSAGES = 200
-"""Messages of a trial that only sends messages."""
+"""Number of messages that a trial sends to measure the cost of a message."""
 
 
 class Options(BaseSettings):
@@ -119,18 +118,18 @@ class Overhead:
     end_cpu: float | None
     """CPU seconds from the end of the last trial to the end of the command: completing MLflow, writing the report."""
     again: float
-    """Wall time of the same command with nothing left to do."""
+    """Wall time of the same command when all its trials have finished."""
     again_cpu: float | None
     first_step_cpu: float | None
-    """CPU seconds of all processes of the command until the first trial has finished its first epoch, of one step."""
+    """CPU seconds of all processes of the command until the first trial has finished its epoch, which is one step."""
     bare_cpu: float | None
-    """CPU seconds of a bare start, mean of one just before the command and one just after."""
+    """CPU seconds of a bare start: mean of a start just before the command and a start just after it."""
     load: float
     """Load average of the machine over the last minute of the sweep."""
 
     @property
     def a_trial(self) -> float:
-        """Wall seconds of overhead per trial, summed over concurrent trials."""
+        """Seconds of overhead per trial: (span x concurrent trials - own work) / trials."""
         return (self.span * self.at_once - self.own) / self.trials
 
     @property
@@ -140,12 +139,12 @@ class Overhead:
 
     @property
     def first_step_ratio(self) -> float | None:
-        """CPU time until the first step, divided by that of a bare start; None if unknown."""
+        """CPU time until the first step, divided by the CPU time of a bare start; None if unknown."""
         return None if self.first_step_cpu is None or self.bare_cpu is None else self.first_step_cpu / self.bare_cpu
 
 
 class Nowhere(Checkpoints):
-    """Checkpoints that are not stored."""
+    """Replaces the checkpoints of a trial, and stores nothing."""
 
     def __init__(self) -> None:
         super().__init__(Path("nowhere"), "own")
@@ -153,12 +152,12 @@ class Nowhere(Checkpoints):
     def save(
         self, epoch: int, files: Mapping[str, Any], history: Sequence[Record], provenance: Mapping[str, Any]
     ) -> Checkpoint:
-        """Writes nothing."""
+        """Returns a checkpoint without files."""
         return Checkpoint(self.folder, epoch, self.attempt, {}, list(history), dict(provenance), final=False)
 
 
 def own_work(trials: Sequence[Trial], cache: Path) -> tuple[float, float]:
-    """Wall and CPU seconds of training and evaluating trials one after the other, without imports and loading."""
+    """Trains and evaluates trials one after the other. Returns wall and CPU seconds, without imports and loading."""
     data = load("digits", cache=cache)
     one_of_each = {trial.model: trial for trial in trials}
     for trial in one_of_each.values():
@@ -175,13 +174,13 @@ def command(*options: str) -> Command:
 
 
 def bare_start() -> float | None:
-    """CPU seconds of all processes of a Ray cluster with its defaults, until an actor has imported torch."""
+    """Starts Ray with its defaults. Returns all processes' CPU seconds until an actor has imported torch."""
     ended = run([sys.executable, "-c", BARE])
     return ended.cpu_until(float(ended.output.split()[-1]))
 
 
 def trivial(folder: Path, cache: Path) -> Overhead:
-    """Measures 162 trivial trials, and the same command again."""
+    """Runs the command with 162 trivial trials, then again when all trials have finished. Returns the costs."""
     options = (*TRIVIAL, "--storage", str(folder), "--cache", str(cache))
     before = bare_start()
     first = command(*options)
@@ -212,7 +211,7 @@ def trivial(folder: Path, cache: Path) -> Overhead:
 
 
 def message_cpu() -> float:
-    """CPU seconds of one message from a trial to the driver, in both processes together."""
+    """Returns the CPU seconds that one message costs, in the trial and the driver together."""
     keys = [str(number) for number in range(cores())]
     sent: list[float] = []
     before: list[float] = []
@@ -247,7 +246,7 @@ def _span(results: Sequence[Result]) -> tuple[float, float]:
 
 
 def main(options: Options) -> None:
-    """Runs the benchmark: measures, prints line by line, and writes."""
+    """Runs the benchmark, prints the results, and writes them to `--out` if given."""
     os.environ["PYTHONPATH"] = str(PIPELINE.parents[1])
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     torch.set_num_threads(1)

@@ -8,8 +8,8 @@ layer by layer (supplement, Figures 1 and 2).
 There are two ways to load data: `in_memory` converts all images beforehand, and OneByOne works like torchvision's data
 sets.
 
-The small parts have two implementations. RELEASED writes out Swish and both cross-entropies, like code of that time.
-MODERN uses torch's functions, like code of today.
+The activation and both cross-entropies have two implementations. RELEASED writes their formulas out, like released code
+of the paper's time. MODERN uses torch's functions, like today's code.
 
 Shapes: B batch, D latents, E experts.
 """
@@ -41,19 +41,19 @@ class Swish(nn.Module):
 
 
 def written_out_pixels(logits: Tensor, image: Tensor) -> Tensor:
-    """Cross-entropy of each pixel."""
+    """Returns the binary cross-entropy of each pixel."""
     return torch.clamp(logits, 0) - logits * image + torch.log(1 + torch.exp(-torch.abs(logits)))
 
 
 def written_out_label(logits: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy of each row with a one-hot target."""
+    """Returns the cross-entropy of each row, computed with one-hot targets."""
     one_hot = torch.zeros_like(logits).scatter(1, label.unsqueeze(1), 1)
     return -(one_hot * torch.log_softmax(logits + 1e-6, dim=1)).sum(1)
 
 
 @dataclass(frozen=True)
 class Hand:
-    """Implementations of the small parts."""
+    """Implementations of the activation and of both cross-entropies."""
 
     activation: Callable[[], nn.Module]
     pixels: Callable[[Tensor, Tensor], Tensor]
@@ -69,7 +69,7 @@ MODERN = Hand(
 
 
 def dense(hand: Hand, *widths: int) -> nn.Sequential:
-    """Linear layers with the activation between them."""
+    """Returns linear layers with the activation between them."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), hand.activation()]
@@ -77,7 +77,7 @@ def dense(hand: Hand, *widths: int) -> nn.Sequential:
 
 
 def networks(image_network: str, hand: Hand) -> tuple[nn.ModuleDict, nn.ModuleDict]:
-    """Encoders and decoders of both modalities for 28x28 images; the image network is mlp or dcgan."""
+    """Returns the encoders and decoders of 28x28 images and labels. `image_network` is mlp or dcgan."""
     if image_network == "mlp":
         image_encoder = nn.Sequential(nn.Flatten(), dense(hand, 784, 512, 512, 2 * LATENTS))
         image_decoder = nn.Sequential(dense(hand, LATENTS, 512, 512, 784), nn.Unflatten(1, (1, 28, 28)))
@@ -107,14 +107,14 @@ def networks(image_network: str, hand: Hand) -> tuple[nn.ModuleDict, nn.ModuleDi
 
 
 class PlainMvae(nn.Module):
-    """Encoders, decoders and a product of experts that includes the prior."""
+    """An MVAE of images and labels. Its product of experts includes the prior."""
 
     def __init__(self, image_network: str, hand: Hand) -> None:
         super().__init__()
         self.encoders, self.decoders = networks(image_network, hand)
 
     def forward(self, given: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Reconstructions of every modality, and mean and log-variance [B, D] of q(z | given)."""
+        """Returns the reconstructions of every modality, and mean and log-variance [B, D] of q(z | given)."""
         some = next(iter(given.values()))
         prior = torch.zeros(len(some), LATENTS, device=some.device)
         means, log_vars = [prior], [prior]
@@ -128,14 +128,14 @@ class PlainMvae(nn.Module):
 
 
 def product_of_experts(mean_EBD: Tensor, log_var_EBD: Tensor, eps: float = 1e-8) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance [B, D] of the product, computed from variances."""
+    """Returns mean and log-variance [B, D] of the product of Gaussian experts, by the textbook formula."""
     precision = 1.0 / (torch.exp(log_var_EBD) + eps)
     variance = 1.0 / precision.sum(0)
     return (mean_EBD * precision).sum(0) * variance, torch.log(variance + eps)
 
 
 def elbo_loss(model: PlainMvae, hand: Hand, batch: dict[str, Tensor], beta: float) -> Tensor:
-    """Sum of the terms' negative ELBOs, each a mean over the batch."""
+    """Returns the sum of the terms' negative ELBOs. Each ELBO is a mean over the batch."""
     total = torch.zeros((), device=batch["image"].device)
     for names in TERMS:
         rebuilt, mean, log_var = model({name: batch[name] for name in names})
@@ -149,12 +149,17 @@ def elbo_loss(model: PlainMvae, hand: Hand, batch: dict[str, Tensor], beta: floa
 
 
 def in_memory(images: Tensor, labels: Tensor) -> TensorDataset:
-    """Converts images uint8 [N, 1, 28, 28] to floats in advance, the fastest way with a DataLoader; labels [N]."""
+    """Returns images and labels in memory, with images converted to floats. With a DataLoader, this is the fastest way.
+
+    Args:
+        images: uint8 [N, 1, 28, 28].
+        labels: [N].
+    """
     return TensorDataset(images.float() / 255, labels.long())
 
 
 class OneByOne(Dataset[Any]):
-    """Examples like torchvision's MNIST with ToTensor: each access converts bytes to a picture, then to numbers."""
+    """Examples as in torchvision's MNIST with ToTensor: each access converts bytes to a picture, then to floats."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         from torchvision.transforms import ToTensor  # only this contender needs this import, which takes seconds
@@ -170,10 +175,10 @@ class OneByOne(Dataset[Any]):
 
 
 class PlainTraining:
-    """The training loop, a few steps at a time."""
+    """Runs the plain training loop a few steps at a time."""
 
     def __init__(self, image_network: str, examples: Dataset[Any], batch_size: int, hand: Hand) -> None:
-        """Takes examples of image float32 [1, 28, 28] in [0, 1] and label."""
+        """Prepares training. An example is an image, float32 [1, 28, 28] in [0, 1], and its label."""
         self.hand = hand
         self.model = PlainMvae(image_network, hand)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
@@ -181,7 +186,7 @@ class PlainTraining:
         self._batches = self._forever()
 
     def run(self, steps: int) -> float:
-        """Takes the next steps; returns their mean loss, which simple loops collect for printing."""
+        """Takes the given number of steps. Returns their mean loss, as simple loops do for printing."""
         self.model.train()
         losses = []
         for _ in range(steps):

@@ -3,18 +3,18 @@
 A step has 1 + 19 + k terms: one for all modalities, one for each modality, and k for random subsets. Each term does the
 following:
 
-1. encode again every modality that the term conditions on, one module after the other;
+1. encode every modality that the term conditions on, one module after the other, without reusing earlier results;
 2. multiply the experts, including the prior, by the textbook formula, and draw z;
 3. run all 19 decoders on z one after the other, although the term reconstructs only some modalities;
 4. add up the cross-entropies of the term's own modalities and the KL, and add their mean over the batch to the loss.
 
-Then come one backward pass through the sum of all terms, and a step of torch's default Adam. Autograd itself skips
-decoders without influence on the loss. Batch normalisation is PyTorch's, so each pass updates its running statistics.
-The authors' released code works like this. With `every_encoder`, each term encodes all 19 modalities, but uses only the
-experts of the modalities that it conditions on.
+After all terms, the loop runs one backward pass through their sum, and takes one step of torch's default Adam. Autograd
+skips decoders that do not influence the loss. The batch normalisation is PyTorch's, so each pass updates its running
+statistics. The authors' released code works in the same way. With `every_encoder`, each term encodes all 19 modalities,
+but uses only the experts of the modalities that it conditions on.
 
-As in benchmarks/plain.py, the loop imports nothing from `mvae/`, and the small parts have two implementations. Its
-networks equal ours layer by layer (supplement, Figures 1 and 4).
+The loop imports nothing from `mvae/`. The activation and the cross-entropies have two implementations, as in
+benchmarks/plain.py. The networks equal ours layer by layer (supplement, Figures 1 and 4).
 
 Shapes: B batch, D latents, E experts.
 """
@@ -35,7 +35,7 @@ ATTRIBUTE_WEIGHT = 1.0
 
 
 def image_networks(image_network: str, latents: int, hand: Hand) -> tuple[nn.Module, nn.Module]:
-    """Encoder and decoder of the image: mlp for 28x28 (Figure 1), or dcgan for 3x64x64 (Figure 4)."""
+    """Returns the image's encoder and decoder: mlp for 28x28 (Figure 1), or dcgan for 3x64x64 (Figure 4)."""
     if image_network == "mlp":
         return (
             nn.Sequential(nn.Flatten(), dense(hand, 784, 512, 512, 2 * latents)),
@@ -78,20 +78,20 @@ def image_networks(image_network: str, latents: int, hand: Hand) -> tuple[nn.Mod
 
 
 def attribute_encoder(hidden: int, latents: int, hand: Hand) -> nn.Module:
-    """Encoder of one attribute, from int64 [B]."""
+    """Returns the encoder of one attribute, whose input is int64 [B]."""
     return nn.Sequential(nn.Embedding(2, hidden), hand.activation(), dense(hand, hidden, hidden, 2 * latents))
 
 
 def attribute_decoder(hidden: int, latents: int, hand: Hand) -> nn.Module:
-    """Decoder of one attribute, to logits [B]."""
+    """Returns the decoder of one attribute, whose output is logits [B]."""
     return nn.Sequential(dense(hand, latents, hidden, hidden, 1), nn.Flatten(0))
 
 
 class PlainMvae19(nn.Module):
-    """An image and attributes with one module each; modality 0 is the image."""
+    """An MVAE of an image (modality 0) and 18 attributes, with one encoder and one decoder per modality."""
 
     def __init__(self, image_network: str, latents: int, hidden: int, hand: Hand, *, every_encoder: bool) -> None:
-        """`hidden` is the width of the attributes' networks."""
+        """Builds the networks. `hidden` is the width of the attributes' networks."""
         super().__init__()
         self.latents, self.every_encoder = latents, every_encoder
         image_encoder, image_decoder = image_networks(image_network, latents, hand)
@@ -100,7 +100,7 @@ class PlainMvae19(nn.Module):
         self.decoders = nn.ModuleList([image_decoder, *(attribute_decoder(hidden, latents, hand) for _ in attributes)])
 
     def forward(self, values: Sequence[Tensor], given: Sequence[int]) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Reconstructions of every modality, and mean and log-variance [B, D] of q(z | given)."""
+        """Returns the reconstructions of every modality, and mean and log-variance [B, D] of q(z | given)."""
         prior = torch.zeros(len(values[0]), self.latents, device=values[0].device)
         means, log_vars = [prior], [prior]
         for m in range(len(values)) if self.every_encoder else given:
@@ -116,7 +116,7 @@ class PlainMvae19(nn.Module):
 def elbo_loss(
     model: PlainMvae19, hand: Hand, values: Sequence[Tensor], terms: Sequence[Sequence[int]], beta: float
 ) -> Tensor:
-    """Sum of the terms' negative ELBOs, each a mean over the batch.
+    """Returns the sum of the terms' negative ELBOs. Each ELBO is a mean over the batch.
 
     Args:
         values: images float32 [B, C, H, W], and int64 [B] for each attribute.
@@ -136,7 +136,7 @@ def elbo_loss(
 
 
 class PlainTraining19:
-    """The training loop, a few steps at a time."""
+    """Runs the plain training loop a few steps at a time."""
 
     def __init__(
         self,
@@ -147,7 +147,13 @@ class PlainTraining19:
         terms: Iterator[list[list[int]]],
         batch_size: int,
     ) -> None:
-        """Takes images uint8 [N, C, H, W], attributes [N, 18], and an iterator with the terms of each step."""
+        """Prepares the training.
+
+        Args:
+            images: uint8 [N, C, H, W].
+            attributes: [N, 18].
+            terms: yields the ELBO terms of each step.
+        """
         self.model, self.hand, self.terms = model, hand, terms
         self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         examples = TensorDataset(images.float() / 255, attributes.long())
@@ -155,7 +161,7 @@ class PlainTraining19:
         self._batches = self._forever()
 
     def run(self, steps: int) -> float:
-        """Takes the next steps; returns their mean loss, which simple loops collect for printing."""
+        """Takes the given number of steps. Returns their mean loss, as simple loops do for printing."""
         self.model.train()
         losses = []
         for _ in range(steps):

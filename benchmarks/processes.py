@@ -21,16 +21,16 @@ SAMPLE_EVERY = 0.1
 
 @dataclass(frozen=True)
 class Command:
-    """One run of a program. Times in Unix seconds."""
+    """One run of a program. All times are Unix times in seconds."""
 
     began: float
     ended: float
     cpu: Sequence[tuple[float, float]]
-    """(time, CPU seconds of all processes so far); empty without /proc."""
+    """Pairs of a time and the CPU seconds that all processes have used until then; empty without /proc."""
     output: str
 
     def cpu_until(self, when: float) -> float | None:
-        """CPU seconds of all processes up to a time, interpolated between two samples; None if unknown."""
+        """Returns the CPU seconds of all processes until `when`, interpolated between two samples; None if unknown."""
         if not self.cpu:
             return None
         after = bisect.bisect_left(self.cpu, (when, 0.0))
@@ -40,16 +40,16 @@ class Command:
         return before + (then - before) * (when - left) / (right - left)
 
     def cpu_between(self, start: float, end: float) -> float | None:
-        """CPU seconds of all processes between two times; None if unknown."""
+        """Returns the CPU seconds of all processes between two times; None if unknown."""
         first, last = self.cpu_until(start), self.cpu_until(end)
         return None if first is None or last is None else last - first
 
 
 def run(words: Sequence[str]) -> Command:
-    """Runs a program to its end.
+    """Runs a program and waits until it ends.
 
     Raises:
-        RuntimeError: the program did not end with code 0.
+        RuntimeError: the program's exit code is not 0.
     """
     began = time.time()
     running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -62,7 +62,10 @@ def run(words: Sequence[str]) -> Command:
 
 @contextmanager
 def _watched(pid: int) -> Iterator[list[tuple[float, float]]]:
-    """Yields a growing list of CPU times of a process and its descendants, also of those that have ended."""
+    """Yields a list of pairs (time, CPU seconds), to which a thread adds a pair every SAMPLE_EVERY seconds.
+
+    CPU seconds are summed over the process and its descendants, including descendants that have ended.
+    """
     samples = [(time.time(), 0.0)] if Path("/proc/self/stat").exists() else []
     used: dict[tuple[int, int], float] = {}
     over = threading.Event()
@@ -84,7 +87,7 @@ def _watched(pid: int) -> Iterator[list[tuple[float, float]]]:
 
 
 def _cpu_of_tree(root: int) -> dict[tuple[int, int], float]:
-    """CPU seconds of a process and its descendants, by process id and start time."""
+    """Returns the CPU seconds of a process and of each descendant, by process id and start time."""
     found: dict[int, tuple[int, int, float]] = {}
     ticks = os.sysconf("SC_CLK_TCK")
     for folder in Path("/proc").iterdir():

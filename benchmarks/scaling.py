@@ -1,14 +1,15 @@
-"""Compares two workers with one: training steps of the MNIST networks, shared by two single-threaded processes.
+"""Compares the training speed of two single-threaded workers with the speed of one worker, on the MNIST networks.
 
 Type    python -m benchmarks.scaling                        about 3 minutes on two cores
         python -m benchmarks.scaling --batches 100,1600     only these batch sizes
         python -m benchmarks.scaling --out FILE             also writes the numbers as JSON
 
-Both sides run the real training loop on the same batches. On one side a single process trains while the other process
-waits. On the other side both processes train together over gloo, each with half of the rows. The sides take turns,
-block by block, and their wall times are compared. Other work distorts the ratio, so leave the machine idle.
+The real training loop runs on the same batches in two ways. Either one process trains alone while the other process
+waits, or both processes train together over gloo, each on half of the rows. The two ways take turns, block by block,
+and their wall times are compared. Other programs distort the ratio, so leave the machine idle.
 
-one, two    examples per second
+one         examples per second of one process
+two         examples per second of both processes together
 ratio       two divided by one: median (quartiles over blocks); at most 2
 """
 
@@ -50,9 +51,9 @@ class Options(BaseSettings):
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
 
     batches: str = "100,400,1600,3200"
-    """Whole batch sizes, separated by commas."""
+    """Batch sizes, summed over both processes and separated by commas."""
     blocks: int = Field(9, ge=3)
-    """Blocks per side."""
+    """Blocks for one worker, and for two workers."""
     seconds: float = Field(1.0, gt=0)
     """Approximate seconds per block."""
     out: Path | None = None
@@ -61,7 +62,7 @@ class Options(BaseSettings):
 
 @dataclass(frozen=True)
 class Comparison:
-    """One line of the table."""
+    """One line of the printed table."""
 
     batch: int
     blocks: int
@@ -74,7 +75,7 @@ class Comparison:
 
 
 class Side:
-    """Training in this process, which computes its share of each step."""
+    """Training in this process, which computes its rows of each batch."""
 
     def __init__(self, trial: Trial, workers: Workers) -> None:
         data = random_data(trial.dataset, source(trial.dataset).modalities, EXAMPLES)
@@ -90,7 +91,7 @@ class Side:
         self.steps = Steps(self.few, self.model, optimizer, trial)
 
     def run(self, steps: int) -> float:
-        """Takes the given number of steps; returns the seconds."""
+        """Takes the given number of steps. Returns the wall time in seconds."""
         self.few.steps = steps
         began = time.perf_counter()
         training._train_epoch(self.steps, 0, self.workers)
@@ -98,7 +99,7 @@ class Side:
 
 
 def work(rank: int, port: int, sizes: list[int], options: Options, comparisons: Any) -> None:
-    """Runs one of the two processes; the first one puts the comparisons into the queue."""
+    """Runs one of the two processes. Process 0 puts the comparisons into the queue."""
     torch.set_num_threads(training.THREADS)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=COUNT)
     for size in sizes:
@@ -123,7 +124,7 @@ def work(rank: int, port: int, sizes: list[int], options: Options, comparisons: 
 
 
 def measure(options: Options) -> list[Comparison]:
-    """Measures all batch sizes; prints the table line by line."""
+    """Measures all batch sizes, and prints the table line by line."""
     sizes = [int(size) for size in options.batches.split(",")]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -145,10 +146,12 @@ def measure(options: Options) -> list[Comparison]:
 
 
 def main(options: Options) -> None:
-    """Runs the benchmark: measures, prints and writes."""
+    """Runs the benchmark, prints the results, and writes them to `--out` if given."""
     lines = measure(options)
     reached = lines[-1].ratio.median
-    print(f"claim: at least {CLAIM} at a batch of {lines[-1].batch}; {'reached' if reached >= CLAIM else 'missed'}")
+    print(
+        f"claim: ratio at least {CLAIM} at a batch of {lines[-1].batch}; {'reached' if reached >= CLAIM else 'missed'}"
+    )
     if options.out:
         write_comparison(options.out, CLAIM, lines)
 

@@ -1,26 +1,26 @@
-"""Measures commands that do not train: CPU seconds and memory of whole processes.
+"""Measures the CPU time and the memory of commands that do not train.
 
 Type    python -m benchmarks.startup --out benchmarks/results/startup-cpu.json
         about three minutes on 2 cores
 
-The commands and `python -c 'import torch'` run several times in turn. The best run of each counts. A first round, which
-does not count, lets Python write its bytecode.
+The commands and `python -c 'import torch'` take turns, several times. The best run of each command counts. An extra
+first round, which does not count, lets Python write its bytecode.
 
 CPU seconds  user and system time of the process and of every process that it waited for
 ratio        CPU seconds divided by the CPU seconds of `import torch`; comparable between machines
 memory       largest resident set of one process, in MB
 
-The benchmark first finishes a demo (4 trials of one epoch). The commands:
+The benchmark first runs a demo until all its trials have finished (4 trials of one epoch). Then it measures:
 
 help            pipelines/weak_supervision.py --help
 refusal         an option with an invalid value
 plan            --plan on the finished demo
-report          --report on the finished demo, nothing changed since the last report
-again           the finished demo, typed again
-report_drawn    --report after its folder was deleted, so that tables, intervals and plots are made again
+report          --report on the finished demo, when nothing has changed since the last report
+again           the demo's command again, when all its trials have finished
+report_drawn    --report after the reports' folder was deleted, so that tables, intervals and plots are made again
 
-Four things cost more and have no limits here: plug-ins, the conversion of data, a tracking server, and a plan with
-missing trials, which measures the load of the machine and may time a few steps.
+Four things cost more, and the benchmark sets no limits for them: plug-ins, the conversion of data, a tracking server,
+and a plan with missing trials. Such a plan measures the machine's load and may time a few steps.
 """
 
 from __future__ import annotations
@@ -55,19 +55,19 @@ class Options(BaseSettings):
     model_config = SettingsConfigDict(cli_kebab_case=True, use_attribute_docstrings=True)
 
     repeats: int = Field(5, ge=1)
-    """Runs of each command; the best one counts."""
+    """Runs of each command. Only the best run counts."""
     out: Path | None = None
     """JSON file for the numbers."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One run of a command."""
+    """Cost of one run of a command."""
 
     cpu: float
     """CPU seconds of the process and of its ended children."""
     memory: float
-    """Memory of the largest process, in MB."""
+    """Largest resident set of one process, in MB."""
 
 
 def cost(command: Sequence[str], expected: int) -> Cost:
@@ -90,7 +90,7 @@ def cost(command: Sequence[str], expected: int) -> Cost:
 
 
 def measured(repeats: int, home: Path) -> dict[str, Cost]:
-    """Lowest CPU time and memory of every command, measured in turn."""
+    """Runs all commands several times, in turn. Returns the lowest CPU time and the lowest memory of each command."""
     storage = home / "runs"
     demo = (*DEMO, "--storage", str(storage), "--cache", str(home / "cache"))
     pipeline = (sys.executable, PIPELINE)
@@ -116,11 +116,11 @@ def measured(repeats: int, home: Path) -> dict[str, Cost]:
 
 
 def _nothing() -> None:
-    """Does nothing before the command."""
+    """Does nothing."""
 
 
 def main() -> None:
-    """Runs the benchmark: measures, prints and writes."""
+    """Runs the benchmark, prints the results, and writes them to `--out` if given."""
     options = CliApp.run(Options)
     with tempfile.TemporaryDirectory(prefix="startup-") as home:
         found = measured(options.repeats, Path(home))

@@ -1,7 +1,8 @@
-"""Shared parts of the benchmarks: timing contenders in turn, the machine's matrix-product peak, random data.
+"""Shared code of the benchmarks: timing in turn, the peak speed of matrix products, and random data.
 
-Contenders take turns in one process and are compared block by block. Other work on the machine then slows all
-contenders alike. The ratio's spread over blocks shows the influence that remains.
+A contender is one of the programs that a benchmark compares. Contenders take turns in one process, and their times are
+compared block by block. Other work on the machine then slows all contenders alike. Its remaining influence shows in the
+spread of the ratio over blocks.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Spread:
-        """Quartiles over blocks."""
+        """Returns the quartiles of `values`, which has one value per block."""
         low, median, high = np.percentile(values, [25, 50, 75])
         return cls(float(low), float(median), float(high))
 
@@ -54,7 +55,10 @@ class Spread:
 
 
 def in_turn(contenders: Mapping[str, Callable[[int], object]], *, steps: int, blocks: int) -> dict[str, np.ndarray]:
-    """CPU milliseconds per step of each contender, one number per block; every second block runs in reverse order."""
+    """Returns the CPU milliseconds per step of each contender, one number per block.
+
+    In every second block, the contenders run in reverse order.
+    """
     for run in contenders.values():
         run(min(steps, 3))
     taken: dict[str, list[float]] = {name: [] for name in contenders}
@@ -81,7 +85,10 @@ class MatrixProduct:
 
 
 class FewSteps:
-    """A learner with short epochs, each continuing where the last one ended, so that the real loop runs in blocks."""
+    """Wraps a learner so that an epoch has only `steps` steps. The real training loop can then run in short blocks.
+
+    Each epoch continues where the last epoch ended.
+    """
 
     def __init__(self, learner: Learner) -> None:
         self.learner, self.steps = learner, 1
@@ -89,23 +96,23 @@ class FewSteps:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps per epoch of the real learner, which annealing uses."""
+        """Steps per epoch of the wrapped learner. Annealing uses this number."""
         return self.learner.steps_per_epoch
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """The next `steps` batches of the endless stream. Ignores `epoch`."""
+        """Returns the next `steps` batches. Ignores `epoch`."""
         return islice(self._batches, self.steps)
 
     def facts(self) -> dict[str, float]:
-        """Facts of the real learner."""
+        """Returns the numbers that the wrapped learner logs with every epoch."""
         return self.learner.facts()
 
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
-        """Loss of the real learner."""
+        """Returns the wrapped learner's loss."""
         return self.learner.loss(batch, step)
 
     def forever(self) -> Iterator[Any]:
-        """Endless stream of batches, one epoch after another."""
+        """Yields the wrapped learner's batches without end, one epoch after another."""
         epoch = 0
         while True:
             yield from self.learner.batches(epoch)
@@ -113,8 +120,10 @@ class FewSteps:
 
 
 def random_data(name: str, modalities: tuple[Modality, ...], examples: int) -> Dataset:
-    """A random data set with the shapes of a real one and four of five pixels black. The contents do not affect the
-    time."""
+    """Returns a random data set with the shapes of a real data set. Four of five pixels are black.
+
+    The contents do not affect the time of a step.
+    """
     draw = torch.Generator().manual_seed(0)
     values = []
     for modality in modalities:
@@ -132,7 +141,7 @@ def random_data(name: str, modalities: tuple[Modality, ...], examples: int) -> D
 
 
 def machine() -> dict[str, Any]:
-    """Processor, GPU and versions of this machine, without its host name."""
+    """Returns the processor, GPU and versions of this machine, without its host name."""
     found: dict[str, Any] = {"processor": device_name("cpu"), "python": platform.python_version()}
     found |= {"torch": torch.__version__, "numpy": version("numpy")}
     if torch.cuda.is_available():
@@ -147,7 +156,7 @@ def write_comparison(out: Path, claim: float, compared: object) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Converts a structure for JSON: dataclasses to dictionaries, floats to five digits."""
+    """Converts a structure for JSON: dataclasses to dictionaries, tuples to lists, floats to five digits."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):

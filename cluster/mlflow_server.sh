@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # Runs MLflow's server: on the head of a cluster, or for yourself on a machine with other users.
 #
-#   mlflow_server.sh          starts the server unless one answers, and waits until it answers
-#   mlflow_server.sh start    starts the server unless one answers, without waiting
+#   mlflow_server.sh          starts the server unless a server already answers, and waits until the server answers
+#   mlflow_server.sh start    starts the server unless a server already answers, without waiting
 #   mlflow_server.sh stop     stops the server that this script started
 #
-# MLflow has no login, and every user of a machine can open its ports. So on a machine with other users, give a socket in
-# a folder of your own, and forward the socket to your own machine with ssh (docs/browse.md):
+# MLflow has no login, and every user of a machine can connect to its ports. So on a machine with other users, use a
+# socket in a private folder, and forward the socket to your own machine with ssh (docs/browse.md):
 #
 #   MLFLOW_SOCKET=~/.mvae-mlflow/socket bash cluster/mlflow_server.sh
 #
-# Without MLFLOW_SOCKET, the server listens on a port of this machine only: use a port-forward from other machines.
+# Without MLFLOW_SOCKET, only this machine can connect to the server. From other machines, forward the port.
 #
-# MLFLOW_SOCKET                file of the socket. The script makes its folder, which only you can enter, and refuses a
-#                              folder that others can enter
+# MLFLOW_SOCKET                path of the socket. The script creates the socket's folder, which only you can enter. It
+#                              refuses an existing folder that other users can enter
 # MLFLOW_BACKEND_STORE_URI     database, for example postgresql://USER:PASSWORD@HOST/DATABASE. Default: SQLite on this
-#                              disk; if the disk is lost, the next sweep fills a new database from storage. With a
-#                              socket: mlflow.db in MVAE_STORAGE or ./runs, to which sweeps write by default
+#                              disk; if the disk is lost, the next sweep fills a new database from storage. Default with
+#                              a socket: mlflow.db in MVAE_STORAGE or ./runs, to which sweeps write by default
 # MLFLOW_ARTIFACTS_DESTINATION folder or bucket of pictures and models (default: mlartifacts in MVAE_STORAGE)
 # MLFLOW_PORT                  port (default: 5000)
 set -euo pipefail
@@ -46,7 +46,7 @@ else:
 END
 }
 
-ours() { # whether the process that this script started still runs, and its pid was not reused
+ours() { # whether the server that this script started still runs; checks that the pid was not reused
   [[ -r $folder/pid ]] && pid=$(<"$folder/pid") && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q "mlflow server"
 }
 
@@ -55,12 +55,12 @@ refuse() {
   exit 2
 }
 
-make_private() { # the folder, which decides who can connect: the server gives its socket to everyone
+make_private() { # makes the socket's folder private: the server itself lets every user connect to the socket
   ((${#socket} < 108)) || refuse "MLFLOW_SOCKET $socket has ${#socket} characters, but Linux allows 107: choose a shorter path"
   [[ $socket == *[[:space:]]* ]] && refuse "MLFLOW_SOCKET $socket contains a space: choose another path"
   mkdir -p -- "$(dirname "$folder")" && mkdir -m 700 -- "$folder" 2>/dev/null || true
   if [[ ! -d $folder || -L $folder || ! -O $folder || $(stat -c %a -- "$folder") != *00 ]]; then
-    refuse "MLFLOW_SOCKET $socket: other users may enter $folder: choose a new folder, which this script makes, or: chmod 700 $folder"
+    refuse "MLFLOW_SOCKET $socket: other users may enter $folder: choose a new folder, which this script creates, or type: chmod 700 $folder"
   fi
 }
 
@@ -82,14 +82,14 @@ start() {
   fi
   export MLFLOW_ARTIFACTS_DESTINATION=${MLFLOW_ARTIFACTS_DESTINATION:-$storage/mlartifacts}
   # One worker and no job runner: 2 processes and 0.5 GB instead of the default's 15 and 2.5 GB.
-  unset MLFLOW_TRACKING_URI # names this server, which must not use itself as its store
+  unset MLFLOW_TRACKING_URI # it names this server, which must not use itself as its store
   export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
   cd "$folder"
   setsid nohup mlflow server "${listen[@]}" --workers 1 </dev/null >"$folder/log" 2>&1 &
   echo $! >"$folder/pid"
 }
 
-show() { # what to type on the user's own machine
+show() { # prints what to type on the user's own machine
   [[ -z $socket ]] && return
   echo "MLflow: type on your own machine: ssh -N -L 5000:$socket $(id -un)@$(hostname), then open http://127.0.0.1:5000"
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# SLURM: one sweep as a batch job on one node or several, requeued until its table is complete.
+# SLURM: one sweep as a batch job on one or several nodes. The job is requeued until its table is complete.
 #
 #   sbatch --gpus-per-node=1 cluster/slurm.sh pipelines/weak_supervision.py --dataset fashion_mnist --preset paper
 #   sbatch --gpus-per-node=1 --nodes=4 cluster/slurm.sh pipelines/weak_supervision.py --dataset fashion_mnist --preset paper
 #
-# Run these in the clone. The clone, its .venv and the storage must be in a folder that all nodes mount. The word after
-# slurm.sh is the pipeline, followed by the pipeline's options.
+# Run these commands in the clone. The clone, its .venv and the storage must be in folders that all nodes mount. After
+# slurm.sh, name the pipeline and its options.
 #
 #   tail -f slurm-JOBID.out                         the sweep's output
 #   scancel JOBID                                   ends the sweep; the same sbatch command resumes it
@@ -13,10 +13,10 @@
 #   export MVAE_STORAGE=/scratch/me/mvae            before sbatch: folder of results and checkpoints (default: ./runs)
 #
 # To edit: the lines that begin with #SBATCH, and `requeues`. Options of sbatch override the #SBATCH lines, but change the
-# seconds of --signal only below.
-# Three minutes before the time limit, the job stops its trials and returns to the queue. Shortly before, the trials save
-# every epoch, so the next start repeats only the epoch that was cut off. A job that is preempted or loses a node returns
-# to the queue too.
+# seconds of --signal only in this file.
+# Three minutes before the time limit, the job stops its trials and returns to the queue. In the minutes before, the trials
+# save every epoch, so the restarted job repeats only the interrupted epoch. A preempted job, and a job that loses a node,
+# also return to the queue.
 # Details, and what was tested: docs/slurm.md.
 
 #SBATCH --job-name=mvae
@@ -36,8 +36,8 @@ requeues=3 # times that the job may return to the queue without a newly finished
 
 set -uo pipefail
 export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=1
-unset RAY_ADDRESS RAY_AUTH_TOKEN # of another cluster: Ray would prefer this token to the job's own
-export MVAE_STARTED_BY='sbatch cluster/slurm.sh' # for the line that says how to resume
+unset RAY_ADDRESS RAY_AUTH_TOKEN # they may belong to another cluster, and Ray would prefer their token to the job's token
+export MVAE_STARTED_BY='sbatch cluster/slurm.sh' # for the message that tells the user how to resume
 stopped='' driver='' code=''
 # SLURM signals only this script (--signal=B:), and this script signals only the driver, which needs Ray to end cleanly.
 trap 'stopped=yes; [[ -z $driver ]] || kill -TERM "$driver" 2>/dev/null' TERM
@@ -54,7 +54,7 @@ stops_at() { # prints the Unix time from which SLURM may signal this script: up 
 
 remove_leftovers() { # remove_leftovers PREFIX: deletes your folders PREFIX-JOBID-* of jobs that have left the queue
   local folder id jobs=''
-  # The list of folders is older than the list of jobs, so the list of jobs contains all running jobs with a folder.
+  # Folders are listed before jobs, so the list of jobs contains every running job with a folder.
   for folder in "$1"-[0-9]*-*; do
     [[ -O $folder ]] || continue
     jobs=${jobs:-$(squeue --me --noheader --format=%A)}
@@ -63,16 +63,16 @@ remove_leftovers() { # remove_leftovers PREFIX: deletes your folders PREFIX-JOBI
   done
 }
 
-ray_node() { # ray_node OPTIONS: runs Ray on this node until it is ended
+ray_node() { # ray_node OPTIONS: runs Ray on this node until Ray ends
   local folder ray attempt log=$private/$SLURMD_NODENAME.log
-  rm -rf "/tmp/mvae-$SLURM_JOB_ID-"* # left by this job if the node lost its power
+  rm -rf "/tmp/mvae-$SLURM_JOB_ID-"* # leftovers of this job, if the node lost its power
   remove_leftovers /tmp/mvae
-  # Mode 0700. Ray lets all users write to its own folder, so this folder protects it. Short: paths of sockets are
-  # limited to 107 bytes.
+  # mktemp -d gives mode 0700. Ray lets all users write to Ray's own folder, so the outer folder must keep them out. The
+  # path is short, because the path of a socket is limited to 107 bytes.
   folder=$(mktemp -d "/tmp/mvae-$SLURM_JOB_ID-XXXXXX")
   trap 'end "$ray" 2>/dev/null; pkill -KILL -f -- "$folder/"; rm -rf "$folder" || { sleep 1; rm -rf "$folder"; }' EXIT
   trap 'exit 0' TERM USR1
-  for attempt in 1 2 3; do # on a busy node, Ray may take longer than the 30 seconds that it allows itself
+  for attempt in 1 2 3; do # on a busy node, Ray may exceed its own limit of 30 seconds for starting
     ray start --block "$@" --temp-dir="$folder/r" --num-cpus="$SLURM_CPUS_PER_TASK" --object-store-memory=200000000 \
       --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 --disable-usage-stats >"$log" 2>&1 &
     ray=$!
@@ -84,7 +84,7 @@ ray_node() { # ray_node OPTIONS: runs Ray on this node until it is ended
   done
 }
 
-end() { # end PID: ends a Ray node with its processes; kills what does not end within ten seconds
+end() { # end PID: ends a Ray node with its processes; kills it if it does not end within ten seconds
   kill "$1"
   for _ in {1..50}; do kill -0 "$1" && sleep 0.2 || break; done
   kill -KILL "$1"
@@ -94,7 +94,7 @@ end() { # end PID: ends a Ray node with its processes; kills what does not end w
 start_ray() { # starts a head on this node and workers on the others; only processes with the job's token can connect
   local address port others deadline
   export private=$PWD/.slurm-$SLURM_CLUSTER_NAME-$SLURM_JOB_ID
-  rm -rf "$private-"* # left by this job if this node lost its power
+  rm -rf "$private-"* # leftovers of this job, if this node lost its power
   private=$(mktemp -d "$private-XXXXXX") # mode 0700, in the clone, which all nodes mount
   (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$private/token")
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$private/token
@@ -113,7 +113,7 @@ start_ray() { # starts a head on this node and workers on the others; only proce
   srun --overlap --export=ALL --relative=1 --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \
     --cpus-per-task="$SLURM_CPUS_PER_TASK" --no-kill bash -c "ray_node --address=$address:$port" &
   workers=$!
-  deadline=$((SECONDS + 300)) # three attempts on a busy node
+  deadline=$((SECONDS + 300)) # enough for three attempts on a busy node
   until [[ -n $stopped ]] || ((SECONDS > deadline || $(grep -ls 'Ray runtime started' "$private/"*.log | wc -l) > others)); do
     kill -0 "$workers" 2>/dev/null || break
     sleep 0.5
@@ -121,7 +121,7 @@ start_ray() { # starts a head on this node and workers on the others; only proce
   export RAY_ADDRESS=$address:$port
 }
 
-free_ports() { # prints the first of two neighbouring free ports; jobs begin to look at different ports
+free_ports() { # prints the first of two neighbouring free ports; each job starts its search at another port
   python - "$SLURM_JOB_ID" <<'END'
 import contextlib, socket, sys
 for attempt in range(1000):
@@ -140,7 +140,7 @@ end_ray() { # ends the workers first, because they need the head to end cleanly
   rm -rf "$private"
 }
 
-requeued() { # requeued: number of times that this job returned to the queue since a trial finished, from its output file
+requeued() { # prints how often this job returned to the queue since the last finished trial; reads the job's output
   awk -v line="^slurm.sh: job $SLURM_JOB_ID returns to the queue" \
     '/^\[ *[0-9]+\/[0-9]+\] / && !/  failed: / { n = 0 } $0 ~ line { n++ } END { print n + 0 }' "/proc/$$/fd/1"
 }
@@ -156,7 +156,7 @@ fi
 if [[ -z $stopped ]]; then
   python "$@" &
   driver=$!
-  [[ -z $stopped ]] || kill -TERM "$driver"                            # the signal came before the line above
+  [[ -z $stopped ]] || kill -TERM "$driver"                            # the signal came before the previous line
   while kill -0 "$driver" 2>/dev/null; do wait "$driver"; done         # a signal interrupts `wait`
   wait "$driver"
   code=$?
@@ -164,12 +164,13 @@ fi
 ((SLURM_JOB_NUM_NODES > 1)) && trap - EXIT && end_ray
 
 # A pipeline exits with 0 if the table is complete, 1 if a trial failed, 2 if it refuses its options, 3 if --max-hours is
-# over. SLURM itself requeues a job that it preempts, and the user does not want a job that scancel ended: neither is RUNNING now.
+# over. In these cases, do not requeue the job. SLURM itself requeues a preempted job, and a job cancelled by scancel must
+# not return: neither is RUNNING now.
 [[ -n $stopped && $code != [0123] ]] || exit "$code"
 [[ $(scontrol show job -o "$SLURM_JOB_ID") == *" JobState=RUNNING "* ]] || exit "$code"
 past=$(requeued)
 if ((past >= requeues)); then
-  say "no trial finished since the job returned to the queue $requeues times: give it more time (sbatch --time)"
+  say "the job returned to the queue $requeues times without a newly finished trial: give it more time (sbatch --time)"
   exit 1
 fi
 say "job $SLURM_JOB_ID returns to the queue ($((past + 1)) of at most $requeues times without a newly finished trial)"

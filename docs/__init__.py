@@ -1,1 +1,1 @@
-"""The pages in Markdown, the code that fills their tables (docs/report/), and the committed numbers (docs/results/)."""
+"""Contains the pages in Markdown, the code that fills their tables (report/), and the committed numbers (results/)."""

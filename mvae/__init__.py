@@ -2,7 +2,7 @@
 
 Each part imports only parts below it in this list (`tests/test_rooms.py`):
 
-plugins.py   arms and data sets from a user's own file; turns mistakes in it into one line
+plugins.py   loads arms and data sets from a user's own file; reports an error in that file as one line
 training/    the training loop, its steps, checkpoints, data-parallel training
 evaluation/  accuracy, likelihoods by importance sampling, samples, translation
 trial.py     Trial: rules between settings, and the content key

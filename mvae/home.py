@@ -1,6 +1,7 @@
 """Gives a home directory to a process without one, for example in a container with a numeric user and no HOME.
 
-Libraries ask for the home directory at import time (ray.tune). The cache of data sets is also there (~/.cache/mvae).
+Some libraries, for example ray.tune, look up the home directory while they are imported. The cache of data sets
+(~/.cache/mvae) is also in the home directory.
 """
 
 import os
@@ -12,7 +13,7 @@ NAME = "mvae-home-"
 
 
 def ensure_home() -> Path | None:
-    """If this process has no home directory, sets HOME to a folder of this user in the system's temporary folder.
+    """Sets HOME to a temporary folder of this user, if this process has no home directory.
 
     Returns:
         The temporary home folder, from this call or an earlier one; None if the process has a home directory.
@@ -26,7 +27,7 @@ def ensure_home() -> Path | None:
 
 
 def _own_folder(wanted: Path) -> Path:
-    """Returns the wanted folder, so that later commands find it again. Returns a new folder if it has another owner."""
+    """Returns the wanted folder, created if missing. Returns a new folder if another user owns the wanted one."""
     try:
         wanted.mkdir(mode=0o700, exist_ok=True)
         if wanted.stat().st_uid == os.getuid() and not wanted.is_symlink():

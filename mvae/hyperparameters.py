@@ -1,6 +1,7 @@
 """Hyper-parameters that an arm declares for itself.
 
-They are part of the trial's key, set with `--set NAME=VALUE`, logged to MLflow as parameters, and can be searched.
+Users set a hyper-parameter with `--set NAME=VALUE`, and a search can vary it. The value is part of the trial's key
+and is logged to MLflow as a parameter.
 """
 
 import math
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from mvae.refusal import Refusal
 
 Value = bool | int | float | str
-"""Type of a hyper-parameter: that of its default."""
+"""Type of a hyper-parameter's value. Every value has the type of the default."""
 
 TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -22,7 +23,7 @@ class Hyperparameter:
     name: str
     """Name of the hyper-parameter. No field of `Settings` may have this name."""
     default: Value
-    """Its type is the type of every value."""
+    """Default value. All other values must have the same type."""
     about: str
     """One line: meaning, unit, source."""
     least: float | None = None
@@ -32,15 +33,15 @@ class Hyperparameter:
     choices: tuple[str, ...] = ()
     """Every value of a text; empty if any text is allowed."""
     searched: tuple[float, float] | None = None
-    """Range that a search draws numbers from; None: searched only over its choices, if there are any."""
+    """Range from which a search draws numbers. If None, a search varies only `choices`, if any."""
     log: bool = False
     """Whether a search draws from the range on a logarithmic scale."""
 
     def check_declared(self) -> None:
-        """Checks the declaration itself.
+        """Checks that the fields of this declaration fit together.
 
         Raises:
-            Refusal: the default or the range of a search does not fit.
+            Refusal: the default or the range of a search is invalid.
         """
         if type(self.default) not in TYPES:
             raise Refusal(f"{self.name} has the default {self.default!r}: give True, False, a number or a text")
@@ -60,7 +61,7 @@ class Hyperparameter:
         """Returns the value with the type of the default: 1 becomes 1.0 for a float.
 
         Raises:
-            Refusal: wrong type, or outside the range or the choices.
+            Refusal: the value has the wrong type, is out of range, or is not one of the choices.
         """
         kind = type(self.default)
         if kind is float and type(value) is int:
@@ -78,10 +79,10 @@ class Hyperparameter:
         return value
 
     def read(self, text: str) -> Value:
-        """Returns the value that a text on the command line means.
+        """Parses a value from the command line to the type of the default.
 
         Raises:
-            Refusal: as `checked`.
+            Refusal: the text cannot be parsed, or `checked` refuses the value.
         """
         kind = type(self.default)
         try:
@@ -94,10 +95,10 @@ class Hyperparameter:
 def completed(
     declared: Iterable[Hyperparameter], given: Mapping[str, Value], arm: str
 ) -> tuple[tuple[str, Value], ...]:
-    """Returns every declared hyper-parameter with the given value or its default, sorted by name.
+    """Returns pairs of name and value for all declared hyper-parameters, sorted by name. Fills in defaults.
 
     Raises:
-        Refusal: a name that the arm does not declare, or a bad value.
+        Refusal: the arm does not declare a given name, or a value is invalid.
     """
     known = {each.name: each for each in declared}
     if unknown := sorted(given.keys() - known.keys()):

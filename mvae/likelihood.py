@@ -1,3 +1,3 @@
-"""Old import path of `mvae.models.likelihoods`, stored in the pickled models that earlier releases logged to MLflow."""
+"""Old import path of `mvae.models.likelihoods`, kept for the pickled models that earlier releases logged to MLflow."""
 
 from mvae.models.likelihoods import *  # noqa: F403

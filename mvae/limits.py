@@ -7,7 +7,7 @@ group. Linux shows control groups as files, in one of two layouts:
     version 1   /sys/fs/cgroup/cpu/cpu.cfs_quota_us, cpu.cfs_period_us; /sys/fs/cgroup/memory/memory.limit_in_bytes, ...
 
 Ray reads these files only in the top folder. This module also reads the files of the process's own group and of every
-group above, because a batch system limits its jobs without a container. If SLURM does not use control groups, its
+group above. Batch systems set limits in these groups, without a container. If SLURM does not use control groups, its
 environment variables still say how many CPUs and how much memory belong to the job.
 """
 
@@ -43,7 +43,7 @@ def cores() -> int:
 
 
 def gpus() -> int:
-    """Returns the number of CUDA devices. On Linux without a GPU device, skips the import of torch (seconds)."""
+    """Returns the number of CUDA devices. On Linux without a GPU, returns 0 without importing torch (saves seconds)."""
     if sys.platform == "linux" and not any(map(list, map(Path("/dev").glob, GPU_DEVICES))):
         return 0
     import torch
@@ -52,15 +52,16 @@ def gpus() -> int:
 
 
 def free_memory() -> float:
-    """Returns the bytes of memory that new processes can still allocate; infinite if the system reports none.
+    """Returns the bytes of memory that new processes can still allocate; infinity if the system reports no number.
 
-    Call it before Ray starts: what SLURM grants a job is counted as free, because no other process of the job runs yet.
+    Call this function before Ray starts. All memory that SLURM grants the job counts as free, because no other process
+    of the job runs yet.
     """
     return min([_free_on_the_machine(), *_free_in_groups(), _granted_by_slurm()])
 
 
 def _cpu_quotas() -> Iterator[float]:
-    """Yields the number of cores of each control group that has a limit."""
+    """Yields the limit of each control group that limits CPU time, as a number of cores."""
     for folder in _folders("cpu"):
         quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
         if quota is None:
@@ -71,9 +72,10 @@ def _cpu_quotas() -> Iterator[float]:
 
 
 def _free_in_groups() -> Iterator[float]:
-    """Yields the free bytes of each control group that has a limit. Like Ray, counts the file cache as free.
+    """Yields the free bytes of each control group that limits memory. Like Ray, counts the file cache as free.
 
-    Above `memory.high`, Linux slows the processes down so much that this limit is as good as `memory.max`.
+    Linux slows processes down drastically above `memory.high`. So `memory.high` is treated like the hard limit
+    `memory.max`.
     """
     for folder in _folders("memory"):
         for limit, usage, prefix in (
@@ -89,7 +91,7 @@ def _free_in_groups() -> Iterator[float]:
 
 
 def _granted_by_slurm() -> float:
-    """Returns the bytes of memory of this SLURM job on this machine; infinite outside SLURM or without a limit."""
+    """Returns the bytes of memory that SLURM grants this job on this machine; infinity if SLURM sets no limit."""
     per_cpu, cpus = _variable(SLURM_MEMORY_PER_CPU), _variable(SLURM_CPUS)
     mib = _variable(SLURM_MEMORY) or (per_cpu and cpus and per_cpu * cpus)
     return mib * 2**20 if mib else math.inf
@@ -101,10 +103,10 @@ def _free_on_the_machine() -> float:
 
 
 def _folders(controller: str) -> Iterator[Path]:
-    """Yields the folders of a controller, from the top down to this process's own group, in both layouts.
+    """Yields a controller's control groups as folders, from the top folder down to this process's own group.
 
-    In a container, the path of the process's group may be a path on the host. Then only the top folder exists, and the
-    top folder holds the container's limits.
+    Works with both layouts. In a container, the path of the process's group may be a path on the host. Then only the
+    top folder exists, and it holds the container's limits.
     """
     for line in _text(OWN_GROUPS).splitlines() or ["0::/"]:
         _, controllers, path = line.split(":", 2)

@@ -29,7 +29,7 @@ KNOWN = "_known"
 GIVEN, AND = "-given-", "-and-"
 """Parts of names such as test/accuracy-given-image-and-sound."""
 LONGEST_GIVEN = 150
-"""Most characters that the given modalities may add to a name. File systems allow 255 for a whole name."""
+"""Maximum number of characters that the given modalities may add to a name. File systems allow 255 for a whole name."""
 BOTH = "both"
 """Word for all languages together, used in names of metrics."""
 
@@ -38,7 +38,7 @@ NAMES = frozenset(name for name, _ in VERSIONS)
 
 @dataclass(frozen=True)
 class Measure:
-    """An evaluation of a trial's final checkpoint. A new version never reads an old version's results.
+    """An evaluation of a trial's final checkpoint. Results of other versions of the measure are ignored.
 
     Two measures are equal if name, version and parameters are equal. The metric is not compared, because one measure
     may give several metrics.
@@ -57,11 +57,11 @@ class Measure:
     digest: str = ""
     """First 16 digits of the SHA-256 of the file that the measure reads; empty if it reads none."""
     file: str = field(default="", compare=False)
-    """Absolute path of that file, the same on every machine."""
+    """Absolute path of the file that the measure reads. The path is the same on every machine."""
 
     @property
     def label(self) -> str:
-        """Name with parameters, given modalities and digest: readout-f0.01, accuracy-given-image-and-sound."""
+        """Name with parameters, given modalities and digest: readout-f0.01 or accuracy-given-image-and-sound."""
         return self.name + self._suffix + given_suffix(self.given) + f"-{self.digest}" * bool(self.digest)
 
     @property
@@ -89,7 +89,7 @@ VISION = Measure("vision", 1, "psnr/reconstruction")
 """PSNR and SSIM of each view of a face generated from other views (supplement section 10), with simple baselines."""
 
 REAL = Measure("real", 1, "test/accuracy")
-"""Share of real test images of one modality that its classifier classifies correctly (mvae/models/judge.py)."""
+"""Accuracy of a modality's classifier on real test images of that modality (mvae/models/judge.py)."""
 
 COHERENCE = Measure("coherence", 1, "test/coherence-1")
 """Share of generated images that show the class of the given images (mvae/evaluation/coherence.py)."""
@@ -102,19 +102,20 @@ For texts, the share of correct characters.
 
 
 def given_suffix(names: Sequence[str]) -> str:
-    """Returns the part of a measure's or metric's name that says what was given: -given-image-and-sound."""
+    """Returns the part of a name that lists the given modalities: -given-image-and-sound. Empty without modalities."""
     return GIVEN + AND.join(names) if names else ""
 
 
 def accuracy(given: Sequence[str]) -> Measure:
-    """Returns a measure: the share of test examples whose label is likeliest given the named modalities.
+    """Returns a measure: the accuracy of predicting the label of a test example from the named modalities.
 
-    z is the mean of q(z | given). For a mixture, the label's probabilities are averaged over the components' means.
+    Labels are predicted at z = the mean of q(z | given). For a mixture, the label's probabilities are averaged over the
+    components' means.
 
     Args:
         given: names in the order of the data set's modalities.
     Raises:
-        Refusal: a modality's name contains `AND`, or the names are too long for a file's name.
+        Refusal: a modality's name contains "-and-", or the names are too long for a file's name.
     """
     joined = AND.join(given)
     if joined.split(AND) != list(given):
@@ -134,8 +135,8 @@ TRANSLATION = Measure("translation", 1, "test/bleu")
 def readout(fraction: float) -> Measure:
     """Returns a measure: the accuracy of a logistic regression on a trained model's features.
 
-    The regression is fitted on the paired set of this fraction. The model itself uses no labels (VAE, RBM), so it is
-    trained only once for all fractions.
+    The regression is fitted on the paired set of this fraction. The model itself (VAE or RBM) uses no labels, so one
+    trained model serves all fractions.
     """
     unnamed = Measure("readout", 1, "test/accuracy", (("f", float(fraction)),))
     return replace(unnamed, metric=f"test/accuracy{unnamed._suffix}")
@@ -152,7 +153,7 @@ def likelihood(samples: int) -> Measure:
 
 
 def sentence_likelihood(samples: int) -> Measure:
-    """Returns `likelihood` for sentences. This measure adds the likelihood without <unk>, and the share of <unk>.
+    """Returns a measure: like `likelihood`, plus the likelihood of sentences without <unk>, and the share of <unk>.
 
     Raises:
         Refusal: fewer than 2 samples.
@@ -165,13 +166,13 @@ def fid(file: str, digest: str) -> Measure:
 
     Args:
         file: absolute path of the network's TorchScript file.
-        digest: SHA-256 of the file. It is part of the measure: another file gives other results.
+        digest: SHA-256 of the file. The digest is part of the measure, because another file gives other results.
     """
     return Measure("fid", 1, "test/fid-prior", digest=digest[:16], file=file)
 
 
 def check_samples(samples: int) -> None:
-    """Checks that a variance over the samples exists.
+    """Checks that there are enough samples to compute a variance.
 
     Raises:
         Refusal: fewer than 2 samples.
@@ -182,7 +183,7 @@ def check_samples(samples: int) -> None:
 
 @dataclass(frozen=True)
 class OwnMeasure:
-    """A measure of a plug-in."""
+    """A measure that a plug-in has added."""
 
     measure: Measure
     compute: Callable[[Any, Any, Any], dict[str, float]]
@@ -199,7 +200,7 @@ class OwnMeasure:
         return (not self.arms or token in self.arms) and (not self.datasets or dataset in self.datasets)
 
     def metrics_of(self, model: Any, trial: Any, data: Any) -> dict[str, float]:
-        """Computes the metrics by name.
+        """Computes the measure's metrics, by name.
 
         Raises:
             Refusal: `compute` returned no dictionary of numbers, or left out the measure's metric.
@@ -221,7 +222,7 @@ class OwnMeasure:
 
 
 def on_validation(metric: str) -> str:
-    """Returns the name of a test metric on the validation split."""
+    """Returns the name of a test metric on the validation split: validation/distance for test/distance."""
     return f"validation/{metric.removeprefix('test/')}"
 
 
@@ -230,7 +231,7 @@ OWN: dict[tuple[str, int], OwnMeasure] = {}
 
 
 def watched_of(token: str, dataset: str) -> list[OwnMeasure]:
-    """Returns the measures of plug-ins that are computed for an arm on a data set after each epoch."""
+    """Returns the plug-ins' measures that are computed after each epoch, for an arm on a data set."""
     return [own for own in OWN.values() if own.watched and own.fits(token, dataset)]
 
 
@@ -242,17 +243,17 @@ def add(
     datasets: Iterable[str] = (),
     watched: bool = False,
 ) -> None:
-    """Adds a measure of a plug-in in this process (docs/extend/).
+    """Registers a plug-in's measure in this process (docs/extend/).
 
-    Stored results are found by name and version, so raise the version when the numbers change.
+    Stored results are looked up by the measure's name and version. Increase the version if the numbers change.
 
     Args:
-        compute: returns metrics by name, `measure.metric` among them, from module, trial and data set. It must give the
-            same numbers whenever it is called.
-        arms: tokens of the arms for which the measure can be computed; none: all.
-        datasets: names of the data sets on which the measure can be computed; none: all.
-        watched: also compute the measure after each epoch, with the validation split in place of the test split. The
-            curve is in MLflow, and a search can optimise it: --objective validation/NAME.
+        compute: function of module, trial and data set that returns metrics by name, including `measure.metric`.
+            Repeated calls must return the same numbers.
+        arms: tokens of the arms for which the measure can be computed; empty: all.
+        datasets: names of the data sets on which the measure can be computed; empty: all.
+        watched: also compute the measure after each epoch, with the validation split in place of the test split.
+            MLflow shows the curve, and a search can optimise the metric: --objective validation/NAME.
     Raises:
         Refusal: the name or version is taken or invalid, or a watched metric does not begin with test/.
     """
@@ -271,7 +272,7 @@ _TOKEN = re.compile(r"(?P<name>[A-Za-z_0-9]+)(?:-(?P<letter>[fs])(?P<value>[0-9.
 
 
 def measure_named(token: str) -> Measure | None:
-    """Returns the measure of a result from its token; None if this version computes no such measure.
+    """Returns the measure with this token, or None if this version of the package computes no such measure.
 
     Args:
         token: name with parameters and version, as in result files: readout-f0.01-v1.

@@ -1,12 +1,12 @@
-"""Plug-ins: Python files outside the package that add data sets and arms in every process of a sweep.
+"""Loads plug-ins: Python files outside the package that add data sets, arms and measures to a sweep.
 
-A file calls `mvae.data.add(Source(...))` or `mvae.models.add(Arm(...))` (docs/extend/). The driver runs the files given
-by --plugins before anything else. The driver sends the files' content with each job, and trial processes on any machine
-run that content. So plug-in files need not exist on those machines. But a plug-in can import only installed packages,
-not other files next to the plug-in.
+A plug-in calls `mvae.data.add(Source(...))` or `mvae.models.add(Arm(...))` (docs/extend/). The driver runs the files
+given by --plugins before anything else. The driver sends the files' content with each job, and trial processes on any
+machine run that content. So plug-in files need not exist on those machines. But a plug-in can import only installed
+packages, not other files next to the plug-in.
 
-Plug-in code is wrapped. An error in a plug-in becomes one line with file and line number. An arm can read only those
-fields of a trial that are in the arm's `reads`, because only these fields are in the key.
+The functions of a plug-in are wrapped. So an error in a plug-in becomes one line with file and line number. And an arm
+can read only those fields of a trial that are listed in the arm's `reads`, because only these fields are in the key.
 """
 
 import hashlib
@@ -105,7 +105,7 @@ def forget() -> None:
 
 
 def made_by(trial: Trial) -> dict[str, str]:
-    """Returns file name and digest of the plug-ins that added the trial's data set or arm; empty if none did."""
+    """Returns the file name and digest of each plug-in that added the trial's data set or arm."""
     return {
         added.plugin.path.name: added.plugin.digest
         for added in _ADDED.values()
@@ -129,7 +129,10 @@ def _run(plugin: Plugin) -> _Added:
         exec(compile(plugin.content, str(plugin.path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
         added = added_so_far()
         if not (added.datasets or added.arms or added.measures):
-            raise Refusal("adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(Arm(...))")
+            raise Refusal(
+                "adds no data set, arm or measure: call mvae.data.add(Source(...)), mvae.models.add(Arm(...))"
+                " or mvae.measure.add(...)"
+            )
         for token in added.arms:
             check_arm(ARMS[token])
     except BaseException as error:
@@ -158,7 +161,7 @@ def _remove(added: _Added) -> None:
 
 
 def _refusal(error: BaseException, plugin: Plugin) -> Refusal:
-    """Converts an error in a plug-in to one line: path/to/file.py, line 7: NameError: name 'x' is not defined."""
+    """Converts a plug-in's error to a one-line Refusal: path/to/file.py, line 7: NameError: name 'x' is not defined."""
     if isinstance(error, SyntaxError) and error.filename == str(plugin.path):
         line, message = error.lineno, f"{type(error).__name__}: {error.msg}"
     else:
@@ -173,7 +176,7 @@ def _refusal(error: BaseException, plugin: Plugin) -> Refusal:
 
 
 def _one_line_errors(function: Callable[Arguments, Answer], plugin: Plugin) -> Callable[Arguments, Answer]:
-    """Returns the function with every error as a one-line Refusal that names the plug-in's file and line."""
+    """Wraps a function: every error becomes a one-line Refusal that names the plug-in's file and line."""
 
     @wraps(function)
     def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
@@ -188,7 +191,7 @@ def _one_line_errors(function: Callable[Arguments, Answer], plugin: Plugin) -> C
 
 
 def _wrapped_source(source: Source, plugin: Plugin) -> Source:
-    """Returns the data set with functions that raise every error as a one-line Refusal."""
+    """Wraps the functions of a data set: every error becomes a one-line Refusal."""
 
     def wrapped(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
         return _one_line_errors(function, plugin)
@@ -217,7 +220,7 @@ def _wrapped_source(source: Source, plugin: Plugin) -> Source:
 
 
 class _RestrictedTrial:
-    """Wraps a trial, so that an arm can read only the fields in the arm's `reads`."""
+    """Wraps a trial, so that an arm can read only the fields listed in the arm's `reads`."""
 
     def __init__(self, trial: Trial, arm: Arm) -> None:
         self._trial, self._arm = trial, arm
@@ -232,7 +235,7 @@ class _RestrictedTrial:
 
 
 def _wrapped_arm(arm: Arm) -> Arm:
-    """Returns the arm with functions that can only read the trial's fields in `reads`."""
+    """Wraps the functions of an arm, so that they can read only the trial fields listed in the arm's `reads`."""
 
     def restricted(function: Callable[..., Answer], position: int) -> Callable[..., Answer]:
         @wraps(function)

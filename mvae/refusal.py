@@ -20,8 +20,8 @@ def first_mistake(error: ValidationError) -> ErrorDetails:
     """Returns the first error that pydantic found in a value.
 
     Raises:
-        Exception: a validator raised an exception other than Refusal. Such an exception is a bug, although pydantic
-            reports an invalid value.
+        Exception: a validator raised an exception other than Refusal. This exception is a bug in the validator, but
+            pydantic reports it as an invalid value.
     """
     first = error.errors()[0]
     raised = first.get("ctx", {}).get("error")

@@ -15,8 +15,8 @@ proportional
     separately. With f = 0.01 and B = 100, a step has one pair on average.
 resampled
     In every step, a coin with probability f decides: either the whole batch is paired (every term), or each modality is
-    only in its own term. The coin is drawn again for each batch, so every example is eventually used as a pair. The
-    protocol leaks supervision by design. It is included for comparison, because early code of the authors used it.
+    only in its own term. The coin is drawn again for each batch, so every example is eventually used as a pair. This
+    protocol leaks supervision. It is included only for comparison, because the authors' early code used it.
 
 `targets` decides what a paired row trains besides its joint term:
 
@@ -27,21 +27,23 @@ all
     Paired rows are also in the unimodal terms, and each term reconstructs every modality present in the row. So the
     image-only term learns to predict the label directly, like a classifier.
 
-In the proportional and resampled protocols, pairs are in every term for both values of `targets`. In these protocols,
-`targets` changes only the modalities that the terms reconstruct (`mvae/models/elbo.py`).
+In the proportional and resampled protocols, pairs are always in every term. There, `targets` changes only the
+modalities that the terms reconstruct (`mvae/models/elbo.py`).
 
 Missing modalities (supplement, section 6): with a keep probability p below 1, every value of every training example is
-kept with probability p. The kept values are drawn once, before training. `kept_steps` keeps the remaining values of an
-example together. An epoch is one pass over the examples with at least one value left. With p = 1, the steps equal the
-steps of `proportional` with all pairs. (The caption of Figure 5 says that values are dropped with probability p, but
-the paper's text says that they are kept. Only "kept" fits the caption's claim that p = 0.1 is close to the full data.)
-With `keep_first`, the first modality is never missing, and the others are dropped as without it (MultiVae's study).
+kept with probability p. The kept values are drawn once, before training. The kept values of an example stay together in
+one row (`kept_steps`). An epoch is one pass over the examples with at least one kept value. With p = 1, the steps equal
+the steps of `proportional` if all examples are paired. (The caption of Figure 5 says that values are dropped with
+probability p, but the paper's text says that values are kept. Only "kept" fits the caption's claim that p = 0.1 is
+close to the full data.) `keep_first` keeps every value of the first modality, and does not affect the other
+modalities (MultiVae's study).
 
-Bucketing, for sentences: each order is stably sorted by length before it is cut into batches, and then the steps are
-shuffled ("buckets"). So the sentences of a step have similar lengths, and little computation is spent on padding. With
-bucketing, the pairs of the reserved protocol are slices at even distances of the sorted paired set, not a cycle.
+Bucketing, for sentences: examples are stably sorted by length and then cut into batches. The resulting steps are
+shuffled (stream "buckets"). So the sentences of a step have similar lengths, and little computation is spent on
+padding. The reserved protocol takes its pairs as evenly spaced slices of the sorted paired set. Without bucketing, the
+protocol cycles through the paired set.
 
-Every order is a pure function of (seed, epoch). All arms share the named streams:
+Every order is a pure function of (seed, epoch). All arms share these named random streams:
 
     the paired set        "labels kept"
     images                "order"
@@ -90,7 +92,7 @@ class Step:
 def kept_steps(
     kept: np.ndarray, batch_size: int, seed: int, epoch: int, subsets: int = 0, lengths: np.ndarray | None = None
 ) -> Iterator[Step]:
-    """Yields the steps of an epoch over the examples with at least one value, in the image order of `steps`.
+    """Yields the steps of an epoch if values are missing. Skips examples without any value. Orders images like `steps`.
 
     Args:
         kept: bool [N, M], from `kept_values`.
@@ -144,7 +146,7 @@ def steps(
             "Bucketing" above).
     Returns:
         ceil(N / B) steps. A step with b images has M b + min(B, P) rows (reserved), M u + (b - u) rows with u unpaired
-        images (proportional), or b or M b rows (resampled). Except maybe in the last step, b = B.
+        images (proportional), or b or M b rows (resampled). In every step except possibly the last, b = B.
     Raises:
         Refusal: an unknown protocol or target.
     """
@@ -196,8 +198,8 @@ def paired_batches(
 ) -> Iterator[np.ndarray]:
     """Yields the pairs of each step of an epoch, for arms that only use pairs (NN) and for the reserved protocol.
 
-    The paired set is shuffled once per epoch and repeated in that order. So the counts of any two pairs in an epoch
-    differ by at most one. A batch never contains the same pair twice.
+    The paired set is shuffled once per epoch and repeated in that order. So in an epoch, the numbers of uses of any two
+    pairs differ by at most one. A batch never contains the same pair twice.
 
     Args:
         lengths: int64 [N, M], for sentences (see "Bucketing" above).
@@ -219,7 +221,7 @@ def _cycle(paired: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 def by_length(order: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Sorts examples stably by length, the shortest first.
 
-    Examples are compared by their length in the last modality; if equal, by their length in the modality before, etc.
+    Compares lengths in the last modality first. Breaks ties by the modality before the last, and so on.
 
     Args:
         lengths: int64 [N, M'].
@@ -228,7 +230,7 @@ def by_length(order: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def _slices(pairs: np.ndarray, batch_size: int, count: int) -> Iterator[np.ndarray]:
-    """Yields `count` slices [min(B, P)] at even distances of the sorted pairs."""
+    """Yields `count` evenly spaced slices of the sorted pairs, each int64 [min(B, P)]."""
     size = min(batch_size, len(pairs))
     for start in np.linspace(0, len(pairs) - size, count).round().astype(int).tolist():
         yield pairs[start : start + size]

@@ -16,7 +16,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Settings(BaseModel):
-    """The settings of a training run, as models and training read them."""
+    """The settings of a training run. Models and the training loop read them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -42,7 +42,7 @@ class Settings(BaseModel):
     pairing: Pairing
     """How often the paired set is used: reserved, proportional or resampled (see mvae/sampling.py)."""
     targets: Targets = "own"
-    """Modalities that an ELBO term reconstructs: own (only its inputs, as in the paper) or all (those present)."""
+    """Modalities that an ELBO term reconstructs: own (only its inputs, as in the paper) or all (all present ones)."""
     train_examples: int | None = Field(None, ge=2)
     """Train on only the first N training examples (default: all)."""
     keep_probability: float = Field(1.0, gt=0, le=1)
@@ -68,16 +68,16 @@ class Settings(BaseModel):
     image_weight: float = Field(1.0, gt=0)
     """Weight (lambda) of the image's likelihood."""
     label_weight: float = Field(gt=0)
-    """Weight (lambda) of the label's likelihood. The supplement gives none. With 50, `own` targets fail
+    """Weight (lambda) of the label's likelihood. The supplement gives no value. With 50, `own` targets fail
     (docs/table4.md)."""
     text_weight: float = Field(gt=0)
-    """Weight (lambda) of the text's likelihood. The supplement gives none; the authors' code has 10."""
+    """Weight (lambda) of the text's likelihood. The supplement gives no value; the authors' code has 10."""
     attribute_weight: float = Field(gt=0)
-    """Weight (lambda) of an attribute's likelihood. The supplement gives none; the authors' code has 10."""
+    """Weight (lambda) of an attribute's likelihood. The supplement gives no value; the authors' code has 10."""
     vector_weight: float = Field(1.0, gt=0)
     """Weight (lambda) of a vector's likelihood."""
     alpha: float = Field(0.01, ge=0)
-    """JMVAE: weight of the KLs that pull the unimodal encoders towards the joint one (section 8: 0.01)."""
+    """JMVAE: weight of the KLs that pull the unimodal encoders towards the joint encoder (section 8: 0.01)."""
     precision: Precision = "float32"
     """Number format of the networks in training. Evaluation always uses float32."""
     compile: bool = False
@@ -85,7 +85,7 @@ class Settings(BaseModel):
     workers: int = Field(1, ge=1)
     """Number of processes that share each training step."""
     fewest_workers: int | None = Field(None, ge=1)
-    """Elastic training: continue with as few as this many workers if others are lost.
+    """Elastic training: smallest number of workers with which training continues if others are lost.
 
     The results then depend on which workers were lost, and when.
     """

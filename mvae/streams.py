@@ -1,7 +1,7 @@
 """Creates named random streams. Every random draw of an experiment is a pure function of (seed, stream, epoch).
 
-Each epoch creates its own generator, so resuming at an epoch boundary needs no saved generator state. Arms with the
-same seed share every stream that they both read: split, paired set, batch order.
+Each epoch creates its own generator, so resuming at an epoch boundary needs no saved generator state. Two arms with the
+same seed share every stream that both use, for example split, paired set and batch order.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def numpy_generator(seed: int, stream: str, epoch: int = 0) -> np.random.Generat
 def global_stream(seed: int, stream: str, epoch: int = 0) -> Iterator[None]:
     """Runs a block with torch's global generators at the start of the stream, then restores their state.
 
-    Meant for draws that take no generator: initialisation and dropout.
+    For random draws that accept no generator argument, such as initialisation and dropout.
     """
     import torch
 

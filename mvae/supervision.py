@@ -53,7 +53,7 @@ def kept_values(n: int, modalities: int, probability: float, seed: int, keep_fir
     For the same seed, the values kept at a smaller probability are also kept at a larger probability.
 
     Args:
-        keep_first: keeps every value of the first modality. The draws of the others do not depend on it.
+        keep_first: whether to keep every value of the first modality. Does not affect the other modalities.
     Returns:
         bool [N, M].
     Raises:

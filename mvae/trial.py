@@ -36,7 +36,7 @@ ADDED_AS: dict[str, Any] = {
     "keep_first": False,
     "unimodal_terms": True,
 }
-"""Fields added after the first release, with the value that trains as before. The hash omits fields at that value.
+"""Fields added after the first release, each with its former, fixed value. The hash omits a field with this value.
 
 Never change an entry, even if the field's default changes: otherwise the keys of old results would change.
 """
@@ -78,7 +78,7 @@ class Trial(Settings, use_attribute_docstrings=False):
         return cls._checked({"dataset": dataset, "model": model, **defaults, **given})
 
     def with_(self, **changes: Any) -> Self:
-        """Returns a validated copy with some fields or hyper-parameters of the arm changed."""
+        """Returns a validated copy in which some fields, or some hyper-parameters of the arm, are changed."""
         own = {name: changes.pop(name, value) for name, value in self.own}
         return self._checked({**self.model_dump(), "own": own, **changes})
 
@@ -175,7 +175,8 @@ class Trial(Settings, use_attribute_docstrings=False):
                 f" {self.dataset} has {modalities}, so use k = 0"
             )
         if self.k > (subsets := 2**modalities - modalities - 2) > 0:
-            raise Refusal(f"k = {self.k} is too large: at most {subsets} subsets have 2 to {modalities - 1} modalities")
+            sizes = "2" if modalities == 3 else f"2 to {modalities - 1}"
+            raise Refusal(f"k = {self.k} is too large: only {subsets} subsets have {sizes} modalities")
 
     @property
     def needs_grey(self) -> bool:
@@ -185,7 +186,7 @@ class Trial(Settings, use_attribute_docstrings=False):
     def hashed_fields(self) -> dict[str, Any]:
         """Returns the fields that affect this trial. Trials that differ only in other fields are the same trial.
 
-        These are the fields that the arm reads, except:
+        These are the fields that the arm reads. A field is left out in these cases:
 
             image_network      without images
             vocabulary         without sentences

@@ -1,9 +1,9 @@
 """Defines workers: the processes that share each step's batch, and the communication between these processes.
 
-Every worker derives the whole step from the same streams, and draws the noise of all rows. From both, the worker takes
-the rows rank::count. So batch order and noise do not depend on the number of workers. A worker's loss is a sum over its
-rows, divided by the number of rows of the whole step. The losses of all workers add up to the loss of the step. A
-single process is also a worker, and never calls torch.distributed.
+Every worker derives the whole step from the same streams, and draws the noise of all rows. The worker then uses only
+the rows rank::count of the step and of the noise. So batch order and noise do not depend on the number of workers. A
+worker's loss is a sum over its rows, divided by the number of rows of the whole step. The losses of all workers add up
+to the loss of the step. A single process is also a worker, and never calls torch.distributed.
 
 Several workers need a process group before training starts (gloo on CPUs, nccl on GPUs). Every worker joins every
 collective operation in the same order, even if it has no rows.

@@ -1,7 +1,7 @@
-"""Starts the command `mvae` where this project is installed as a wheel.
+"""Starts the command `mvae`, both from a wheel and from a clone.
 
-A wheel has the packages `sweeps` and `pipelines` in this folder (setup.py). Other projects have packages of these names
-too, and Python would find theirs first. So the command and its processes search this folder before all others.
+A wheel has the packages `sweeps` and `pipelines` in this folder (see setup.py). Other installed projects may have
+packages with the same names. So the command and its processes search this folder before all other folders.
 """
 
 import os

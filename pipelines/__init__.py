@@ -1,1 +1,1 @@
-"""The experiments, one file per experiment. Each file starts with commands, the paper's numbers and the run time."""
+"""The experiments, one per file. Each file starts with its commands, the paper's numbers and the run time."""

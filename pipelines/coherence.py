@@ -1,4 +1,4 @@
-"""PolyMNIST: do generated images show the digit of the given ones? The MVAE and its successors.
+"""PolyMNIST: do generated images show the digit of the given images? Compares the MVAE and later models.
 
 Type    python pipelines/coherence.py                                          # small PolyMNIST, minutes on 2 cores
         python pipelines/coherence.py --dataset polymnist_free --train-examples 10000 --epochs 40 --batch-size 64
@@ -7,10 +7,11 @@ Type    python pipelines/coherence.py                                          #
         The second command has MNIST's digits and takes hours of one core.
 
 Paper   not in the MVAE paper: coherence became the usual measure for later models. With --dataset polymnist, the table
-        has the numbers of a published study next to ours: MVTCAE's figure 2 (--study mvtcae) or MultiVae's.
-Runs    First a classifier per modality, which all arms and sweeps share. The table has coherence by number of given
-        images, coherence of samples from the prior, and the accuracy of a linear probe on z. An arm is compared only
-        if 0.8 of the images rebuilt from all five keep their digit, and each classifier has an accuracy of 0.95.
+        shows the numbers of a published study next to ours: MVTCAE's figure 2 (--study mvtcae) or MultiVae's.
+Runs    First trains one classifier per modality; all arms and sweeps use the same classifiers. The table shows
+        coherence by number of given images, coherence of samples from the prior, and the accuracy of a linear probe
+        on z. An arm is compared only if at least 0.8 of the images that it rebuilds from all five modalities keep
+        their digit. No arm is compared if a classifier's accuracy is below 0.95.
         --preset demo: polymnist_digits, 3 arms, 1 seed, 12 epochs, beta 1; --preset paper: 5 arms, 5 seeds, 300
         epochs, beta 2.5
 """
@@ -41,9 +42,9 @@ ARMS = ("mvae", "mmvae", "mopoe", "mvtcae", "mmvae_plus")
 DEMO_ARMS = ("mvae", "mopoe", "mvtcae")
 REAL_IMAGES = "real images"
 TRAINED = 0.8
-"""Smallest accuracy of images reconstructed from all inputs at which an arm is compared."""
+"""Fraction of the images rebuilt from all inputs that must keep their digit. An arm below it is not compared."""
 JUDGES = 0.95
-"""Smallest accuracy of each classifier on real test images at which arms are compared."""
+"""Accuracy that each classifier needs on real test images. If a classifier is below it, no arm is compared."""
 REBUILT = "rebuilt"
 QUANTITIES = {
     **{name: f"test/coherence-{n}" for n, name in enumerate(COLUMNS, start=1)},
@@ -52,23 +53,23 @@ QUANTITIES = {
     "shuffled": "test/shuffled",
     **{name: f"test/probe-{n}" for n, name in enumerate(PROBES, start=1)},
 }
-"""Columns by heading, with their metrics."""
+"""Maps each column heading to its metric."""
 FIDS = {"FID prior": "test/fid-prior", "FID 1 input": "test/fid-given-1"}
-"""Further columns with --inception."""
+"""Maps the headings of the columns that --inception adds to their metrics."""
 
 
 def share(item: str) -> tuple[float]:
-    """Reads a share of missing values, from 0 to below 1.
+    """Parses a fraction of missing images, from 0 to below 1.
 
     Raises:
-        Refusal: the text is no such number.
+        Refusal: the text is not a number from 0 to below 1.
     """
     try:
         number = float(item)
     except ValueError:
         number = -1.0
     if not 0 <= number < 1:
-        raise Refusal(f"{item} is not a share of missing values; write numbers from 0 to below 1, such as 0,0.2,0.5")
+        raise Refusal(f"{item} is not a fraction of missing images; write numbers from 0 to below 1, such as 0,0.2,0.5")
     return (number,)
 
 
@@ -80,13 +81,14 @@ class Options(CommonOptions):
     dataset: Token = "polymnist_digits"
     """Data set: {names}. polymnist needs five background pictures of yours."""
     study: Literal["mvtcae", "multivae"] = "mvtcae"
-    """Published study next to our numbers on polymnist. With multivae, rows with missing images train the MVAE by its
-    joint term alone, as that study does."""
+    """Published study to show next to our numbers on polymnist. With multivae, rows with missing images train the MVAE
+    only by its joint ELBO term, as MultiVae's study does."""
     missing: Annotated[tuple[float, ...], BeforeValidator(listed(share)), Written("0.2,0.5")] = (0.0,)
-    """Shares of the training images to drop, once before training; one row each. The first modality is never missing,
-    the others independently, as in MultiVae's study."""
+    """Fractions of the training images to drop once, before training; one row per value. The first modality is never
+    dropped. The other modalities are dropped independently of each other, as in MultiVae's study."""
     inception: Annotated[Folder, Written("FILE")] | None = None
-    """TorchScript file of an Inception network, for FID: maps images, uint8 [n, 3, H, W], to features [n, F]."""
+    """TorchScript file of an Inception network, for FID. The network maps uint8 images [n, 3, H, W] to features
+    [n, F]."""
 
 
 PRESETS = {
@@ -96,17 +98,17 @@ PRESETS = {
     ),
 }
 BETA = 2.5
-"""Weight of the KL in both studies, also used for polymnist_free. The demo's short training needs the MVAE's 1."""
+"""Weight of the KL term in both published studies, also used for polymnist_free. The short demo uses 1 instead."""
 
 
 def own(token: str, dataset: str) -> dict[str, Any]:
-    """Hyper-parameters of an arm in the published set-ups, or in the demo's."""
+    """Returns the weight `beta` that a data set's set-up gives an arm; empty if the arm does not declare `beta`."""
     declared = {each.name for each in arm(token).hyperparameters}
     return {"beta": 1.0 if dataset == "polymnist_digits" else BETA} if "beta" in declared else {}
 
 
 def dropped(options: Options, token: str, missing: float) -> dict[str, Any]:
-    """Fields of a trial that drops a share of the training images, by MultiVae's protocol.
+    """Returns the trial fields that drop a fraction of the training images, as in MultiVae's protocol.
 
     Raises:
         Refusal: the arm cannot be trained on incomplete data.
@@ -123,7 +125,7 @@ def fid_measure(options: Options) -> Measure | None:
     """Returns the measure of --inception; None without the option.
 
     Raises:
-        Refusal: the file is no network that maps images to features.
+        Refusal: the file does not contain a network that maps images to features.
     """
     if options.inception is None:
         return None
@@ -133,10 +135,10 @@ def fid_measure(options: Options) -> Measure | None:
 
 
 def cells(options: Options) -> Iterator[Cell]:
-    """Returns the classifiers' accuracy on real images, then the quantities of every arm.
+    """Yields the cells of the classifiers' accuracy on real images, then the cells of each arm.
 
     Raises:
-        Refusal: the data set has no hidden label, an arm has no coherence, or --inception names no usable network.
+        Refusal: the data set has no hidden label, an arm has no coherence, or the --inception file is unusable.
     """
     fid = fid_measure(options)
     shown = [(column, metric, COHERENCE) for column, metric in QUANTITIES.items()]
@@ -162,7 +164,7 @@ def cells(options: Options) -> Iterator[Cell]:
 
 
 def beside_ours(options: Options, token: str, column: str, missing: float) -> float | None:
-    """Returns the published value of a cell. Published numbers exist only for polymnist."""
+    """Returns the published value of a cell; None if no value was published. Only polymnist has published values."""
     return published(options.study, token, column, missing) if options.dataset == "polymnist" else None
 
 
@@ -173,7 +175,7 @@ def weak_judges(report: Report) -> list[str]:
 
 
 def under_trained(report: Report) -> Collection[str]:
-    """Returns the rows of arms that rebuild too few digits; all rows if a classifier is weak. They are not compared."""
+    """Returns the rows that are not compared: arms that rebuild too few digits, or all arms if a classifier is weak."""
     rows = [row for row in report.rows if row != REAL_IMAGES]
     if weak_judges(report):
         return rows
@@ -181,7 +183,7 @@ def under_trained(report: Report) -> Collection[str]:
 
 
 def statements(report: Report) -> Iterator[str]:
-    """Names the arms that are under-trained, and classifiers that are too weak to judge."""
+    """Yields a line per classifier that is too weak to judge images, and a line per under-trained arm."""
     for name in weak_judges(report):
         yield (
             f"The classifier of {name} gets {report.mean(REAL_IMAGES, name):.2f} of the real test images right, below"
@@ -200,7 +202,7 @@ def sweep(options: Options) -> Sweep:
     """Returns the table, with the classifiers' trials first.
 
     Raises:
-        Refusal: as `cells`.
+        Refusal: same as `cells`.
     """
     made = tuple(cells(options))
     return Sweep(

@@ -5,7 +5,7 @@ Type    python pipelines/k_sweep.py                                           # 
         python pipelines/k_sweep.py --preset paper                            # the figure
 
 Paper   supplement, section 9, Figure 6, over 3 runs: (a) joint log-likelihood, (b) variance of the log importance
-        weights, (c) this variance with one noise draw for all terms of a step. The figure prints no numbers.
+        weights, (c) the same variance with one noise draw for all terms of a step. The figure prints no numbers.
         "switching from k = 0 to k = 1 greatly reduces the variance"
 Runs    --preset demo: mnist19, k = 0, 1, 4, free and fixed noise, 1 seed, 1 epoch
         --preset paper: k = 0, 1, 2, 4, 8, 16, 32, 50, free and fixed noise, 3 seeds, 100 epochs, 1,000 samples
@@ -35,7 +35,7 @@ Noise = Literal["free", "fixed"]
 
 LOG_JOINT, VARIANCE = "log joint", "var joint"
 """Rows of the table. Figure 6 plots LOG_JOINT in (a) and VARIANCE in (b) and (c). The figure does not say which of
-Table 2's variances it plots. We plot the variance of the joint weights."""
+Table 2's variances it plots. We plot the variance of the joint log weights."""
 
 
 class Options(CommonOptions):
@@ -50,8 +50,8 @@ class Options(CommonOptions):
     """Data set: {names}. mnist19 is computed from MNIST's raw files; faces19 needs no files. With --ks 0, any data set
     works."""
     ks: Counts | None = None
-    """Numbers k of random modality subsets per step, one column per k. Each subset adds an ELBO term to the joint term
-    and the terms of single modalities (default: the preset's)."""
+    """Numbers k of random subsets of modalities per step, one column per k. The ELBO has the joint term, one term per
+    modality, and k terms for the subsets (default: the preset's)."""
     noise: Annotated[tuple[Noise, ...], BeforeValidator(names), Written("NAME,...")] = ("free", "fixed")
     """Noise of the ELBO terms, one row per value: free (each term draws its own) or fixed (all terms of a step share
     one draw, as in Figure 6 c)."""
@@ -69,7 +69,7 @@ def trained(options: Options) -> tuple[TrialAt, ...]:
     """Returns every trial: one per arm, noise, k and seed.
 
     Raises:
-        Refusal: the arm samples no subsets, or the data set has too few modalities for them.
+        Refusal: the arm samples no subsets, or the data set has too few modalities for subsets.
     """
     chosen = PRESETS[options.preset].under(options)
     for token in chosen.arms:

@@ -8,13 +8,13 @@ Type    python pipelines/likelihoods.py                                         
 Paper   supplement, section 4: 1,000 samples from the proposal q(z|x1,x2). BinaryMNIST, MVAE:
         log p(x1) -86.051, log p(x1,x2) -86.278, log p(x1|x2) -83.940;
         variances 21.791 marginal, 21.917 joint, 23.035 conditional (JMVAE 40.646)
-        The main paper has the same table with the proposal q(z|x1). For that proposal, our table has our estimates but
-        no published values.
+        The main paper has the same table with the proposal q(z|x1). For that proposal, our table shows only our
+        own estimates.
 Runs    --preset demo: digits, 5 arms x 1 seed
         --preset paper --dataset binary_mnist: 5 arms x 3 seeds, 500 epochs, MLP. Measuring one trial takes about
         20 minutes of one core: 10,000 test images, 1,000 samples, two proposals (with a DCGAN: 3 hours)
         --preset paper --dataset celeba: JMVAE, MVAE, MVAE19, VAE, CVAE x 3 seeds, 100 epochs, DCGAN. MVAE19 is trained
-        on the same examples, with each attribute as a modality
+        on the same examples, with each attribute as a separate modality
 
 binary_mnist draws each training pixel as 0 or 1. With --binarisation fixed it draws once, as in the supplement's
 reference [5]. With --binarisation dynamic it draws again in each epoch.
@@ -43,8 +43,8 @@ ARMS = ("jmvae", "mvae", "mvae_q", "vae", "cvae")
 """Rows of Tables 1 and 2, and of the main paper's table."""
 
 SEPARATE = "mvae19"
-"""Row of the MVAE trained with each attribute as a modality. Only data sets whose attributes form a single modality
-have this row."""
+"""Name of the MVAE trained with each attribute as a separate modality. Only data sets whose attributes form a single
+modality offer this arm."""
 
 
 class Options(CommonOptions):
@@ -55,8 +55,8 @@ class Options(CommonOptions):
     samples: SampleCount = None
     targets: TargetRows = ("own", "all")
     binarisation: Binarisations | None = None
-    """Pixels of binary_mnist's training images, one row per value: fixed (drawn once) or dynamic (drawn again in each
-    epoch) (default: fixed)."""
+    """When binary_mnist draws the pixels of its training images, one row per value: fixed (once) or dynamic (again in
+    each epoch) (default: fixed)."""
 
 
 def preset(options: Options) -> Preset:
@@ -97,10 +97,10 @@ def _default_arms(dataset: str) -> tuple[str, ...]:
 
 
 def trained_as(token: str, dataset: str) -> tuple[str, str, str]:
-    """Returns title, data set and model of a row.
+    """Returns the title, data set and model of a row.
 
     Raises:
-        Refusal: the arm needs attributes as one modality, which the data set does not have.
+        Refusal: the arm needs a data set whose attributes form one modality.
     """
     if token != SEPARATE:
         return arm(token).title, dataset, token

@@ -4,8 +4,8 @@ Type    python pipelines/missing_modalities.py                                  
         python pipelines/missing_modalities.py --dataset faces19                   # needs no files; DCGAN, so slower
         python pipelines/missing_modalities.py --dataset celeba19 --preset paper   # the figure
 
-Paper   supplement, section 6, Figure 5: before training, each x_i of each training example is kept
-        with probability p, else dropped for the whole training. p ranges from 0.001 to 1. Each model is trained from
+Paper   supplement, section 6, Figure 5: before training, each value x_i of each training example is kept
+        with probability p, or else dropped for the whole training. p ranges from 0.001 to 1. Each model is trained from
         scratch on CelebA with 19 modalities. The figure prints no numbers.
         (a) accuracy of sampling the right attribute given an image, (b) log marginal, (c) log conditional
         "even with p = 0.1, we still see accuracy close to the prediction accuracy with full data"
@@ -44,14 +44,14 @@ LIKELIEST = (
     ShownQuantity("likeliest accuracy", "test/attribute_accuracy_likeliest", ATTRIBUTE_ACCURACY),
     ShownQuantity("likeliest balanced accuracy", "test/attribute_balanced_accuracy_likeliest", ATTRIBUTE_ACCURACY),
 )
-"""ACCURACY and BALANCED score sampled attributes, as in the figure. MAJORITY scores a guess of the more frequent value.
-LIKELIEST scores the value that the model finds likelier."""
+"""ACCURACY and BALANCED score sampled attributes, as in the figure. MAJORITY scores a guess that is always the
+more frequent value. LIKELIEST scores the value to which the model gives the higher probability."""
 
 LOG_MARGINAL, LOG_CONDITIONAL = "log p(x1)", "log p(x1|others)"
 """Rows of Figure 5 (b) and (c)."""
 
 CLAIMED, FULL = 0.1, 1.0
-"""Keep probabilities that the paper's claim compares."""
+"""Keep probabilities that the paper compares: accuracy at 0.1 is said to be close to accuracy with full data, 1."""
 
 
 class Options(CommonOptions):
@@ -108,12 +108,12 @@ def quantities(samples: int) -> tuple[ShownQuantity, ...]:
 
 
 def of_attribute(shown: ShownQuantity, name: str) -> ShownQuantity:
-    """Returns the same quantity for a single attribute."""
+    """Returns a quantity's version for a single attribute."""
     return ShownQuantity(f"{name} {shown.label}", f"{shown.metric}/{name}", shown.measure)
 
 
 def statements(report: Report, arms: tuple[str, ...]) -> Iterator[str]:
-    """Yields a line per arm that compares the two keep probabilities of the paper's claim.
+    """Yields a line per arm that compares balanced accuracy at keep probabilities 0.1 and 1, as the paper does.
 
     Only seeds with results for both probabilities count.
     """

@@ -1,11 +1,11 @@
-"""Searches for better settings: Optuna proposes them, and ASHA prunes the trials that fall behind.
+"""Searches for better settings: Optuna proposes settings, and ASHA prunes the trials that fall behind.
 
 Type    python pipelines/search.py --paired-fraction 0.05                # digits, 20 trials, about a minute on 2 cores
         python pipelines/search.py --paired-fraction 0.05 --trials 40    # 20 more
         python pipelines/search.py --dataset fashion_mnist --arms mvae --paired-fraction 0.01 --epochs 20 --trials 60
 
 Paper   none: the supplement uses one setting per data set, and does not state pairing, targets or label weight
-Expect  on digits with 5 % of the pairs, settings with a better validation accuracy than the default's, within 20 trials
+Expect  digits with 5 % of the pairs: within 20 trials, a better validation accuracy than with the default settings
 Runs    digits, 20 trials of 20 epochs
 
 By default the search varies learning rate, latents, likelihood weights, annealing share, pairing, targets, image
@@ -78,10 +78,10 @@ def search(options: Options) -> Search:
     """Returns the search that the options ask for.
 
     Raises:
-        Refusal: unknown name, contradicting settings, nothing to vary, or a metric that the arm does not have.
+        Refusal: unknown name, contradictory settings, nothing to vary, or a metric that the arm does not have.
     """
     if len(options.arms or ()) > 1 or len(options.seeds or ()) > 1:
-        raise Refusal("a search has one arm and one seed: give only one of each to --arms and --seeds")
+        raise Refusal("a search has one arm and one seed: give one value to --arms and one to --seeds")
     if (options.workers_per_trial or 1) > 1:
         raise Refusal("a search trains each trial in one process: leave --workers-per-trial out")
     chosen = PRESETS[options.preset].under(options)
@@ -120,7 +120,7 @@ def objective(options: Options, token: str) -> str:
 
 
 def measured(token: str, options: Options) -> Measure:
-    """Returns the measure of finished trials, as in pipelines/train.py. A read-out uses the paired fraction."""
+    """Returns the measure of finished trials, as in pipelines/train.py. A read-out uses --paired-fraction."""
     found = measure_of(token, options.dataset)
     return readout(options.paired_fraction or 1.0) if found.name == "readout" else found
 

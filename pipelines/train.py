@@ -5,15 +5,15 @@ Type    python pipelines/train.py --workers 2                            # digit
 
 Paper   sections 1, 6 and 8 to 11 train each model on one GPU. We use the paper's batch size and divide each batch among
         the workers.
-Expect  the same numbers as with one worker, up to rounding. Models with batch normalisation need --sync-batchnorm for
-        this.
-Runs    digits: 20 epochs. Most of the half minute is the start of the workers.
+Expect  the same numbers as with one worker, up to rounding. Models with batch normalisation give the
+        same numbers only with --sync-batchnorm.
+Runs    digits: 20 epochs. Starting the workers takes most of the half minute.
 
 With a range, such as --workers 2-4, training is elastic. Elastic training starts with the available workers, continues
 with fewer workers when machines are lost, and grows when machines return. No other sweep may use the cluster. The
 numbers of an elastic run depend on when machines were lost, so no table uses them. MLflow has the speed of each epoch:
 speed/examples_per_second and speed/scaling_efficiency. The efficiency is the speed divided by the number of workers and
-by the speed of a single worker. A few steps measure the speed of a single worker.
+by the speed of a single worker. The speed of a single worker is measured over a few steps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def cells(options: Options) -> Iterator[Cell]:
     """Yields one cell per arm and seed. The column is the number of workers.
 
     Raises:
-        Refusal: unknown name, or contradicting settings.
+        Refusal: unknown name, or contradictory settings.
     """
     if options.workers_per_trial is not None:
         raise Refusal("--workers-per-trial has no effect on a single model: give --workers instead")
@@ -76,9 +76,10 @@ def measure_of(token: str, dataset: str, given: Sequence[str] | None = None) -> 
     """Returns the measure that best shows whether an arm has learnt the data set.
 
     Args:
-        given: names of modalities; if not the default, the measure is the accuracy of predicting the label from them.
+        given: names of modalities. Unless it is None or only the first image or vector, the measure is the accuracy of
+            predicting the label from these modalities.
     Raises:
-        Refusal: the arm cannot predict from them, or a name does not fit.
+        Refusal: the arm cannot predict from the given modalities, or the data set does not fit.
     """
     if (asked := accuracy_given(given, token, source(dataset))) is not None:
         return asked

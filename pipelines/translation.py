@@ -4,16 +4,17 @@ Type    python pipelines/translation.py                                  # a sma
         python pipelines/translation.py --corpus DIR --preset paper      # your corpus, hours of a core per epoch
 
 A corpus is a folder with train.en, train.vi, valid.en, valid.vi, test.en and test.vi, or any two other suffixes. Each
-line is one sentence. Blanks separate the words.
+line is one sentence. Spaces separate the words.
 
 Paper   supplement, section 11: IWSLT 2015 English-Vietnamese, about 133,000 pairs of at most 70 tokens; GRU networks,
         100 latents, word dropout, annealed KL. Table 6 has pairs sampled from the prior, and reconstructed pairs.
-        Tables 7 (English to Vietnamese) and 8 (Vietnamese to English) compare examples with Google Translate's. The
-        paper prints no scores.
+        Tables 7 (English to Vietnamese) and 8 (Vietnamese to English) compare examples with Google Translate's output.
+        The paper prints no scores.
 Expect  the same kinds of examples, next to the corpus' own translation, in translations.md of the report. In addition:
-        - BLEU and chrF per direction, for the model and two baselines: the copied source, the most frequent sentence
+        - BLEU and chrF per direction, for the model and two baselines: the copied source and the most frequent
+          sentence
         - log-likelihoods of the model and of a unigram model
-        - the share of active latents
+        - the fraction of active latents
 Runs    --preset demo: toy_translation, MVAE with two sets of targets
         --preset paper --corpus DIR: MVAE x 3 seeds, 20 epochs
 """
@@ -97,7 +98,7 @@ def trained(options: Options) -> Iterator[TrialAt]:
 
 
 SCORES = {"greedy": "", "beam": "_beam", "source copied": "_copy", "most frequent": "_frequent"}
-"""Maps each scored translation to the suffix of its metrics."""
+"""Maps the heading of each kind of translation to the suffix of its metrics."""
 
 ESTIMATES = ("log_marginal-x1", "log_x2", "log_joint")
 """The log-likelihood of each language uses samples from that language's posterior. The log-likelihood of both languages
@@ -105,7 +106,7 @@ uses samples from the joint posterior."""
 
 
 def known(estimate: str) -> str:
-    """Returns the name of an estimate without <unk>, for example log_marginal_known-x1."""
+    """Returns the name of the estimate that leaves out <unk>: log_marginal-x1 becomes log_marginal_known-x1."""
     kind, dash, proposal = estimate.partition("-")
     return f"{kind}{KNOWN}{dash}{proposal}"
 
@@ -118,7 +119,7 @@ def _scores(modalities: tuple[Modality, ...]) -> Iterator[ShownQuantity]:
 
 
 def likelihoods(modalities: tuple[Modality, ...], samples: int) -> Iterator[ShownQuantity]:
-    """Yields log-likelihoods and the use of the latents, for each language and for both together."""
+    """Yields the table's log-likelihoods and measures of latent use, for each language and for both together."""
     one, other = (modality.name for modality in modalities)
     measure = sentence_likelihood(samples)
     for name, metric in zip((one, other, BOTH), ESTIMATES, strict=True):

@@ -6,15 +6,16 @@ Type    python pipelines/vision.py                                     # 1,500 d
         python pipelines/vision.py --images FOLDER-OF-FACES
 
 Paper   supplement, section 10: MVAE on CelebA with image, grey image, edges, facial landmarks, half of the image, and
-        the image under a watermark; 250 latents, batches of 50, Adam 1e-4, 100 epochs, beta annealed over 20.
+        the image under a watermark; 250 latents, batches of 50, Adam 1e-4, 100 epochs, beta annealed over 20
+        epochs.
         Figure 7 reconstructs image, edges and mask from all six views. Figure 8 colours the grey image, Figure 9
         completes the hidden half, Figure 10 removes the watermark. The paper has only pictures; we added PSNR and SSIM.
 Expect  figure-7.png to figure-10.png in the report. For colour, hidden half and watermark, a line says whether the
         changed part is better than two baselines: the input, and the mean image.
 Runs    --preset demo: vision_faces_small (1,500 drawn faces), MLP networks, every ELBO term reconstructs all six
-        views, 4 epochs at 1e-3 in batches of 20
-        --preset demo --dataset vision_faces: 5,000 drawn faces, 8 epochs in batches of 50
-        --preset paper: the paper's numbers, with the DCGAN of CelebA
+        views, 4 epochs, learning rate 1e-3, batches of 20
+        --preset demo --dataset vision_faces: 5,000 drawn faces, 8 epochs, batches of 50
+        --preset paper: the paper's settings, with the DCGAN of CelebA
 """
 
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ COLUMNS = {
     "SSIM of the input": "ssim_input",
     "SSIM of the mean": "ssim_mean",
 }
-"""Maps each column heading to the first part of the names of the column's metrics."""
+"""Maps each column heading to the prefix of its metric names."""
 
 
 class Options(CommonOptions):
@@ -152,7 +153,7 @@ def _row(label: str, trial: Trial, several: bool) -> str:
 
 
 def statements(report: Report, grid: tuple[Cell, ...]) -> Iterator[str]:
-    """Yields a line per task that changes a part of the image: does the model beat both baselines on that part?"""
+    """Yields a line per task that changes a part of the image: whether the model beats both baselines on the part."""
     models = {cell.trial.model: cell.trial for cell in grid}
     for trial in models.values():
         for part in filter(None, map(part_title, TASKS)):
@@ -164,7 +165,7 @@ def statements(report: Report, grid: tuple[Cell, ...]) -> Iterator[str]:
 
 
 def pictures(report: Report, store: Store) -> Pictures:
-    """Returns the figures that the final model of each arm's first seed has drawn."""
+    """Returns each arm's figures, drawn by the final model of the arm's first seed."""
     found: dict[str, Callable[[], bytes]] = {}
     arms = {entry.arm: entry.runs[0] for entry in reversed(report.in_order())}
     for number, (token, run) in enumerate(reversed(arms.items())):

@@ -15,8 +15,9 @@ Runs    --preset demo: digits, 4 rows x 4 fractions x 2 seeds
         --preset paper --dataset fashion_mnist: 9 rows x 9 fractions x 3 seeds, 100 epochs, DCGAN
         --preset paper --dataset multi_mnist: 5 rows x 9 fractions x 3 seeds, 100 epochs, DCGAN and GRU
 
-An arm that reads `targets` (the MVAE) has two rows. (own) uses the paper's formula. In (all) the image-only term also
-reconstructs the label. RBM and VAE see no labels: each is trained once per seed, with one read-out per fraction.
+An arm that reads `targets` (the MVAE) has two rows. Row (own) uses the paper's formula. In row (all), the image-only
+ELBO term also reconstructs the label. RBM and VAE see no labels: each is trained once per seed, with one read-out per
+fraction.
 """
 
 from collections.abc import Iterator, Sequence
@@ -132,7 +133,7 @@ def measure_of(token: str, fraction: float, dataset: str, given: Sequence[str] |
 
 
 def variants(token: str, options: Options) -> list[tuple[Pairing, Targets, str]]:
-    """Returns pairing, targets and title of each row of an arm. An arm that reads neither field has one row."""
+    """Returns the pairing, targets and title of each row of an arm. An arm that reads neither field has one row."""
     title, reads = arm(token).title, arm(token).reads
     pairings: tuple[Pairing, ...] = options.pairing if "pairing" in reads else ("reserved",)
     return [

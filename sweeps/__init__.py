@@ -6,9 +6,9 @@ main.py      checks the options, then plans, reports or runs the sweep
 search/      hyperparameter search: which settings to try, and what they achieved
 grid.py      a sweep whose cells are all known in advance
 driver.py    runs one command while holding the lease
-engine/      Ray: the cluster, Tune, Train. The only package that imports Ray
+engine/      runs trials on Ray: the cluster, Tune, Train. Only this package imports Ray
 sweep.py     Sweep: the cells, the table and the texts that a pipeline defines
-tracking/    shows in MLflow what is stored. Only tracking/mirror imports mlflow
+tracking/    shows the stored results in MLflow. Only tracking/mirror imports mlflow
 trials/      what the process of one trial does: train, measure, write the result
 table/       published numbers, our numbers, verdicts; output to terminal, Markdown, LaTeX, plots
 planning/    turns cells into trials, estimates hours and machines, and decides how many trials share a machine or GPU

@@ -41,14 +41,14 @@ from sweeps.tracking.views import Catalogue
 from sweeps.trials.messages import Job, Message, waves
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
-"""Seconds without progress after which the driver stops waiting for MLflow: at a sweep's end, and otherwise."""
+"""Seconds without progress after which the driver stops waiting for MLflow: PATIENTLY at the end, else BRIEFLY."""
 
 
 @dataclass
 class Driver:
     """Trains the missing trials, keeps MLflow up to date, and reports the table.
 
-    `run` calls the other public methods as its steps. A search (sweeps/search/driver.py) overrides some of them.
+    `run` calls the other public methods as its steps. A search (sweeps/search/driver.py) overrides some methods.
     """
 
     sweep: Sweep
@@ -119,7 +119,7 @@ class Driver:
         return code
 
     def _head_lost(self, reason: str) -> None:
-        """Reports the lost head and exits. Runs in a thread of the engine, because the main thread may hang in Ray."""
+        """Reports that the cluster's head is lost, and exits. Runs in a thread, as the main thread may hang in Ray."""
         try:
             self.console.stop_progress()
             error(f"stopped: {reason}; finished trials are kept. To resume: {command()}")
@@ -131,7 +131,7 @@ class Driver:
             os._exit(INCOMPLETE)
 
     def correct_views(self) -> None:
-        """Adds to the catalogue information that is not in storage."""
+        """Adds information that is not in storage to the catalogue. Only a search has such information."""
 
     def what_there_is(self) -> str:
         """Returns the number of trials, and how many are done or half done: "32 trials, 8 done, 2 half done"."""
@@ -141,7 +141,7 @@ class Driver:
         return f"{counted(len(self.planned.trials), 'trial')}{progress}"
 
     def left(self) -> str:
-        """Returns a line with the trials that this command leaves, and how long they take."""
+        """Returns a line with the number of unfinished trials, and the time that they will take."""
         machine = engine.host_now(self.options.gpus_per_trial, self.capacity)
         latest = plan(self.sweep.cells, self.store, self.data_marks, device=machine.device)
         return left(latest.estimate, latest.count(TrialState.INTERRUPTED), machine, self.options)
@@ -156,7 +156,7 @@ class Driver:
         return code
 
     def _tidy(self) -> None:
-        """Cleans up after killed processes: temporary folders, and finished trials' files except final weights."""
+        """Deletes temporary folders of killed processes, and files of finished trials except their final weights."""
         remove_folders_of_the_dead()
 
         def tidy(key: str) -> None:
@@ -318,11 +318,11 @@ class Driver:
 def report_on(
     sweep: Sweep, planned: Plan, store: Store, console: Console, failures: dict[str, str], links: dict[str, str]
 ) -> tuple[int, Report]:
-    """Prints and writes the table of the stored results. Returns it, and COMPLETE if every cell has its result.
+    """Prints and writes the table of the stored results. Returns the exit code (COMPLETE or INCOMPLETE) and the table.
 
     Args:
         failures: error message of each trial that failed in this command, by key.
-        links: MLflow run of each trial, by key; links of an earlier report are kept.
+        links: link to the MLflow run of each trial, by key. Links of an earlier report are kept.
     """
     folder = store.reports / sweep.name
     links = known_links(folder) | links

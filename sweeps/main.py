@@ -93,7 +93,7 @@ def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
 def _checked_work(
     sweep: Sweep, options: CommonOptions, console: Console, interruption: Interruption, held: ExitStack
 ) -> Callable[[], int]:
-    """Checks for mistakes of the user. Returns a function that does the work and returns the exit code.
+    """Checks for mistakes of the user. Returns a function that runs the sweep and returns the exit code.
 
     Args:
         held: stack that keeps the lease while the command runs.
@@ -164,10 +164,10 @@ def _checked_work(
 
 
 def _downloads_nothing(options: CommonOptions) -> str:
-    """Returns the end of the message about missing files. If they can be downloaded, it says how."""
+    """Returns the end of the message about missing files, with the command that downloads the files if there is one."""
     name, given = options.dataset, "data_root" in options.model_fields_set
     possible = name in DATASETS and source(name).download is not None and not given
-    return "; --plan and --report download nothing" + f". To download them: mvae prepare {name}" * possible
+    return "; --plan and --report download nothing" + f". To download the files: mvae prepare {name}" * possible
 
 
 def _fingerprints(sweep: Sweep, options: CommonOptions) -> dict[str, str]:
@@ -192,7 +192,9 @@ def _facts_about_data(sweep: Sweep, options: CommonOptions) -> tuple[str, ...]:
 
 
 def _former_fingerprints(now: Mapping[str, str], options: CommonOptions, store: Store) -> dict[str, str]:
-    """Maps data sets to their fingerprints in earlier releases, if different from now; empty if no result is stored.
+    """Maps each data set to its fingerprint in earlier releases, if the fingerprint has changed since.
+
+    The map is empty if no result is stored.
 
     Results stored under these fingerprints are reported to the user but never read.
     """

@@ -41,7 +41,7 @@ class Sweep:
     remarks: tuple[str, ...] = ()
     """Lines printed before anything starts: values that a preset or a measure chose for the user."""
     statements: Callable[[Report], Iterable[str]] = lambda _: ()
-    """Returns lines to print below the table: what its numbers show."""
+    """Returns lines to print below the table. The lines say what the numbers show."""
     under_trained: Callable[[Report], Collection[str]] = lambda _: ()
     """Returns the rows whose models are not trained well enough to be compared with the paper and with other rows."""
     details: tuple[Cell, ...] = ()

@@ -122,7 +122,7 @@ BAD = [
     ("--tracking-uri foo://bar", "--tracking-uri foo://bar is not a URI that MLflow supports: write http://HOST:PORT"),
     ("--tracking-uri file:///tmp/mlruns", "--tracking-uri file:///tmp/mlruns is not a URI that MLflow supports"),
     ("--tracking-uri mlflow.db", "--tracking-uri mlflow.db is not a URI that MLflow supports"),
-    ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "cannot write to the folder /proc; choose another"),
+    ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "cannot write to the folder /proc; choose another folder"),
     ("--tracking-uri sqlite:///{file}", "tracking database {file} is not a SQLite file: move it away"),
     ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
     (
@@ -214,7 +214,7 @@ def test_more_gpus_than_a_cluster_has_are_refused_before_anything_is_written(
     assert run(*argv) == BAD_INPUT
     assert (
         capsys.readouterr().err
-        == "--gpus-per-trial 2: there is 1 GPU at most in this cluster; ask for at most 1, or auto\n"
+        == "--gpus-per-trial 2: there is 1 GPU in this cluster at its full size; ask for at most 1, or auto\n"
     )
     assert place.files() == before
 
@@ -296,7 +296,7 @@ def test_plan_and_report_download_nothing(
     printed = capsys.readouterr()
     assert printed.err.startswith(place.fill("{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (or .gz): "))
     assert printed.err.endswith(
-        "; --plan and --report download nothing. To download them: mvae prepare fashion_mnist\n"
+        "; --plan and --report download nothing. To download the files: mvae prepare fashion_mnist\n"
     )
     assert asked == []
     assert set(place.root.rglob("*")) == before

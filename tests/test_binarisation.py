@@ -185,7 +185,7 @@ def test_grey_values_of_other_examples_are_refused(
 ) -> None:
     write_tiny(tiny_root, "FashionMNIST", counts={"train": 66, "t10k": 12})
     monkeypatch.setitem(data.DATASETS, "binary_mnist", replace(data.source("binary_mnist"), grey="fashion_mnist"))
-    line = r"^fashion_mnist cannot provide the grey values of binary_mnist, because their training examples differ: use"
+    line = r"^fashion_mnist cannot provide the grey values of binary_mnist, because the training examples differ: use"
     with pytest.raises(Refusal, match=line):
         data.load("binary_mnist", tiny_root, own_cache, grey=True)
 

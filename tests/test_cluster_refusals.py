@@ -123,5 +123,7 @@ def test_a_cluster_whose_workers_never_join_is_refused_with_the_missing_workers_
     with pytest.raises(Refusal) as refusal:
         attach._check_after(15, Demand(), "auto")
     line = str(refusal.value)
-    assert line.startswith("1 machine with 0 CPUs and 0 GPUs after 15 minutes of waiting (--wait-for-nodes)")
+    assert line.startswith(
+        "the cluster has 1 machine with 0 CPUs and 0 GPUs after 15 minutes of waiting (--wait-for-nodes)"
+    )
     assert "2 of 2 workers have not joined" in line and "another Ray or Python" in line and "\n" not in line

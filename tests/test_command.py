@@ -73,9 +73,9 @@ def test_listing_a_storage_imports_nothing_heavy(storage: Path) -> None:
         (["lst"], "unknown command lst: choose one of run, prepare, ls, rm, verify"),
         (["ls", "--storge", "x"], "unknown option --storge: did you mean --storage?"),
         (["verify", "none"], "N none: write a whole number of at least 1"),
-        (["rm"], "SWEEP is missing: mvae rm --help lists what it takes"),
+        (["rm"], "SWEEP is missing: mvae rm --help lists all arguments"),
         (["rm", "../x"], "SWEEP ../x: use only letters, digits, '_', '.' and '-', and start with a letter or digit"),
-        (["ls", "more"], "unexpected argument more: mvae ls --help lists what it takes"),
+        (["ls", "more"], "unexpected argument more: mvae ls --help lists all arguments"),
         (
             ["run", "table5"],
             f"unknown pipeline table5: choose one of {', '.join(names())}, or write the path of a file",

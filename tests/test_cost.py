@@ -204,7 +204,9 @@ def test_a_plan_prints_ranges_with_two_digits_and_without_exponents(store: Store
 def test_on_a_cluster_the_plan_says_that_it_counts_the_heads_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     (line,) = costs(estimated(60.0), this_host(0), CommonOptions(plan=True))
-    assert line.endswith("; this assumes workers like the head: on other machines, times and prices differ")
+    assert line.endswith(
+        "; this assumes that the workers are like the head: on other machines, times and prices differ"
+    )
 
 
 @pytest.mark.parametrize(

@@ -282,13 +282,13 @@ def test_an_error_names_a_file_that_is_no_gzip(tmp_path: Path, own_cache: Path) 
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("t10k-images-idx3-ubyte", np.zeros((12, 32, 32), np.uint8), "replace it by a file of 28x28 images"),
+        ("t10k-images-idx3-ubyte", np.zeros((12, 32, 32), np.uint8), "replace it with a file of 28x28 images"),
         ("t10k-labels-idx1-ubyte", np.zeros(11, np.uint8), "11 labels for 12 images"),
         ("t10k-labels-idx1-ubyte", np.full(12, 10, np.uint8), "use labels from 0 to 9"),
         (
             "t10k-labels-idx1-ubyte",
             np.zeros((12, 10), np.uint8),
-            r"of shape \(12, 10\): replace it by a file with one label per image",
+            r"of shape \(12, 10\): replace it with a file of one label per image",
         ),
         ("train-images-idx3-ubyte", np.zeros((3, 28, 28), np.uint8), "labels for 3 images"),
     ],

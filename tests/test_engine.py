@@ -58,7 +58,7 @@ def test_requested_gpus_are_divided_among_the_workers() -> None:
     ("workers", "fewest", "gpus", "line"),
     [
         (1, None, 2.0, "--gpus-per-trial 2: there is 1 GPU here; ask for at most 1, or auto"),
-        (9, None, "auto", "9 workers per trial: there are 8 CPUs for them here; ask for at most 8"),
+        (9, None, "auto", "9 workers per trial: there are only 8 CPUs here; ask for at most 8"),
         (
             2,
             None,
@@ -270,7 +270,7 @@ def test_workers_waiting_for_machines_are_reported_once_and_running_ones_are_not
     monkeypatch.setattr(together, "WAIT_NOTICE_SECONDS", 0.1)
     monkeypatch.setattr(together, "LOOK_EVERY", 0.02)
     waits, epoch = Message(waits=together._waits_for(Demand(4, 0.0))), Message(epoch=1, epochs=2)
-    assert waits.waits == "waiting for machines with room for 4 workers at once"
+    assert waits.waits == "waiting for machines that can hold 4 workers at once"
     assert said(Silent()) == [waits]
     assert said(Silent(None, pickle.dumps(epoch))) == [epoch]
 

@@ -178,7 +178,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
     write_faces(tmp_path, 24)
     before = files_below(tmp_path)
     for count, seed in ((25, SEED), (24, SEED + 1)):
-        with pytest.raises(Refusal, match=r"celeba exists and does not hold these .* faces: name a folder without"):
+        with pytest.raises(Refusal, match=r"celeba exists, but without these .* faces: choose a folder without"):
             write_faces(tmp_path, count, seed)
     assert files_below(tmp_path) == before
     assert json.loads((tmp_path / "celeba" / "faces.json").read_text(encoding="utf-8"))["count"] == 24

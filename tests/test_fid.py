@@ -126,8 +126,8 @@ def bad_file(folder: Path, kind: str) -> Path:
     ("kind", "message"),
     [
         ("missing", r"No such file or directory: give a TorchScript file"),
-        ("text", r"is no TorchScript file: save the whole network with torch\.jit\.save, not only its weights"),
-        ("weights", r"is no TorchScript file: save the whole network"),
+        ("text", r"is not a TorchScript file: save the whole network with torch\.jit\.save, not only its weights"),
+        ("weights", r"is not a TorchScript file: save the whole network"),
         ("shape", r"maps 2 images to \[2, 3, 28, 28\]: give a network that maps n images to finite features \[n, F\]"),
         ("failing", r"fails on two images, uint8 \[2, 3, 28, 28\] \(.+\): give a network"),
     ],

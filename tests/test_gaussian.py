@@ -143,7 +143,7 @@ def test_a_product_of_only_the_prior_is_the_prior() -> None:
 
 def test_an_empty_product_without_the_prior_is_refused() -> None:
     mean, log_var = experts(2, 3)
-    with pytest.raises(ValueError, match="no experts"):
+    with pytest.raises(ValueError, match="without experts"):
         product(mean, log_var, torch.tensor([[True, True], [False, False]]), prior=False)
 
 

@@ -170,7 +170,7 @@ def test_posteriors_come_from_the_given_modalitys_encoder_without_a_universal_ex
 
 @pytest.mark.parametrize("given", [[], [2], [0, 5]])
 def test_jmvae_refuses_no_or_unknown_modalities(given: list[int], model: JMVAE) -> None:
-    with pytest.raises(ValueError, match=r"JMVAE has the modalities 0 to 1: got \["):
+    with pytest.raises(ValueError, match=r"JMVAE needs one or more of the modalities 0 to 1: got \["):
         model.infer_at({m: torch.zeros(1, dtype=torch.int64) for m in given})
 
 

@@ -54,7 +54,7 @@ def test_a_list_names_the_classifiers_that_a_measure_needs(store: Store) -> None
 def test_a_damaged_list_is_set_aside_by_the_sweeps_next_command(store: Store) -> None:
     on_disk(store.list_of("a")).parent.mkdir()
     on_disk(store.list_of("a")).write_text("{", encoding="utf-8")
-    with pytest.raises(Refusal, match=r"is damaged .*: type the sweep's command again"):
+    with pytest.raises(Refusal, match=r"is damaged .*: run the sweep's command again"):
         lists.read(store, "a")
     assert listed(store, Cell("NN", "one", Trial.create(dataset="digits", model="nn"), ACCURACY, None, "nn")).keys
     assert (on_disk(store.folder) / "sweeps" / "a.json.bad").exists()

@@ -51,7 +51,7 @@ def test_a_sweep_of_an_earlier_release_is_listed_without_cells(
     (store.reports / SECOND / "runs.csv").write_bytes(f"key,measure,link\n{THEIRS},accuracy-v1,\n".encode())
     lines = listed(capsys, "--storage", str(storage), "--cache", str(tmp_path))
     (second,) = (line for line in lines if line.startswith(f"main {SECOND} "))
-    assert second.startswith(f"main {SECOND} no list; type its command again - ")
+    assert second.startswith(f"main {SECOND} no list; run the sweep again - ")
     assert second.endswith("- 1 10 B in 1 file 10 B in 1 file")
 
 

@@ -42,7 +42,7 @@ def test_the_page_shows_both_files() -> None:
         (
             "view.astype(np.float32)",
             "np.full_like(view, np.nan).astype(np.float32)",
-            "train, first: example 0 has nan or inf: replace or drop it",
+            "train, first: example 0 has nan or inf: replace the value or drop the example",
         ),
         (
             'Kind.VECTOR, (6,), likelihood="laplace", scale=0.1',

@@ -168,12 +168,12 @@ def test_a_bad_optimiser_or_schedule_is_refused_before_the_first_step(
 @pytest.mark.parametrize(
     ("model", "fields", "line"),
     [
-        ("nn", {"schedule": 0.5}, "arm nn: `schedule` is float: give a function"),
-        ("nn", {"optimiser": "adam"}, "arm nn: `optimiser` is str: give a function"),
+        ("nn", {"schedule": 0.5}, "arm nn: `schedule` must be a function, not float"),
+        ("nn", {"optimiser": "adam"}, "arm nn: `optimiser` must be a function, not str"),
         (
             "logreg",
             {"schedule": cosine},
-            "arm logreg is fitted without steps: remove `schedule`, or give a `learner`",
+            "arm logreg is fitted without gradient steps: remove `schedule`, or set `learner`",
         ),
     ],
 )

@@ -40,7 +40,11 @@ mvae.models.add(replace(arm("nn"), {}))
         ("\nimport nowhere\n", ", line 2: ModuleNotFoundError: No module named 'nowhere'"),
         ("def f():\n    return y\n\nf()\n", ", line 2: NameError: name 'y' is not defined"),
         ("raise SystemExit(3)\n", ", line 1: exits the process: only add data sets and arms in a plug-in, and run"),
-        ("x = 1\n", ": adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(Arm(...))"),
+        (
+            "x = 1\n",
+            ": adds no data set, arm or measure: "
+            "call mvae.data.add(Source(...)), mvae.models.add(Arm(...)) or mvae.measure.add(...)",
+        ),
         ("import mvae.data\nmvae.data.add({})\n", ", line 2: mvae.data.add takes a Source, not dict"),
         (
             "import mvae.models\nmvae.models.add(1)\n",
@@ -71,7 +75,7 @@ def test_an_unusable_plug_in_gives_a_one_line_error_and_leaves_nothing_behind(
 
 
 def test_a_missing_plug_in_gives_a_one_line_error(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=rf"^--plugins nowhere.py: file {Path.cwd()}/nowhere.py does not exist; write"):
+    with pytest.raises(Refusal, match=rf"^--plugins nowhere.py: file {Path.cwd()}/nowhere.py does not exist; separate"):
         read(Options, ["--plugins", "nowhere.py"])
 
 
@@ -108,9 +112,9 @@ def test_a_plug_in_data_set_is_unknown_without_its_plug_in(capfd: pytest.Capture
         (
             "return root / ",
             "return root / 'x' / ",
-            "x/my_images.npz is missing: name its folder by --data-root",
+            "x/my_images.npz is missing: give its folder with --data-root",
         ),
-        ('"my_images.npz"', '"other.npz"', "/other.npz is missing: name its folder by --data-root"),
+        ('"my_images.npz"', '"other.npz"', "/other.npz is missing: give its folder with --data-root"),
     ],
     ids=lambda value: value[:20],
 )
@@ -182,7 +186,7 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
         ),
         (
             {"modalities": (IMAGE, Modality("traits", Kind.ATTRIBUTES, (3,), attributes=("round", "red")))},
-            "traits: 2 attribute names do not fit shape (3,): name each one",
+            "traits: 2 attribute names do not fit shape (3,): give one name per attribute",
         ),
         (
             {"modalities": (replace(IMAGE, shape=(1, 9, 9)), LABEL), "grey": "digits"},
@@ -214,7 +218,7 @@ def test_an_invalid_data_set_is_refused(fields: dict[str, Any], line: str) -> No
             {"measures": frozenset({"beauty"})},
             "measure beauty: choose from accuracy, attributes, coherence, fid, likelihood, readout, real, transl",
         ),
-        ({"version": 0}, "arm nn has version 0: set it to 1 or more"),
+        ({"version": 0}, "arm nn has version 0: set `version` to 1 or more"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )

@@ -67,7 +67,7 @@ def test_a_background_that_is_no_picture_is_refused(tmp_path: Path) -> None:
     from mvae.data.polymnist.polymnist import pictures
 
     (tmp_path / "one.png").write_bytes(b"no picture")
-    with pytest.raises(Refusal, match=r"one\.png is no picture"):
+    with pytest.raises(Refusal, match=r"one\.png is not a picture"):
         pictures([tmp_path / "one.png"])
 
 

@@ -193,7 +193,7 @@ def test_artifacts_outside_the_storage_stay_and_are_named(
     shutil.move(artifacts, tmp_path / "elsewhere")
     artifacts.symlink_to(tmp_path / "elsewhere")
     assert rm(filled) == 0
-    assert f"left, because it is outside the storage: {artifacts}" in capsys.readouterr().err
+    assert f"not deleted, because it is outside the storage: {artifacts}" in capsys.readouterr().err
     assert list((tmp_path / "elsewhere").rglob("*.png"))
 
 
@@ -203,7 +203,7 @@ def test_a_list_that_names_a_path_is_refused(filled: Store, capsys: pytest.Captu
     path.write_text(json.dumps({**content, "needs": ["../../.."]}), encoding="utf-8")
     before = kept(filled)
     assert rm(filled) == 2
-    assert "is damaged (it names '../../..')" in capsys.readouterr().err
+    assert "is damaged (invalid key '../../..')" in capsys.readouterr().err
     assert rm(filled, SECOND) == 2, "an unreadable list may name any trial"
     assert rm(filled, "../main") == 2
     assert kept(filled) == before
@@ -255,7 +255,7 @@ def test_runs_in_another_mlflow_are_not_left_behind_without_a_question(
     assert f"last wrote to MLflow at {other}: give --tracking-uri {other}, or" in capsys.readouterr().err
     assert kept(filled) == before and MINE in runs_shown(on_disk(filled.root))
     assert rm(filled, FIRST, "--tracking-uri", usual) == 0
-    assert f"its runs in MLflow at {other} stay" in capsys.readouterr().out
+    assert f"the runs in MLflow at {other} stay" in capsys.readouterr().out
     assert not any(MINE in path for path in kept(filled))
 
 

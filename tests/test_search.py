@@ -46,7 +46,7 @@ def test_a_finite_search_space_is_exhausted_although_the_sampler_repeats_itself(
 
 
 def test_more_trials_than_settings_are_refused() -> None:
-    with pytest.raises(Refusal, match=r"^--trials 20: there are only 4 settings of pairing, targets: ask for at m"):
+    with pytest.raises(Refusal, match=r"^--trials 20: there are only 4 combinations of pairing, targets: ask for at m"):
         wanted("--vary", "pairing,targets")
 
 

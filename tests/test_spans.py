@@ -13,11 +13,11 @@ from tests.document_checks import outside
     ("text", "said"),
     [
         ("Ours is <!-- ours:accuracy.tolerence -->1<!-- /ours -->.", "do you mean accuracy.tolerance?"),
-        ("\nOurs is <!-- ours:a --> and no end", "x.md:2: .* opens or closes no span"),
-        ("an end <!-- /ours --> alone", "opens or closes no span"),
+        ("\nOurs is <!-- ours:a --> and no end", "x.md:2: .* has no matching comment"),
+        ("an end <!-- /ours --> alone", "has no matching comment"),
         ("<!-- ours:accuracy.tolerance -->1<!-- /ours --> is ours", "starts a line"),
-        ("Ours: <!-- ours:table -->x<!-- /ours -->", "lines of its own"),
-        ("Ours: <!-- ours:table:.2f -->x<!-- /ours -->", "x.md:1: table is '| a |', which .2f does not fit"),
+        ("Ours: <!-- ours:table -->x<!-- /ours -->", "its own lines"),
+        ("Ours: <!-- ours:table:.2f -->x<!-- /ours -->", "x.md:1: table is '| a |', which does not fit the format .2f"),
     ],
 )
 def test_a_span_that_cannot_be_filled_is_refused_with_its_line_number(text: str, said: str) -> None:

@@ -261,7 +261,7 @@ def test_a_study_of_another_optuna_version_is_refused_with_the_command_to_type(
 @pytest.mark.parametrize(
     ("answer", "helps"),
     [
-        ("database or disk is full", "free space on its disk"),
+        ("database or disk is full", "free up space on its disk"),
         ("attempt to write a readonly database", "make the file and its folder writable"),
         ("disk I/O error", "check its disk, and your quota on this disk"),
     ],

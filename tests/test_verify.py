@@ -92,7 +92,7 @@ def test_trials_run_again_give_equal_bits_and_the_storage_stays_as_it_was(
     [
         (lambda content: content["metrics"].update({"test/accuracy": 0.125}), "test/accuracy is 0.125 in storage"),
         (lambda content: content["history"][0]["metrics"].update({"train/loss": 0.0}), "epoch 1: train/loss is 0.0"),
-        (lambda content: content["trial"].update({"seed": 7}), "its settings belong to another key"),
+        (lambda content: content["trial"].update({"seed": 7}), "the stored settings belong to another key"),
     ],
 )
 def test_an_altered_result_is_named(
@@ -155,7 +155,7 @@ def test_verify_says_what_it_runs_and_acknowledges_ctrl_c_at_once(
     assert verify(copy, cache, 2) == INTERRUPTED
     said = capsys.readouterr()
     first, second = said.out.splitlines()
-    assert first == f"Running 2 trials of {copy.folder} again, about as long as the first time"
+    assert first == f"Running 2 trials of {copy.folder} again; expect the same time as before"
     assert (second, said.err) == ("Stopping after SIGINT", "interrupted\n")
 
 

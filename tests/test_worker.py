@@ -145,7 +145,7 @@ def test_a_failure_is_reported_in_one_line_and_the_process_can_run_the_next_job(
 @pytest.mark.parametrize(
     ("number", "said", "remedy"),
     [
-        (errno.ENOSPC, "No space left on device", "free space on this disk"),
+        (errno.ENOSPC, "No space left on device", "free up space on this disk"),
         (errno.EDQUOT, "Disk quota exceeded", "delete your own files on this disk, or ask for a larger quota"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu_runs`, the same as `benchmarks/gpu`."""
+"""Runs the command `benchmarks/gpu` as `python -m benchmarks.gpu_runs`."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""Trains the pack's trials, which are cells of Table 4, with the ordinary training loop in several processes.
+"""Trains trials of Table 4 with the ordinary training loop, in several processes that share one GPU.
 
-A step of these networks uses only a part of a GPU's time, so processes share the GPU. Each process takes the next
-unfinished trial until the time is up. Its last trial, if unfinished, leaves a checkpoint in the scratch folder. The
-next call resumes the trial from this checkpoint.
+Sharing pays because a step of these networks uses only a part of the GPU. Until the deadline, each process takes the
+next unfinished trial. A trial that the deadline interrupts leaves a checkpoint in the scratch folder. The next call
+resumes the trial from its checkpoint.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mvae.training.loop import THREADS, Progress, best_epoch, train
 from sweeps.store.provenance import Attempts
 
 CHECKPOINT_EVERY = 30.0
-"""Seconds between checkpoints. A process loses at most this much training when the time is up."""
+"""Seconds between checkpoints. At the deadline, a process loses about this much training at most."""
 
 
 class OutOfTime(Exception):
-    """The deadline passed before the trial's last epoch."""
+    """Raised if the deadline passes before the trial's last epoch."""
 
 
 def run_cells(
@@ -50,8 +50,8 @@ def run_cells(
     Args:
         scratch: folder for checkpoints of unfinished trials.
         processes: number of concurrent processes; 1 trains in this process.
-        done: called with each result as soon as it exists.
-        failed: called with one line about each failed trial.
+        done: called with each result as soon as its trial has finished.
+        failed: called with one line of text about each failed trial or process.
     """
     if processes == 1:
         for outcome in train_until(pack, iter(wanted), scratch, device, deadline):
@@ -75,13 +75,13 @@ def run_cells(
             continue
     for number, worker in enumerate(workers):
         if worker.exitcode:
-            failed(f"process {number} of the cells ended with code {worker.exitcode}")
+            failed(f"training process {number} exited with code {worker.exitcode}")
 
 
 def train_until(
     pack: Pack, wanted: Iterator[PackedTrial], scratch: Path, device: torch.device, deadline: float
 ) -> Iterator[dict[str, Any] | str]:
-    """Yields results, or a line about a failed trial, until the deadline."""
+    """Trains trials until the deadline. Yields each result, or one line of text about a failed trial."""
     for one in wanted:
         if time.time() >= deadline:
             return
@@ -96,7 +96,7 @@ def train_until(
 def trained_cell(
     packed: PackedTrial, pack: Pack, scratch: Path, device: torch.device, deadline: float = float("inf")
 ) -> dict[str, Any]:
-    """Trains one trial; returns the contents of a result file.
+    """Trains one trial and measures its accuracy. Returns the contents of its result file.
 
     Raises:
         OutOfTime: the deadline passed; the last checkpoint is in the scratch folder.
@@ -148,7 +148,7 @@ def _pass_on(outcome: Any, done: Callable[[dict[str, Any]], None], failed: Calla
 def _worker(
     folder: Path, todo: Queue[PackedTrial], outcomes: Queue[Any], scratch: Path, device: str, deadline: float
 ) -> None:
-    """Runs in a new process, which reads the pack from its folder."""
+    """Runs in a new process: trains trials from the queue until it is empty or the deadline passes."""
 
     def wanted() -> Iterator[PackedTrial]:
         while True:

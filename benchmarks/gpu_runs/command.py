@@ -1,4 +1,4 @@
-"""The command behind `benchmarks/gpu`: its options, the order of the parts, and the results file."""
+"""Implements the command `benchmarks/gpu`: its options, the order of its parts, and its results file."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from mvae.storage.files import write_atomically
 RESULTS = "gpu-results.json"
 LOCKSTEP_MODELS = (1, 4, 16)
 SPARE = 15.0
-"""Training of cells stops this many seconds before the time limit."""
+"""Seconds before the time limit at which the training of cells stops."""
 COMPILED_FROM = 240.0
-"""Seconds that must be left to start compiling a model. Compiling takes about a minute, which cells could use."""
+"""Seconds that must remain for compiling a model. With less time, the minute of compiling is spent on cells."""
 
 
 class Session:
-    """Results so far, written to disk after every part."""
+    """Collects the results, and writes them to disk after every part."""
 
     def __init__(self, out: Path, earlier: dict[str, Any]) -> None:
         self.out = out
@@ -49,11 +49,11 @@ class Session:
         if earlier.get("machine", self.results["machine"]) == self.results["machine"]:
             self.results.update({part: earlier[part] for part in ("throughput", "lockstep") if part in earlier})
         elif earlier:
-            self.skip("speeds of the earlier call: measured on another machine, so measured again here")
+            self.skip("speeds from the earlier call, because they are from another machine; measuring them again")
         self.results["cells"] = list(earlier.get("cells", []))
 
     def measured(self, part: str, label: str, way: str, make: Callable[[], Setting], effort: Effort) -> None:
-        """Runs one measurement unless its result exists. Records a failure instead of raising it."""
+        """Runs one measurement, unless its result exists already. Records an error instead of raising it."""
         place = self.results[part].setdefault(label, {})
         if way in place:
             return
@@ -68,7 +68,7 @@ class Session:
         self.save()
 
     def done(self, result: dict[str, Any]) -> None:
-        """Adds a cell's result."""
+        """Adds the result of a trained cell, prints it, and saves."""
         self.results["cells"].append(result)
         trial, metrics = result["trial"], result["metrics"]
         print(
@@ -79,17 +79,17 @@ class Session:
         self.save()
 
     def skip(self, line: str) -> None:
-        """Records and prints a skipped part and the reason."""
+        """Records and prints a line that names a skipped part and the reason."""
         print(f"skipped: {line}", flush=True)
         self.results["skipped"].append(line)
 
     def save(self) -> None:
-        """Writes the current results."""
+        """Writes the current results to OUT/gpu-results.json."""
         write_atomically(self.out / RESULTS, json.dumps(self.results, indent=1).encode() + b"\n")
 
 
 def measure_speeds(session: Session, pack: Pack, device: torch.device, effort: Effort, end: float) -> None:
-    """Measures single models and models in lockstep in every way, the most reliable way first."""
+    """Measures the speed of single models and of models in lockstep, for each way of running steps."""
     contenders: list[tuple[str, str, Callable[[], Setting]]] = [
         ("throughput", label, partial(Setting.of, packed, pack, device)) for label, packed in pack.timed.items()
     ]
@@ -112,7 +112,7 @@ def measure_speeds(session: Session, pack: Pack, device: torch.device, effort: E
 
 
 def train_cells(session: Session, pack: Pack, device: torch.device, options: argparse.Namespace, end: float) -> None:
-    """Trains cells that no earlier call has finished, until the time is up."""
+    """Trains the cells that no earlier call has finished, until shortly before `end` (Unix seconds)."""
     finished = {result["key"] for result in session.results["cells"]}
     wanted = [one for one in pack.cells if one.key not in finished]
     processes = options.processes or (min(8, max(1, cores() // 2)) if device.type == "cuda" else 1)
@@ -149,7 +149,7 @@ def run(options: argparse.Namespace, end: float) -> None:
 
 
 def take(results: Path, storage: Path, name: str) -> int:
-    """Writes the cells of a results file as result files into a storage; returns their number."""
+    """Writes the cells of a gpu-results.json into a storage, as result files. Returns the number of cells."""
     from sweeps.store.results import Result, Results
 
     folder = Results(storage / name / "results")
@@ -160,7 +160,7 @@ def take(results: Path, storage: Path, name: str) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the command line; returns exit code 0, or 2 for invalid input."""
+    """Runs the command line. Returns exit code 0, or 2 for invalid input."""
     end = time.time()
     options = _parser().parse_args(argv)
     end += 60 * options.minutes
@@ -189,11 +189,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     here = Path(__file__).resolve().parents[2] / ".gpu-pack"
     scratch = Path(tempfile.gettempdir()) / "mvae-gpu-runs"
-    parser.add_argument("--pack", type=Path, metavar="DIR", help="only make the packed folder")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="measure and train; folder for gpu-results.json")
-    parser.add_argument("--take", type=Path, metavar="FILE", help="write a results file's cells into --storage")
+    parser.add_argument(
+        "--pack", type=Path, metavar="DIR", help="pack data and trials into this folder, and do nothing else"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="measure and train, and write gpu-results.json to this folder"
+    )
+    parser.add_argument(
+        "--take", type=Path, metavar="FILE", help="write the cells of this gpu-results.json into --storage"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", default=here, help="packed folder (default: .gpu-pack)")
-    parser.add_argument("--continue-from", type=Path, metavar="FILE", help="an earlier gpu-results.json")
+    parser.add_argument(
+        "--continue-from", type=Path, metavar="FILE", help="gpu-results.json of an earlier call to continue"
+    )
     parser.add_argument("--minutes", type=float, default=9.0, help="time limit in minutes (default: 9)")
     parser.add_argument(
         "--processes",
@@ -201,7 +209,9 @@ def _parser() -> argparse.ArgumentParser:
         help="number of concurrent trials (default: half the cores, at most 8, on a GPU; 1 on a CPU)",
     )
     parser.add_argument("--scratch", type=Path, default=scratch, help="folder for checkpoints of unfinished cells")
-    parser.add_argument("--quick", action="store_true", help="only a few steps per measurement, to try the command")
+    parser.add_argument(
+        "--quick", action="store_true", help="take only a few steps per measurement, to try the command"
+    )
     parser.add_argument("--data-root", type=Path, help="with --pack: folder of raw data (default: $MVAE_DATA)")
     parser.add_argument("--cache", type=Path, help="with --pack: folder for converted data")
     parser.add_argument("--storage", type=Path, default=Path("runs"), help="with --take: storage (default: runs)")
@@ -215,5 +225,5 @@ def _earlier(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
     except ValueError as error:
-        raise Refusal(f"{file} is not a results file of this command ({error}): move it away") from None
+        raise Refusal(f"{file} is not a valid gpu-results.json ({error}): move it to another folder") from None
     return dict(content)

@@ -1,11 +1,12 @@
-"""Trains M models of the MLP networks as one: parameters are stacked, and every layer is one batched matrix product.
+"""Trains M models with MLP networks as one model: parameters are stacked, and each layer is a batched matrix product.
 
-On a GPU, a step of small networks takes as long as launching its kernels, and M models in lockstep launch no more
-kernels than one model. The objective is the ordinary one on M * B rows. The loss is the sum of the models' losses, so
-each model gets its own gradients. Adam works element by element, so each model takes the same steps as if trained
-alone.
+On a GPU, the time of a step of small networks is the time to launch its kernels. M models in lockstep launch no more
+kernels than one model. The objective is the MVAE's objective on M * B rows. The loss is the sum of the models' losses,
+so each model's gradients come from its own loss. Adam works element by element, so each model takes the same steps as
+in separate training.
 
-Shapes: M models, B rows per model, T terms in one decoder pass; rows are ordered by term, then model, then row.
+Shapes: M models, B rows per model, T terms in one decoder pass. Rows are ordered by term, then by model, then as in the
+model's batch.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mvae.networks.label import LabelDecoder, LabelEncoder
 
 
 class StackedLayers(nn.Module):
-    """M sequences of Linear and SiLU layers as one: [M, n, inputs] to [M, n, outputs]."""
+    """M sequences of Linear and SiLU layers as one module, from [M, n, inputs] to [M, n, outputs]."""
 
     def __init__(self, networks: Sequence[nn.Sequential]) -> None:
         super().__init__()
@@ -50,7 +51,7 @@ class StackedLayers(nn.Module):
 
 
 class StackedRows(nn.Module):
-    """Stacked layers on flat rows [T * M * B, inputs]; each row's output has the given shape."""
+    """Stacked layers for flat rows [T * M * B, inputs]. The output has `shape` per row."""
 
     def __init__(self, networks: Sequence[nn.Sequential], rows: int, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class StackedRows(nn.Module):
 
 
 class StackedLabelEncoder(nn.Module):
-    """Stacked LabelEncoders: every class is encoded once per model, and rows look up the result."""
+    """M stacked LabelEncoders. Encodes every class once per model; each row looks up the code of its class."""
 
     def __init__(self, networks: Sequence[LabelEncoder], rows: int) -> None:
         super().__init__()
@@ -81,7 +82,11 @@ class StackedLabelEncoder(nn.Module):
 
 
 def stacked(models: Sequence[MVAE], rows: int) -> MVAE:
-    """Stacks copies of M models with MLP networks into one model, whose batch has `rows` rows of each model in turn."""
+    """Returns one model with the stacked parameters of M models with MLP networks.
+
+    Args:
+        rows: rows per model. A batch of the stacked model has M * rows rows, ordered by model.
+    """
 
     def stack(networks: Sequence[nn.Module]) -> nn.Module:
         match networks[0]:
@@ -108,7 +113,11 @@ def stacked(models: Sequence[MVAE], rows: int) -> MVAE:
 
 
 def joined(batches: Sequence[ElboBatch], plan: Layout | None = None) -> ElboBatch:
-    """Joins the models' batches, ordered by model, with all examples paired. `plan` comes from an earlier step."""
+    """Joins the batches of M models into one batch, ordered by model. All examples must be paired.
+
+    Args:
+        plan: layout of an earlier step, to be used again; None computes the layout.
+    """
     if plan is None:
         modalities, rows = len(batches[0].values), len(batches[0].values[0])
         present = np.ones((len(batches) * rows, modalities), dtype=bool)

@@ -1,9 +1,9 @@
-"""The packed folder: data sets and trials, so that the GPU machine needs neither raw files nor pydantic.
+"""Reads and writes the packed folder: data sets and trials for a GPU machine without raw files and pydantic.
 
     DIR/<data set>.npz      train_0, train_1, validation_0, ...: uint8, one array per split and modality, compressed
     DIR/pack.json           fingerprints, versions, the trials to train with their keys, and the trials to time
 
-An unpacked trial is a plain namespace with the same fields, because models only read fields of a trial.
+An unpacked trial is a plain namespace with the trial's fields, because models only read these fields.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ FILE = "pack.json"
 PARTS = {"fingerprints", "training_version", "git", "timed", "cells"}
 MEASURE, METRIC = "accuracy-v1", "test/accuracy"
 FIRST_FRACTIONS = (0.01, 0.1, 1.0, 0.005, 0.001)
-"""Columns of Table 4 to train first, the most informative one first."""
+"""Columns of Table 4 to train first, the most informative column first."""
 
 
 @dataclass(frozen=True)
 class PackedTrial:
-    """A trial with its key; `trial` has the fields of `mvae.trial.Trial` and no methods."""
+    """The key and the fields of a packed trial."""
 
     key: str
     fields: dict[str, Any]
 
     @property
     def trial(self) -> Trial:
-        """The trial as a namespace of fields, for models and training."""
+        """A namespace with the fields of `mvae.trial.Trial`, but without its methods."""
         return cast("Trial", SimpleNamespace(**self.fields))
 
 
@@ -57,14 +57,14 @@ class Pack:
     fingerprints: dict[str, str]
     training_version: int
     git: str
-    """Commit of the code that made the pack; the same code runs on the GPU machine."""
+    """Git commit of the code that made the pack. The GPU machine runs the same code."""
     timed: dict[str, PackedTrial]
     """Trials whose steps are timed, by label."""
     cells: tuple[PackedTrial, ...]
     """Trials to train, the most informative first."""
 
     def load(self, name: str, device: torch.device) -> Dataset:
-        """Loads a data set onto a device; reads the file once per process."""
+        """Loads a data set onto a device. Reads the file once per process."""
         return _loaded(self.folder, name, self.fingerprints[name], device)
 
 
@@ -104,7 +104,7 @@ def read(folder: Path) -> Pack:
 
 
 def write(folder: Path, datasets: Sequence[Dataset], timed: Mapping[str, Trial], cells: Iterable[Trial]) -> None:
-    """Makes a packed folder; writes the description last."""
+    """Writes a packed folder. Writes its description, pack.json, last."""
     from mvae.trial import TRAINING_VERSION
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def write(folder: Path, datasets: Sequence[Dataset], timed: Mapping[str, Trial],
 
 
 def write_paper(folder: Path, data_root: Path | None, cache: Path | None) -> None:
-    """Packs MNIST and FashionMNIST with the trials of Table 4; needs the same packages as a sweep.
+    """Packs MNIST, FashionMNIST and the trials of Table 4. Needs the same packages as a sweep.
 
     Raises:
         Refusal: the data are missing.
@@ -141,7 +141,7 @@ def write_paper(folder: Path, data_root: Path | None, cache: Path | None) -> Non
 
 
 def timed_trials() -> dict[str, Trial]:
-    """Trials whose steps are timed, by label. All examples are paired, so every step has the same shape."""
+    """Returns the trials to time, by label. All examples are paired, so every step has the same shape."""
     from mvae.trial import Trial
 
     chosen = {
@@ -158,10 +158,13 @@ def timed_trials() -> dict[str, Trial]:
 
 
 def table_4() -> list[Trial]:
-    """Trials of Table 4 with the keys of a sweep, the most informative first.
+    """Returns trials of Table 4, the most informative trial first:
 
-    First the open question of docs/table4.md: `resampled` at 1 and 2 % with the published annealing. Then follow NN and
-    MVAE by column, the variants at 1 %, further seeds, and MVAE-Q.
+    1. MVAE at 1 and 2 % with `resampled` pairing and the published annealing, an open question of docs/table4.md
+    2. MVAE and NN, column by column
+    3. MVAE at 1 % with each pairing and each kind of targets
+    4. MVAE and NN with two more seeds
+    5. MVAE-Q
     """
     from pipelines.weak_supervision import Options, cells
     from sweeps.cli.options import read as parsed

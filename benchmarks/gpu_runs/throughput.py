@@ -1,8 +1,7 @@
-"""Measures images per second of training steps: eager, compiled, or as CUDA graphs; for one model, or for M models in
-lockstep.
+"""Measures images per second of training steps, for one model or for M models in lockstep.
 
-A step with batch 100 counts as 100 images, for any number of terms. Times are wall times between two device
-synchronisations. The result is the median over blocks.
+Steps run eagerly, compiled, or as CUDA graphs. A step with a batch of 100 counts as 100 images, for any number of ELBO
+terms. Times are wall times between two device synchronisations. The result is the median over blocks of steps.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Setting:
 
     @classmethod
     def of(cls, packed: PackedTrial, pack: Pack, device: torch.device) -> Setting:
-        """Sets up a packed trial like `mvae.training.loop.train`."""
+        """Builds the model and the learner of a packed trial as `mvae.training.loop.train` does."""
         trial, data = packed.trial, pack.load(packed.trial.dataset, device)
         chosen = arm(trial.model)
         assert chosen.learner is not None
@@ -71,7 +70,7 @@ class Setting:
 
 
 def samples_a_second(run: Callable[[int], object], setting: Setting, effort: Effort) -> float:
-    """Images per second, median over blocks."""
+    """Times `run`, which takes a number of steps. Returns images per second, the median over blocks."""
     run(2)
     speeds = []
     for _ in range(effort.blocks):
@@ -84,7 +83,7 @@ def samples_a_second(run: Callable[[int], object], setting: Setting, effort: Eff
 
 
 class Blocks:
-    """The training loop, a few steps at a time."""
+    """Runs the training loop a few steps at a time."""
 
     def __init__(self, setting: Setting, way: type[Steps]) -> None:
         optimizer = Adam(setting.model.parameters(), lr=setting.trial.learning_rate, fused=True)
@@ -98,7 +97,7 @@ class Blocks:
 
 
 def eager(setting: Setting, effort: Effort) -> dict[str, float]:
-    """Times the training loop, kernel by kernel."""
+    """Times the training loop with eager steps, which launch their kernels one by one."""
     return {"eager": samples_a_second(Blocks(setting, Steps), setting, effort)}
 
 
@@ -109,7 +108,10 @@ def compiled(setting: Setting, effort: Effort) -> dict[str, float]:
 
 
 def graphed(setting: Setting, effort: Effort) -> dict[str, float]:
-    """Times the training loop with recorded steps, and one recorded step repeated on one batch, an upper bound."""
+    """Times the training loop with recorded steps, and the repetition of one recorded step.
+
+    The repetition makes no batches, so its speed is an upper bound.
+    """
     blocks = Blocks(setting, RecordedSteps)
     assert isinstance(blocks.taken, RecordedSteps)
     blocks(EAGER_STEPS + 1)
@@ -132,14 +134,14 @@ WAYS: dict[str, Callable[[Setting, Effort], dict[str, float]]] = {
 
 
 class Together(ElboLearner):
-    """Joins M learners into one for their stacked model. Its loss is the sum of the learners' losses."""
+    """Trains a stacked model on the joined batches of M learners. The loss is the sum of the learners' losses."""
 
     def __init__(self, model: MVAE, learners: list[ElboLearner]) -> None:
         vars(self).update(vars(learners[0]))  # all learners share weights, annealing and batch size
         self.model, self.learners = model, learners
 
     def batches(self, epoch: int) -> Iterator[ElboBatch]:
-        """Joins the learners' batches; the plan is made once, because all steps share it."""
+        """Yields the joined batches of all learners. Computes the layout once, because all steps share it."""
         plan: Layout | None = None
         for parts in zip(*(learner.batches(epoch) for learner in self.learners), strict=True):
             batch = lockstep.joined(parts, plan)
@@ -148,7 +150,7 @@ class Together(ElboLearner):
 
 
 def together(packed: PackedTrial, pack: Pack, models: int, device: torch.device) -> Setting:
-    """Stacks M models of one trial, with different seeds, into one model."""
+    """Builds M models of one trial with different seeds, and stacks them into one model."""
     settings = [
         Setting.of(PackedTrial(packed.key, {**packed.fields, "seed": seed}), pack, device) for seed in range(models)
     ]

@@ -18,7 +18,7 @@ def optimiser(model: nn.Module, trial: Settings) -> torch.optim.Optimizer:
 
 
 def schedule(step: int, steps: int, trial: Settings) -> float:
-    """Returns the factor on the learning rate: it rises to 1 over the first steps, then stays."""
+    """Returns the factor of the learning rate, which rises to 1 during the warm-up and then stays 1."""
     warm_up = trial.own_value("warm_up") * steps
     return min(1.0, (step + 1) / warm_up) if warm_up else 1.0
 
@@ -32,7 +32,7 @@ mvae.models.add(
         schedule=schedule,
         hyperparameters=(
             *MMVAE_PLUS_ARM.hyperparameters,
-            Hyperparameter("warm_up", 0.05, "Share of all steps in which the rate rises.", least=0, most=1),
+            Hyperparameter("warm_up", 0.05, "Fraction of all steps in which the rate rises.", least=0, most=1),
         ),
     )
 )

@@ -1,8 +1,8 @@
-"""The MVAE with an inverted product of experts: the mean weighted by variance instead of precision.
+"""The MVAE with an inverted product of experts, whose mean weights the experts by variance instead of precision.
 
 The authors' development code computed the mean of a product of experts like this from October to December 2017; the
-public release of March 2018 weights by precision (Lemma 2.1). docs/table4.md uses these arms to see what the inversion
-does to Table 4.
+public release of March 2018 weights by precision (Lemma 2.1). docs/table4.md uses these arms to measure how the
+inversion changes Table 4.
 """
 
 from functools import partial
@@ -26,13 +26,13 @@ class InvertedProduct(Multimodal):
     """q(z|X) has the mean sum(mean_i var_i) / sum(var_i) and the variance 1 / sum(1 / var_i) of its experts."""
 
     prior = True
-    """Whether N(0, I) is one more expert of every posterior."""
+    """Whether every posterior has N(0, I) as an additional expert."""
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
         """Returns the Gaussians [R, T, D] of all terms, from experts' means and log-variances [R, M, D].
 
         Args:
-            members: boolean [R, T, M], the modalities that each term conditions on. A term without any is the prior.
+            members: boolean [R, T, M], the modalities that each term conditions on. A term without any has the prior.
         """
         chosen, log_var = members.double(), spread.double()
         prior = torch.ones_like(chosen[..., :1]) if self.prior else 1 - chosen.amax(-1, keepdim=True)
@@ -43,7 +43,7 @@ class InvertedProduct(Multimodal):
 
 
 class InvertedProductWithoutPrior(InvertedProduct):
-    """Inverted product without the universal expert."""
+    """Inverted product of the modalities' experts, without the prior as an expert."""
 
     prior = False
 

@@ -20,7 +20,8 @@ class MeanOfExperts(Multimodal):
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
         """Returns the Gaussians [R, T, D] of all terms, given the experts' means and log-variances [R, M, D].
 
-        `members`, boolean [R, T, M]: modalities that each term conditions on; a term may have none.
+        Args:
+            members: boolean [R, T, M], the modalities that each term conditions on. A term may have no modalities.
         """
         share = members / members.sum(-1, keepdim=True).clamp(min=1)
         return Gaussian(share @ mean, share @ spread)

@@ -12,14 +12,14 @@ SIZES = {"train": 1200, "validation": 297, "test": 300}
 
 
 def raw(root: Path) -> Path:
-    """Path of the raw file: images [N, 8, 8] from 0 (black) to 255, and labels [N] from 0 to 9."""
+    """Returns the path of the raw file: images [N, 8, 8] from 0 (black) to 255, and labels [N] from 0 to 9."""
     return root / "my_images.npz"
 
 
 def check(root: Path) -> None:
-    """Raises if a raw file is missing, without reading it."""
+    """Raises MissingFiles if the raw file does not exist. Does not read the file."""
     if not raw(root).is_file():
-        raise MissingFiles(f"{raw(root)} is missing: name its folder by --data-root")
+        raise MissingFiles(f"{raw(root)} is missing: give its folder with --data-root")
 
 
 def digest(root: Path) -> str:
@@ -28,7 +28,7 @@ def digest(root: Path) -> str:
 
 
 def convert(root: Path) -> Arrays:
-    """Returns one array of bytes per split and modality, images as [N, channels, height, width]."""
+    """Returns one uint8 array per split and modality. Images have the shape [N, channels, height, width]."""
     file = np.load(raw(root))
     images, labels = file["images"].astype(np.uint8)[:, None], file["labels"].astype(np.uint8)
     order = np.argsort(np.random.Philox(key=0).random_raw(len(labels)))  # a fixed random order

@@ -1,7 +1,8 @@
 """Your own loss and mixture posterior: the MMVAE of the MVTCAE paper, a uniform mixture of Gaussian experts.
 
-Hwang et al. (2021) compare with this model; Shi's MMVAE (2019), the arm `mmvae`, has Laplace experts and another loss.
-A row with the modalities A draws m from A, and z from q_m = q(z | x_m). Its loss is
+Hwang et al. (2021) compare their MVTCAE with this model. Shi's MMVAE (2019), which is the arm `mmvae`, differs: it has
+Laplace experts and another loss. For a row with the modalities A, the model draws m from A, and z from
+q_m = q(z | x_m). The loss of the row is
 
     sum over n in A of -w_n log p(x_n | z)  +  beta / |A| * sum over n in A of KL(q_n || N(0, I))
 """
@@ -46,7 +47,7 @@ def mixture_loss(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """Returns the loss at the head of this file, summed over rows and divided by the batch size, in nats."""
+    """Returns the loss in nats: the sum over rows (see the top of this file), divided by the batch size."""
     q = Gaussian(*experts(model, presence, values))  # [R, M, D]
     present = presence.present
     count = present.sum(1)
@@ -57,7 +58,7 @@ def mixture_loss(
 
 
 class MixtureLearner(RowLearner):
-    """Trains the mixture on rows that may lack modalities."""
+    """Trains the mixture on rows in which modalities may be missing."""
 
     model: MixtureOfExperts
     objective = mixture_loss

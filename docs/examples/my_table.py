@@ -48,7 +48,7 @@ def cells(options: Options) -> Iterator[Cell]:
 
 
 def sweep(options: Options) -> Sweep:
-    """Returns the requested table, next to the published table if both are of one data set."""
+    """Returns the sweep. It shows published values only if the data set is the published table's."""
     table = TABLE if options.dataset == TABLE.dataset else None
     return Sweep(f"my_table-{options.dataset}", "My table", tuple(cells(options)), table, axis=TABLE.axis)
 

@@ -1,4 +1,4 @@
-"""Your own real-valued data, loss, hyper-parameter and measure: a regularised MVAE on two views of made-up vectors."""
+"""Your own real-valued data, loss, hyper-parameter and measure: a regularised MVTCAE for two views of vectors."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,7 @@ mvae.data.add(
 
 
 class CloserLearner(MvtcaeLearner):
-    """MVTCAE's loss plus `pull` times the squared distance of both views' posterior means."""
+    """MVTCAE's loss plus `pull` times the squared distance between both views' posterior means."""
 
     def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
         loss = super().loss(batch, step)
@@ -83,7 +83,7 @@ mvae.models.add(
 
 
 def distance(model: nn.Module, _trial: Any, data: mvae.data.Dataset) -> dict[str, float]:
-    """Returns the mean distance of both views' posterior means on the test split."""
+    """Returns the mean distance between both views' posterior means on the test split."""
     rows = torch.arange(len(data.test))
     encoder: Any = model
     with torch.no_grad():

@@ -1,21 +1,21 @@
-"""Fills the tables, figures and pictures of README.md and docs/ from committed results.
+"""Fills the tables, numbers and pictures of README.md and docs/ from committed results.
 
     python -m docs.report                     what `make report` runs
     python -m docs.report --storage FOLDER    first adds the results of our sweeps in FOLDER to docs/results/
 
-Text between `<!-- ours:NAME -->` and `<!-- /ours -->` is generated; no measured number is typed by hand. A NAME is the
-address of a committed value, or of a value derived from several committed ones. A format may follow it, as in Python:
-`NAME:.2f`.
+A span is the text between `<!-- ours:NAME -->` and `<!-- /ours -->`. It is generated, so no measured number is typed by
+hand. NAME names a committed value, or a value derived from several committed values. A Python format may follow the
+name: `NAME:.2f`.
 
     spans.py        finds and fills the spans of a page
-    numbers.py      docs/results/*.csv: numbers with their trials, and metrics by epoch
-    sources.py      all committed files; addresses of benchmarks, command output, values noted by hand, and options
-    tables.py       tables of numbers and addresses of their cells; tables.csv lists them, rows.csv names their rows
-    findings.py     values derived from several cells; checks that the pages' sentences are still true
-    speed.py        the same for docs/speed.md, from benchmarks/results/
-    table4.py       the runs behind docs/table4.md
-    scorecard.py    our numbers for each item of the supplement; items.csv describes the items
-    pictures.py     pictures, redrawn only if their numbers have changed
+    numbers.py      reads and writes docs/results/*.csv: numbers with their trials, and metrics by epoch
+    sources.py      reads all committed files: also benchmarks, command output, values noted by hand, and options
+    tables.py       makes tables of numbers; tables.csv lists the tables, and rows.csv names their rows
+    findings.py     derives values from several cells, and checks that the pages' sentences are still true
+    speed.py        derives the values of docs/speed.md from benchmarks/results/, and checks its sentences
+    table4.py       derives the values of docs/table4.md from the runs behind that page
+    scorecard.py    lists our numbers for each item of the supplement; items.csv describes the items
+    pictures.py     draws pictures whose numbers have changed
     refresh.py      takes new numbers from a storage
 
 To add a number to a page, list all names with `python -m docs.report --names`, or derive the number in findings.py.

@@ -1,10 +1,10 @@
 """Fills README.md and docs/ from the committed results (`make report`).
 
 Type    python -m docs.report                                           fill the pages
-        python -m docs.report --storage runs                            first take new numbers from a sweep's storage
-        python -m docs.report --storage runs --sweeps k_sweep-digits    the same for a sweep without a file
+        python -m docs.report --storage runs                            first add numbers from a storage
+        python -m docs.report --storage runs --sweeps k_sweep-digits    the same, for a sweep without a CSV file
         python -m docs.report --check                                   write nothing; exit code 1 if a file is stale
-        python -m docs.report --names                                   list the name and value of every possible span
+        python -m docs.report --names                                   list the values that pages can show
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TOPICS = (sources, tables, findings, scorecard, speed, table4)
 
 
 def figures(sources: Sources) -> dict[str, Value]:
-    """Returns the value of every span name."""
+    """Returns all values that a page can show, by name."""
     found: dict[str, Value] = {}
     for topic in TOPICS:
         of_topic = topic.figures(sources)
@@ -38,15 +38,15 @@ def figures(sources: Sources) -> dict[str, Value]:
 
 
 def documents(root: Path) -> list[Path]:
-    """Returns the pages that may contain spans."""
+    """Returns the pages that may contain generated text."""
     return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
 
 
 def refilled(root: Path, values: dict[str, Value]) -> dict[Path, str]:
-    """Returns the new text of each page that would change.
+    """Fills the pages. Returns the new text of each page whose text differs from its file.
 
     Raises:
-        Refusal: a span cannot be filled; the message names file and line.
+        Refusal: a generated part cannot be filled; the message names file and line.
     """
     texts = {path: path.read_text(encoding="utf-8") for path in documents(root)}
     filled = {path: fill(text, values, str(path.relative_to(root))) for path, text in texts.items()}
@@ -57,7 +57,7 @@ def run(options: Namespace, sources: Sources) -> int:
     """Runs the command and returns its exit code.
 
     Raises:
-        Refusal: a storage without results; invalid or contradictory sources or spans.
+        Refusal: the storage has no results, or a committed file or a page has an error.
     """
     if options.storage:
         store = Store.open(options.storage, options.name, create=False)
@@ -85,11 +85,13 @@ def run(options: Namespace, sources: Sources) -> int:
 def main(argv: Sequence[str] | None = None, sources: Sources | None = None) -> int:
     """Runs the command line. A `Refusal` becomes one line on stderr and exit code 2."""
     parser = ArgumentParser("python -m docs.report", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--storage", metavar="FOLDER", help="first take new numbers from this storage")
+    parser.add_argument("--storage", metavar="FOLDER", help="first add new numbers from this storage to docs/results/")
     parser.add_argument("--name", default="main", help="name of the experiment in the storage (default: %(default)s)")
-    parser.add_argument("--sweeps", metavar="NAME,...", default="", help="sweeps to take (default: all with a file)")
+    parser.add_argument("--sweeps", metavar="NAME,...", default="", help="sweeps to add (default: all with a CSV file)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if anything would change")
-    parser.add_argument("--names", action="store_true", help="list all span names with their values; fill nothing")
+    parser.add_argument(
+        "--names", action="store_true", help="list the values that pages can show, by name; fill nothing"
+    )
     options = parser.parse_args(argv)
     try:
         return run(options, sources or Sources())

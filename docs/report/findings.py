@@ -1,4 +1,4 @@
-"""Derives the pages' values that combine several numbers, and checks that sentences on the pages still hold."""
+"""Derives values from several committed numbers, and checks that the pages' sentences are still true."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweeps.table.published import TABLE_4, column_label
 from sweeps.table.published_likelihoods import BY_BOTH, BY_IMAGE, PUBLISHED
 
 CLOSE = 0.03
-"""Largest loss of accuracy that counts as close in Figure 5, as in Table 4."""
+"""Largest loss of accuracy that counts as close in Figure 5. Equals the tolerance of Table 4."""
 JMVAE, OWN, ALL, DYNAMIC = "JMVAE", "MVAE (own)", "MVAE (all)", "MVAE, dynamic (own)"
 ROWS = ("NN", "LOGREG", "RBM", "VAE", "JMVAE")
 FAR = (Verdict.ABOVE, Verdict.BELOW)
@@ -35,12 +35,12 @@ CHANGED = {
     "Figure 9": ("fill_in-hidden",),
     "Figure 10": ("watermark-marked",),
 }
-"""Part of the image that each figure's task changes, as in the names of metrics."""
+"""Parts of the image that each figure's task changes, with their names in metrics."""
 
 
 @cache
 def figures(sources: Sources) -> dict[str, Value]:
-    """Returns every derived value by name. For items without published numbers, a value says whether our runs agree.
+    """Returns every derived value by name. For items without published numbers, includes whether our runs agree.
 
     Raises:
         Refusal: a sentence of a page is no longer true.
@@ -121,7 +121,7 @@ def _dcgan(sources: Sources) -> dict[str, Value]:
 def _likelihoods(sources: Sources) -> dict[str, Value]:
     most, few, light = (Means(table(sources, f"likelihoods{name}")) for name in ("", ".s100", ".w1"))
     ahead = most[OWN, LOG + BY_BOTH] < most[JMVAE, LOG + BY_BOTH]
-    holds(ahead, "with q(z given x1, x2) JMVAE is ahead, and with q(z given x1) the MVAE")
+    holds(ahead, "JMVAE is ahead with q(z given x1, x2), and the MVAE is ahead with q(z given x1)")
     holds(most[OWN, LOG + BY_IMAGE] > most[JMVAE, LOG + BY_IMAGE], "the proposal reverses the order of the two models")
     entries = table(sources, "likelihoods").in_order()
     variances = [one for one in entries if str(one.column).startswith("var") and one.arm == "mvae" and one.published]
@@ -191,7 +191,7 @@ def _figure_6(sources: Sources) -> dict[str, Value]:
     )
     holds(nats[1] > 0, "the likelihood rises from k = 0 to k = 1")
     holds(drops[FIXED, 1] == "not resolved", "whether the variance drops with fixed noise is not resolved")
-    holds(len(counts) == 1, "all points of Figure 6 have as many seeds")
+    holds(len(counts) == 1, "all points of Figure 6 have the same number of seeds")
     claims = (
         ("(b) variance falls at k = 1", (FREE, 1)),
         ("(c) with fixed noise", (FIXED, 1)),
@@ -218,8 +218,8 @@ def _vision(sources: Sources) -> dict[str, Value]:
         gaps[part] = psnr[f"psnr/{part}"] - max(psnr[name] for name in plain if name in psnr)
     changed = [gaps[part] for part in ("colour-cbcr", "fill_in-hidden", "watermark-marked")]
     made = [gaps[part] for part in ("edges_from_image", "mask_from_image")]
-    holds(min(changed + made) > 0, "each task beats both plain answers where it changes the image")
-    holds(min(changed) == changed[0], "of the changed parts colour has the narrowest gap")
+    holds(min(changed + made) > 0, "our output beats both plain answers in the part of the image that a task changes")
+    holds(min(changed) == changed[0], "of the first three rows, colour has the narrowest gap")
     seeds = counted(faces.in_order()[0].n, "seed")
     above = {name: "above" if all(gaps[part] > 0 for part in parts) else "not above" for name, parts in CHANGED.items()}
     return {agreement(name): f"PSNR {words} the plain baselines ({seeds})" for name, words in above.items()}
@@ -232,7 +232,7 @@ def _translation(sources: Sources) -> dict[str, Value]:
         for pair in DIRECTIONS.values():
             plain = max(scores[f"{score}_{kind}/{pair}"] for kind in ("copy", "frequent"))
             ours = min(scores[f"{score}{kind}/{pair}"] for kind in ("", "_beam"))
-            holds(ours > 1.5 * plain, "both directions score well above both answers that need no model")
+            holds(ours > 1.5 * plain, "translations in both directions score well above both answers without a model")
     shown = {name: (scores[f"bleu/{pair}"], scores[f"bleu_copy/{pair}"]) for name, pair in DIRECTIONS.items()}
     return {
         "sentences.likelihoods": _likelihoods_of_sentences(sources),
@@ -245,7 +245,7 @@ def _translation(sources: Sources) -> dict[str, Value]:
 
 
 def _likelihoods_of_sentences(sources: Sources) -> str:
-    """A Markdown table of log-likelihoods per token, active units and KLs, by what is given."""
+    """Returns a Markdown table of log-likelihoods per token, active units and KLs, by given language."""
     (run,) = table(sources, "sentences").in_order()[0].runs
     results = [result for result in sources.numbers("translation-translation") if result.key == run.key]
     metrics = {metric: value for result in results for metric, value in result.metrics.items()}
@@ -276,7 +276,7 @@ def _coherence(sources: Sources) -> dict[str, Value]:
 
 
 def _within_tolerance(entry: Entry) -> bool:
-    """Whether the mean is within the tolerance of the published value, for any number of seeds."""
+    """Whether the mean is within the tolerance of the published value. Ignores the number of seeds."""
     return entry.difference is not None and abs(entry.difference) <= entry.tolerance + SLACK
 
 

@@ -29,11 +29,11 @@ from sweeps.table.rounding import shown_spread, shown_value
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "mvae_inverted.py"
 HEAD = ("key", "measure", "metric", "value")
 ABOUT = ("git", "torch", "device", "training_seconds", "measured_in_seconds")
-"""A committed result's provenance, as text."""
+"""Columns that describe how a number was made. All values are text."""
 CURVES, CURVES_HEAD = "curves", ("key", "metric", "values")
 VALIDATION, DIAGNOSTIC, PAIRED_BATCHES = "validation/accuracy", "diagnostic/test_accuracy", "train/paired_batches"
 BY_EPOCH = (VALIDATION, DIAGNOSTIC, PAIRED_BATCHES)
-"""Metrics that are kept per epoch. Trials without --test-curve have no DIAGNOSTIC."""
+"""Metrics that curves/NAME.csv contains for each epoch. Trials without --test-curve have no DIAGNOSTIC."""
 
 Curves = dict[tuple[str, str], tuple[float, ...]]
 """Values per epoch, by key and metric."""
@@ -63,7 +63,7 @@ class Committed(Results):
 
 
 def know_examples() -> None:
-    """Adds the arms of docs/examples/mvae_inverted.py to this process. Some committed numbers need them."""
+    """Adds the arms of docs/examples/mvae_inverted.py to this process, because some committed numbers need them."""
     plugins.load(plugins.read([EXAMPLE]))
 
 
@@ -78,12 +78,12 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def shown(value: float | None, spread: float | None = None) -> str:
-    """Returns number and spread: 0.759 ±0.012."""
+    """Returns a number and its spread as text, for example "0.759 ±0.012"."""
     return f"{shown_value(value, spread)} {shown_spread(value, spread)}".strip()
 
 
 def each_file(folder: Path) -> list[Path]:
-    """Returns the files of numbers in a folder, PIPELINE-DATASET.csv."""
+    """Returns the files PIPELINE-DATASET.csv in a folder, sorted."""
     return sorted(folder.glob("*-*.csv"))
 
 
@@ -105,7 +105,7 @@ def read(path: Path) -> Committed:
         try:
             place = row["key"], row["measure"]
             if not all(place):
-                raise ValueError("it has no key or no measure")
+                raise ValueError("the line has no key or no measure")
             if place not in results:
                 fields: dict[str, Any] = {
                     name: text for name, text in row.items() if text and name not in (*HEAD, *ABOUT)
@@ -120,7 +120,7 @@ def read(path: Path) -> Committed:
 
 
 def written(committed: Committed) -> str:
-    """Returns the numbers as CSV. A field has a column if it is in the key of at least one trial."""
+    """Returns the numbers as CSV. A trial field has a column if at least one trial's key hashes the field."""
     lines, columns = [], set[str]()
     for result in committed:
         trial = committed.trials[result.key]

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOTE = "mvae-suite numbers"
-"""Name of the text in a PNG that holds the digest."""
+"""Name of the text field in a PNG that contains the digest."""
 PAPER_BATCHES = 100 * 500
-"""Batches in 100 epochs of the paper's training. With all pairs, every batch is paired."""
+"""Batches in 100 epochs of the paper's training. With 100 % of the pairs, every batch is paired."""
 
 MARKERS = {"reserved": "o", "proportional": "^", "resampled": "s"}
 
@@ -70,13 +70,13 @@ def drawn(sources: Sources) -> dict[str, Drawn]:
 
 
 def _numbers(report: Report) -> list[object]:
-    """Returns every number of a table, ours and the paper's, with its place."""
+    """Returns every number of a table, ours and the paper's, with its row, column and seed."""
     pairs = ((entry, run) for entry in report.in_order() for run in entry.runs)
     return [(run.row, run.column, run.seed, run.value, entry.published) for entry, run in pairs]
 
 
 def stale(folder: Path, pictures: dict[str, Drawn]) -> list[str]:
-    """Returns the names of pictures that are missing or show outdated numbers."""
+    """Returns the names of pictures whose files are missing or show outdated numbers."""
     return [name for name, one in pictures.items() if _digest(folder / name) != one.digest]
 
 
@@ -101,7 +101,7 @@ def _digest(path: Path) -> str | None:
 def _batches(cells: table4.Cells) -> bytes:
     """Draws our and the published test accuracy against the number of paired batches, one panel per final beta.
 
-    The colour shows the share of pairs, the line the targets, and the marker the pairing.
+    The colour shows the fraction of pairs, the line style shows the targets, and the marker shows the pairing.
     """
     figure, panels = _panels(2)
     colours = dict(zip(sorted({share for _, share in table4.accuracy_by_batches(cells)}), COLOURS, strict=False))
@@ -123,10 +123,10 @@ def _batches(cells: table4.Cells) -> bytes:
 
 
 def _weights(cells: table4.Cells, measured: Mapping[float, Any]) -> bytes:
-    """Draws the test accuracy of `own` against the label weight, and the precision of both experts at each weight.
+    """Draws the test accuracy of the MVAE (own) against the label weight, and both experts' precisions at some weights.
 
     Args:
-        measured: from `table4.precisions`.
+        measured: precisions by label weight, from `table4.precisions`.
     """
     figure, (first, *others) = _panels(1 + len(measured))
     for number, (share, points) in enumerate(table4.by_weight(cells).items()):

@@ -22,16 +22,16 @@ from sweeps.table.files import MARK
 
 
 def refresh(folder: Path, store: Store, sweeps: Iterable[str] = ()) -> list[str]:
-    """Adds the results in a storage to the files of numbers.
+    """Adds the results in a storage to the CSV files in a folder.
 
     Args:
         folder: docs/results.
-        sweeps: sweeps to take, with or without a file. If empty, every sweep that has a file.
+        sweeps: names of sweeps, with or without a CSV file. If empty, takes every sweep that has a CSV file.
     Returns:
         One line per file that changed.
     Raises:
-        Refusal: a sweep has no report in the storage; a number differs from the committed number; a key does not follow
-        from the trial and its data.
+        Refusal: a sweep has no report in the storage; a number differs from the committed number; a result's key is not
+        the key of its trial and data.
     """
     reported: dict[str, set[tuple[str, str]]] = {}
     for report in store.reports.iterdir() if store.reports.is_dir() else ():
@@ -60,15 +60,15 @@ def refresh(folder: Path, store: Store, sweeps: Iterable[str] = ()) -> list[str]
 
 
 def committable(result: Result) -> Result:
-    """Returns a storage's result in the form that docs/results/ keeps, without metrics of the training split.
+    """Converts a storage's result to the form of docs/results/. Leaves out metrics of the training split.
 
     Raises:
-        Refusal: the key does not follow from the trial and its data.
+        Refusal: the result's key is not the key of its trial and data.
     """
     kept.know_examples()
     trial, made = Trial.create(**result.trial), result.provenance
     if trial.key(made.get("data", "")) != result.key:
-        raise Refusal(f"{result.key}: the trial and its data give another key, so its numbers cannot be taken")
+        raise Refusal(f"cannot add {result.key}: its trial and data give another key")
     metrics = {name: value for name, value in sorted(result.metrics.items()) if not name.startswith("train/")}
     about = {
         "git": made.get("git") or "",
@@ -101,15 +101,17 @@ def check_equal(committed: Mapping[Any, object], new: Mapping[Any, object], wher
         known = committed.get(place, value)
         if repr(known) != repr(value):
             raise Refusal(
-                f"{where}: {' '.join(place)} is {known!r} there and {value!r} in the storage. Numbers are equal bit for"
-                " bit only on processors of the same kind: commit those of one machine, or choose other --sweeps"
+                f"{where}: {' '.join(place)} is {known!r} in docs/results and {value!r} in the storage."
+                " Numbers are equal bit for bit only on processors of the same type: commit numbers of one machine, or"
+                " choose other --sweeps"
             )
 
 
 def file_of(sweep: str) -> str:
-    """Returns the name of the file for a sweep's numbers.
+    """Returns the name of the CSV file for a sweep's numbers.
 
-    All reports of a sweep share a file, for any cells and numbers of importance samples. A search has its own file.
+    Reports of one sweep share a file, even if their cells or their numbers of importance samples differ. Each search
+    has its own file.
     """
     if not sweep.startswith("search-"):
         sweep = re.sub(r"-[0-9a-f]{8}$", "", sweep.partition(MARK)[0])
@@ -117,7 +119,7 @@ def file_of(sweep: str) -> str:
 
 
 def _numbers(results: Iterable[Result]) -> dict[tuple[str, str, str], float]:
-    """Values by key, measure and metric."""
+    """Returns the values of all metrics, by key, measure and metric."""
     return {
         (result.key, result.measure, metric): value for result in results for metric, value in result.metrics.items()
     }

@@ -1,4 +1,4 @@
-"""The scorecard: for each item of the supplement, the number of values that we have, and how well they agree.
+"""Makes the scorecard: for each item of the supplement, how many numbers we have and how well they agree.
 
 An item is a table, a figure, or one data set's column of Tables 1 and 2. Each has a line in items.csv. Most columns of
 items.csv are fields of `Item`. The others:
@@ -6,7 +6,7 @@ items.csv are fields of `Item`. The others:
     arms        published rows
     networks    our image networks, the paper's first
     weight      option for the likelihood weight of the second modality
-    table       for items without numbers: the line of tables.csv with their runs
+    table       for items without published numbers: name of the line in tables.csv that lists our runs
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SLIGHT = {
     Verdict.SLIGHTLY_ABOVE: "above, within the tolerance",
     Verdict.SLIGHTLY_BELOW: "below, within the tolerance",
 }
-"""Names of verdicts for items whose cells have several tolerances."""
+"""Words for these verdicts in items whose cells have different tolerances."""
 BEST_FIRST = (
     Verdict.REPRODUCED,
     Verdict.AGREES,
@@ -100,7 +100,7 @@ class Line:
 
     @property
     def cells(self) -> dict[Place, Filled]:
-        """Our numbers by arm and column. If a published row has several readings, the first one counts."""
+        """Our numbers by arm and column. If several of our rows match a published row, the first of them counts."""
         found: dict[Place, Filled] = {}
         for (_, place), one in self.filled.items():
             found.setdefault(place, one)
@@ -108,7 +108,7 @@ class Line:
 
     @property
     def without_ours(self) -> int:
-        """Number of published numbers for which we have none: not run, or no data."""
+        """Number of published numbers without a number of ours, because it was not run or has no data."""
         return len(self.item.published) - len(self.cells)
 
 
@@ -128,8 +128,7 @@ def _items() -> Iterator[Item]:
 
 
 def _runs(token: str, line: Mapping[str, str], networks: list[str], weight: str) -> Iterator[str]:
-    """Yields the arguments of an arm's runs, sorted by targets (`own` first), then by nearness to the paper's
-    set-up."""
+    """Yields the arguments of an arm's runs: targets `own` first, then the set-up nearest to the paper's first."""
     reads = arm(token if token in ARMS else "mvae").reads
     epochs = [length for length in EPOCHS[line["pipeline"]] if length.isdecimal() or "annealing_epochs" in reads]
     of_networks = [f" --image-network {network}" for network in networks] if "image_network" in reads else [""]
@@ -206,8 +205,8 @@ def figures(sources: Sources) -> dict[str, Value]:
 def compared(item: Item, committed: Committed) -> Line:
     """Compares the committed numbers of an item's file with the published numbers.
 
-    A cell takes the set-up nearest to the paper's that has enough seeds for a verdict. If no set-up has enough, the
-    cell takes the nearest of all.
+    A cell takes the set-up nearest to the paper's that has enough seeds for a verdict. If no set-up has enough seeds,
+    the cell takes the nearest set-up that has a number.
     """
     filled: dict[tuple[str, Place], Filled] = {}
     keys: set[str] = set()
@@ -231,7 +230,7 @@ def _long_enough(trial: Trial) -> bool:
 
 
 def agreement(line: Line, sources: Sources) -> str:
-    """Returns how well an item agrees, in a few words."""
+    """Returns in a few words how well our numbers agree with an item."""
     if line.item.test:
         return f"numbers of parameters, held by `{line.item.test}`"
     if line.cells:
@@ -242,7 +241,7 @@ def agreement(line: Line, sources: Sources) -> str:
 
 
 def _in_one_line(names: Sequence[str], agreements: Mapping[str, str]) -> str:
-    """Returns how well the items of a short line agree: once if they agree equally well, else item by item."""
+    """Returns how well the items of one line agree: one text if it is the same for all items, else one per item."""
     of_items = {name: agreements[name] for name in names}
     if len(set(of_items.values())) == 1:
         return of_items[names[0]]
@@ -250,7 +249,7 @@ def _in_one_line(names: Sequence[str], agreements: Mapping[str, str]) -> str:
 
 
 def hours(results: Iterable[Result]) -> tuple[float, float]:
-    """Returns hours of training and measuring on CPUs and on GPUs. The training of a trial counts once."""
+    """Returns hours of training and measuring on CPUs and on GPUs. Each trial's training counts once."""
     spent = {False: 0.0, True: 0.0}
     for of_trial in grouped(results, lambda result: result.key).values():
         measured = sum(float(result.provenance["measured_in_seconds"] or 0) for result in of_trial)
@@ -260,7 +259,7 @@ def hours(results: Iterable[Result]) -> tuple[float, float]:
 
 
 def _ours(line: Line) -> str:
-    """Returns the text that names our data, epochs and seeds."""
+    """Returns a text that names our data, epochs and seeds."""
     if line.filled:
         return f"{line.item.data}; {_set_ups(line.cells.values())}"
     trials = line.ours.trials.values()
@@ -288,7 +287,7 @@ def _set_ups(filled: Iterable[Filled]) -> str:
 
 
 def _verdicts(filled: Iterable[Filled]) -> str:
-    """Counts the verdicts, the best first: "3 reproduced, 15 agree, 1 above"."""
+    """Returns the number of each verdict as text, the best verdict first: "3 reproduced, 15 agree, 1 above"."""
     by_verdict = grouped((one.entry for one in filled), lambda entry: entry.verdict)
     counts = []
     for verdict in sorted(by_verdict, key=BEST_FIRST.index):

@@ -1,4 +1,4 @@
-"""The committed files that pages are filled from: numbers, benchmarks, output of commands, and values noted by hand.
+"""Reads the committed files that fill the pages: numbers, benchmarks, output of commands, and values noted by hand.
 
 The table of all options is the only value that comes from the code itself.
 """
@@ -24,10 +24,10 @@ from sweeps.table.markdown import markdown_table
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTED = ("name", "value", "what", "command", "made", "commit", "machine")
 MOST_ITEMS = 9
-"""Only lists of at most this length in a benchmark's file have addresses; longer lists are histories."""
+"""Longest list in a benchmark's file whose items get names. Longer lists are histories."""
 
 Value = str | int | float
-"""Value of a span. Text is shown as it is, a number in the span's format."""
+"""Value that a page shows. Text is shown unchanged, and a number in the format that the page gives."""
 
 _read = cache(read)
 
@@ -40,11 +40,11 @@ class Sources:
 
     @property
     def results(self) -> Path:
-        """The folder of numbers."""
+        """The folder docs/results/."""
         return self.root / "docs" / "results"
 
     def numbers(self, name: str) -> Committed:
-        """Returns the numbers of docs/results/NAME.csv; none if there is no file."""
+        """Returns the numbers of docs/results/NAME.csv; without numbers if there is no file."""
         know_examples()  # a cached file may have been read before the arms were unloaded
         return _read(self.results / f"{name}.csv")
 
@@ -63,7 +63,7 @@ class Sources:
         return {path.stem: f"```text\n{path.read_text(encoding='utf-8').rstrip()}\n```" for path in files}
 
     def noted(self) -> dict[str, str]:
-        """Returns the values of docs/results/noted.csv, which no command writes into a file, by name.
+        """Returns the values of docs/results/noted.csv by name. They are noted by hand, because no command writes them.
 
         Raises:
             Refusal: a line with an empty field, or a repeated name.
@@ -79,10 +79,14 @@ class Sources:
 
 
 def figures(sources: Sources) -> dict[str, Value]:
-    """Returns `options.table`, `noted.NAME`, `output.NAME`, and `benchmarks.FILE.PATH` with the path in the JSON file.
+    """Returns the values of these names:
 
-    The README shows the demo's output shortened: `output.demo.short` has the first and last trials, the table with its
-    caption, and where the report is; `output.demo.again` has the first lines and the last line of the second run.
+    - options.table: table of all options
+    - noted.NAME: value noted by hand
+    - output.NAME: output of a command
+    - output.demo.short: the demo's output, reduced to the first and last trials, the table, and the report's folder
+    - output.demo.again: the first lines and the last line of the demo's second run
+    - benchmarks.FILE.PATH: value at a path in a benchmark's JSON file
     """
     outputs = sources.outputs()
     demo, again = outputs["demo"].splitlines(), outputs["demo-again"].splitlines()
@@ -118,7 +122,7 @@ def span_of(name: str, values: list[float]) -> dict[str, Value]:
 
 
 def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
-    """Yields every number and text in JSON with its address, made of the names and positions on the path to it."""
+    """Yields every number and text of a JSON value, with a name made of the keys and positions on its path."""
     if isinstance(value, list):
         value = dict(enumerate(value)) if len(value) <= MOST_ITEMS else {}
     if not isinstance(value, dict):
@@ -129,8 +133,7 @@ def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
 
 
 def option_rows() -> list[tuple[str, str, str]]:
-    """Returns each option, its help, and the pipelines that share this help. Options that every pipeline has come
-    first."""
+    """Returns rows of an option, its help, and the pipelines that have both. Options of all pipelines come first."""
     classes = option_classes()
     found: dict[tuple[str, str], list[str]] = {}
     for name, options in classes.items():

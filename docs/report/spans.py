@@ -1,4 +1,4 @@
-"""Finds and fills the spans of a Markdown page. All other text stays as it is.
+"""Fills the spans of a Markdown page, which are the parts between two comments. All other text stays unchanged.
 
     Ours is <!-- ours:ours.fashion.nn.1 -->0.7633<!-- /ours -->: a value inside a sentence
     <!-- ours:figure5.loss:.3f -->0.185<!-- /ours -->: a number in a Python format
@@ -35,7 +35,7 @@ def fill(text: str, values: Mapping[str, Value], where: str) -> str:
     paired = {span.start() for span in SPAN.finditer(text)} | {span.start("closing") for span in SPAN.finditer(text)}
     for comment in _COMMENT.finditer(text):
         if comment.start() not in paired:
-            raise Refusal(f"{_place(where, comment)}: {comment.group()} opens or closes no span")
+            raise Refusal(f"{_place(where, comment)}: {comment.group()} has no matching comment")
 
     def filled(span: re.Match[str]) -> str:
         name, place = span["name"], _place(where, span)
@@ -46,11 +46,13 @@ def fill(text: str, values: Mapping[str, Value], where: str) -> str:
         try:
             value = _formatted(values[name], span["form"] or "")
         except ValueError:
-            raise Refusal(f"{place}: {name} is {values[name]!r}, which {span['form']} does not fit") from None
+            raise Refusal(
+                f"{place}: {name} is {values[name]!r}, which does not fit the format {span['form']}"
+            ) from None
         before = text[text.rfind("\n", 0, span.start()) + 1 : span.start()]
         if "\n" in value or value.startswith(_BLOCKS):
             if before:
-                raise Refusal(f"{place}: {name} is a table, a list or a block: give it lines of its own")
+                raise Refusal(f"{place}: {name} is a table, a list or a block: give it its own lines")
             return f"{span['opening']}\n\n{value}\n\n{span['closing']}"
         if not before.strip():
             raise Refusal(f"{place}: {name} starts a line: put a word of the sentence before it")
@@ -60,7 +62,7 @@ def fill(text: str, values: Mapping[str, Value], where: str) -> str:
 
 
 def _formatted(value: Value, form: str) -> str:
-    """Formats a value; 0.641 as .0% is 64 %, with a space."""
+    """Formats a value. Puts a space before a percent sign: 0.641 in the format .0% becomes "64 %"."""
     return format(value, form).replace("%", " %") if form.endswith("%") else format(value, form)
 
 

@@ -12,7 +12,7 @@ WAYS = {"eager": "eager", "graphed": "recorded", "replayed": "replay only", "com
 
 
 def figures(sources: Sources) -> dict[str, Value]:
-    """Returns tables and derived values of docs/speed.md. Single values have the addresses `benchmarks.FILE.PATH`."""
+    """Returns the tables and the derived values of docs/speed.md, by name."""
     benchmarks = sources.benchmarks()
     training, likelihood = benchmarks["training-cpu"], benchmarks["likelihood-cpu"]
     released, loaded = (training["compared"][0][name]["median"] for name in ("released", "loaded"))
@@ -53,7 +53,7 @@ def figures(sources: Sources) -> dict[str, Value]:
 
 
 def _plans(plans: dict[str, Any]) -> str:
-    """A Markdown table of planned and taken times, in seconds, with the load before and after each command."""
+    """Returns a Markdown table of planned and measured seconds, with the load before and after each command."""
     lines = [
         [
             *(name, f"{one['low']:.0f} to {one['high']:.0f}", f"{one['taken']:.0f}", "yes" if one["holds"] else "no"),
@@ -65,7 +65,7 @@ def _plans(plans: dict[str, Any]) -> str:
 
 
 def _machines(benchmarks: dict[str, Any]) -> str:
-    """A Markdown table of the processor and the torch version of each benchmark."""
+    """Returns a Markdown table of the processor and the torch version of each benchmark."""
     lines = []
     for name, found in benchmarks.items():
         machine, versions = found.get("machine", {}), found.get("versions", {})

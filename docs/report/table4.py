@@ -1,9 +1,10 @@
-"""Runs behind docs/table4.md: the effect of each training choice on the MVAE's row in Table 4.
+"""Derives the values of docs/table4.md: the effect of each training choice on the MVAE's row in Table 4.
 
-The runs are FashionMNIST, MLP networks, 20 epochs. They differ in choices that the supplement leaves open: pairing,
-targets, label weight, how beta rises, and the rule that joins the experts (docs/examples/mvae_inverted.py).
+The runs use FashionMNIST, MLP networks and 20 epochs. They differ in choices that the supplement leaves open: pairing,
+targets, label weight, how beta rises, and the rule that joins the experts (docs/examples/mvae_inverted.py). The mean
+accuracy of a set-up has this name, with the final beta as BETA and the fraction of pairs in percent as SHARE:
 
-    table4.ARM.PAIRING.TARGETS.wWEIGHT.bBETA.SHARE      mean accuracy of a set-up; BETA: final beta, SHARE: percent
+    table4.ARM.PAIRING.TARGETS.wWEIGHT.bBETA.SHARE
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from sweeps.table.rounding import as_printed, shown_value
 FILE = "weak_supervision-fashion_mnist"
 VARIED = ("pairing", "targets", "label_weight", "annealing_epochs", "paired_fraction", "seed")
 COLUMNS = (0.001, 0.01, 0.05, 0.1, 1.0)
-"""Shares of pairs in the table of all set-ups."""
+"""Fractions of pairs in the table of all set-ups."""
 OCTOBER = {0.01: 0.33, 0.02: 0.38, 0.05: 0.59, 0.1: 0.675, 0.25: 0.775, 0.5: 0.85, 0.75: 0.88, 1.0: 0.915}
-"""Accuracy on MNIST by share of pairs, read off the curve in the authors' repository of October 2017."""
+"""Accuracy on MNIST by fraction of pairs, read off the curve in the authors' repository of October 2017."""
 FEW = 0.05
-"""Largest share of pairs for which the last epoch is compared with the best epoch."""
+"""Largest fraction of pairs for which the last epoch is compared with the best epoch."""
 
 
 class SetUp(NamedTuple):
-    """A way to train the MVAE of Table 4, without the share of pairs and the seed."""
+    """Choices for training the MVAE of Table 4, except the fraction of pairs and the seed."""
 
     arm: str
     pairing: str
@@ -59,12 +60,12 @@ class Run(NamedTuple):
 
 OWN = SetUp("mvae", "reserved", "own", 1.0, 1.0)
 Cells = Mapping[tuple[SetUp, float], list[Run]]
-"""Runs over seeds, by set-up and share of pairs."""
+"""Runs with different seeds, by set-up and fraction of pairs."""
 Points = list[tuple[float, float]]
 
 
 def by_set_up(sources: Sources) -> Cells:
-    """Returns the runs of the investigation, in the order of the table."""
+    """Returns the runs behind docs/table4.md by set-up and fraction of pairs, in the order of the page's table."""
     committed, curves = sources.numbers(FILE), sources.curves(FILE)
     found: dict[tuple[SetUp, float], list[Run]] = {}
     for result in committed:
@@ -78,7 +79,7 @@ def by_set_up(sources: Sources) -> Cells:
 
 
 def _belongs(trial: Trial) -> bool:
-    """Whether a trial differs from the default only in set-up, share of pairs and seed."""
+    """Whether a trial differs from the default only in set-up, fraction of pairs and seed."""
     if trial.model != "mvae" and not trial.model.startswith("mvae_inverted"):
         return False
     same = {name: getattr(trial, name) for name in VARIED}
@@ -110,7 +111,7 @@ def figures(sources: Sources) -> dict[str, Value]:
 
 
 def candidates(cells: Cells) -> str:
-    """A Markdown table with one line per set-up, one column per share of pairs, and the published row."""
+    """Returns a Markdown table with one line per set-up, one column per fraction of pairs, and the published row."""
     lines = []
     for set_up in grouped(cells, lambda place: place[0]):
         words = [arm(set_up.arm).title, set_up.pairing, set_up.targets, f"{set_up.label_weight:g}"]
@@ -122,9 +123,9 @@ def candidates(cells: Cells) -> str:
 
 
 def chosen_epochs(cells: Cells, nn: float) -> str:
-    """A Markdown table of the MVAE with few pairs: its last epoch, and the epoch that is best on the validation split.
+    """Returns a Markdown table of test accuracies: after the last epoch, and after the epoch with the best validation.
 
-    It lists the set-ups with label weight 1 and at most FEW of the pairs.
+    Its lines are the MVAE's set-ups with label weight 1 and at most FEW of the pairs.
 
     Args:
         nn: accuracy of NN with 1 % of the pairs.
@@ -150,10 +151,10 @@ def chosen_epochs(cells: Cells, nn: float) -> str:
 
 
 def october(sources: Sources) -> str:
-    """A Markdown table of our runs of the authors' protocol of October 2017 on MNIST, and of the authors' curve.
+    """Returns a Markdown table of accuracies on MNIST, ours and the authors', by the authors' protocol of October 2017.
 
-    The authors' curve takes the epoch with the best loss on the test split. Our rows take the last epoch, and the epoch
-    with the best accuracy on the validation split.
+    The authors' accuracies, read off their curve, are after the epoch with the best loss on the test split. Ours are
+    after the last epoch, and after the epoch with the best accuracy on the validation split.
     """
     wanted = {"model": "mvae_inverted_q", "seed": 0, "label_weight": 784.0, "latents": 20, "epochs": 20}
     committed = sources.numbers("weak_supervision-mnist")
@@ -178,7 +179,7 @@ def _shown(values: Sequence[float]) -> str:
 
 
 def accuracy_by_batches(cells: Cells) -> dict[tuple[SetUp, float], Points]:
-    """Returns (paired batches shown so far, test accuracy) after every epoch, as means over seeds."""
+    """Returns a point (paired batches so far, test accuracy) per epoch. Both values are means over seeds."""
     found: dict[tuple[SetUp, float], Points] = {}
     for place, runs in cells.items():
         measured = [run.curves for run in runs if DIAGNOSTIC in run.curves]
@@ -190,7 +191,7 @@ def accuracy_by_batches(cells: Cells) -> dict[tuple[SetUp, float], Points]:
 
 
 def by_weight(cells: Cells) -> dict[float, Points]:
-    """Returns (label weight, mean accuracy) of the plain MVAE with `own` and beta up to 1, by share of pairs."""
+    """Returns points (label weight, mean accuracy) by fraction of pairs, for the MVAE (own) with final beta 1."""
     found: dict[float, Points] = {}
     for (set_up, share), runs in cells.items():
         if set_up._replace(label_weight=1.0) == OWN:
@@ -199,7 +200,7 @@ def by_weight(cells: Cells) -> dict[float, Points]:
 
 
 def precisions(sources: Sources) -> dict[float, Any]:
-    """Returns the precision of both experts per latent dimension, by label weight: seed 0, all pairs, `own`."""
+    """Returns both experts' precisions per latent dimension, by label weight, for the MVAE (own) with all pairs."""
     wanted = {"targets": "own", "paired_fraction": 1.0, "pairing": "reserved", "final_beta": 1.0, "seed": 0}
     trials = sources.benchmarks()["expert-precisions-cpu"]["trials"]
     found = [one for one in trials if all(one[name] == value for name, value in wanted.items())]

@@ -1,14 +1,20 @@
-"""Tables of committed numbers, and addresses of their cells.
+"""Makes tables of committed numbers, and names their cells.
 
-A table in tables.csv is the table of a pipeline's command, reduced to the cells that have a committed number:
+Each line of tables.csv describes the table of a pipeline's command. The table shows the cells that have a committed
+number. Pages can use these names, for example ours.fashion.nn.1:
 
     NAME.table, NAME.caption        the Markdown table, and how its set-up differs from the paper's
-    ours.NAME.ROW.COLUMN            mean over seeds, to the places that the spread supports: ours.fashion.nn.1
-    paper.NAME.ARM.COLUMN           the published value, as the paper prints it: paper.fashion.nn.1
+    ours.NAME.ROW.COLUMN            mean over seeds, rounded as far as the spread supports
+    paper.NAME.ARM.COLUMN           the published value, as the paper prints it
 
-Columns of tables.csv: `measured` is the heading of the first column; `proposal` names the importance distribution to
-show, empty for all; `alone` leaves out the published values, the seeds and the verdicts. rows.csv selects and names the
-rows of a table; a table without lines there shows all rows. Files whose trials differ only in their seeds also give:
+Some columns of tables.csv:
+
+    measured    heading of the first column
+    proposal    importance distribution to show; if empty, all are shown
+    alone       if not empty, the published values, the seeds and the verdicts are left out
+
+rows.csv selects and names the rows of a table. A table without lines in rows.csv shows all rows. If the trials of a
+file in docs/results/ differ only in their seeds, pages can also use:
 
     table.FILE                      all metrics of the file, one per line
     value.FILE.METRIC               one metric; METRIC.MEASURE if two measures give the metric
@@ -61,16 +67,16 @@ class Means(dict[Place, float]):
         super().__init__(((one.row, one.column), one.mean) for one in report.in_order() if one.mean is not None)
 
     def __missing__(self, place: Place) -> float:
-        raise Refusal(f"no number is committed for {place[0]} at {column_label(place[1])}, and the text needs it")
+        raise Refusal(f"no number is committed for {place[0]} at {column_label(place[1])}, but a page needs it")
 
 
 def by_metric(report: Report) -> dict[str, float]:
-    """Returns the mean of each metric of a table that shows each metric once."""
+    """Returns the mean of each metric. The table must contain each metric only once."""
     return {entry.quantity: entry.mean for entry in report.in_order() if entry.mean is not None}
 
 
 def figures(sources: Sources) -> dict[str, Value]:
-    """Returns every table and cell by its address."""
+    """Returns every table and every cell by name."""
     found: dict[str, Value] = {"accuracy.tolerance": f"{Table.tolerance:g}"}
     for name, page in TABLES.items():
         made = table(sources, name)
@@ -102,7 +108,7 @@ def _whole_file(name: str, committed: Committed) -> dict[str, Value]:
 
 @cache
 def table(sources: Sources, name: str) -> Report:
-    """Returns a table by its name.
+    """Returns the table that a line of tables.csv describes.
 
     Raises:
         Refusal: none of the table's cells has a committed number.
@@ -116,14 +122,15 @@ def table(sources: Sources, name: str) -> Report:
 
 
 def options(pipeline: str, arguments: str) -> Any:
-    """Returns the options of a command."""
+    """Parses the arguments of a pipeline's command."""
     return read(importlib.import_module(f"pipelines.{pipeline}").Options, arguments.split())
 
 
 @cache
 def cells(pipeline: str, arguments: str) -> tuple[Cell, ...]:
-    """Returns the cells that a command asks for. Needs no data, unlike the pipeline's own `sweep`. For Figure 5 the
-    cells include every single attribute. For translation they leave out likelihoods.
+    """Returns the cells that a command asks for. Unlike the pipeline's own `sweep`, needs no data.
+
+    Cells of Figure 5 include every single attribute. Cells of translations leave out likelihoods.
     """
     module, chosen = importlib.import_module(f"pipelines.{pipeline}"), options(pipeline, arguments)
     if pipeline == "translation":
@@ -141,7 +148,7 @@ def cells(pipeline: str, arguments: str) -> tuple[Cell, ...]:
 
 
 def published(pipeline: str, dataset: str) -> Table | None:
-    """Returns the published table of a pipeline's numbers."""
+    """Returns the published table for a pipeline and a data set; None if there is none."""
     tables = {"likelihoods": likelihood_table, "weak_supervision": table_for}
     return tables[pipeline](dataset) if pipeline in tables else None
 
@@ -187,6 +194,6 @@ def _paper(made: Report, entry: Entry | None, arm: str, column: float | str) -> 
 
 
 def _address(*headings: float | str) -> str:
-    """Returns a span name. Example: ours, fashion, MVAE (own), 0.01 become ours.fashion.mvae.own.1."""
+    """Joins headings to a name: "ours", "fashion", "MVAE (own)", 0.01 become ours.fashion.mvae.own.1."""
     words = (column_label(heading).removesuffix("%").replace("|", " given ") for heading in headings)
     return ".".join(re.sub(r"[^\w.]+", ".", word.lower().replace("+", "_plus")).strip(".") for word in words)

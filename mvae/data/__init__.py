@@ -1,8 +1,8 @@
 """Lists the data sets, finds their raw files, and loads them into memory.
 
 Training needs only `load`. The first call converts the raw files to Arrow files in the cache: one process converts,
-the others wait. Later calls, in any process, map the Arrow files. `fingerprint` identifies the content without
-converting.
+the others wait. Later calls, in any process, map the Arrow files. `fingerprint` identifies the raw content of a
+data set and converts nothing.
 
 There are two separate folders. The data root holds the raw files in torchvision's layout and may be read-only. The
 cache holds the Arrow files. A data root given by the user must hold the raw files, even if the Arrow files already
@@ -10,7 +10,7 @@ exist. Missing raw files are downloaded into the default data root if possible.
 
 dataset.py     descriptions of data sets: modalities, defaults, origin
 examples.py    the examples in memory
-loading.py     `load`: converts once, then maps; arrow.py: the stored files; manifest.py: finds and checks them
+loading.py     `load`: converts once, then maps; arrow.py: writes and reads Arrow files; manifest.py: checks Arrow files
 checks.py      checks of a plug-in's data set
 contents.py    digests of many files
 downloads.py   downloads files; progress.py: progress of a download or a long conversion
@@ -75,7 +75,7 @@ _NEED_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a name that needs torch when the name is first used. This keeps `import mvae.data` fast."""
+    """Imports the names in `_NEED_TORCH` only when they are used, so that `import mvae.data` stays fast."""
     if name not in _NEED_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_NEED_TORCH[name]), name)

@@ -7,9 +7,9 @@ Each file is one record batch with one column per stored modality:
     image, attributes         fixed-size list of uint8
     vector                    fixed-size list of float32
     attribute                 uint8
-    label                     uint8; int16 or int32 with more than 256 classes
-    text                      fixed-size list of a label's type
-    sentences                 large list of int32: all words, and the offsets of the sentences
+    label                     uint8; int16 or int32 if there are more than 256 classes
+    text                      fixed-size list of the same type as a label
+    sentences                 large list of int32: all words, and the offset of each sentence
     view                      no column: computed from the first modality
 
 So a column is one or two contiguous runs of bytes, and all trials on a machine share one copy in the page cache.
@@ -43,12 +43,12 @@ from mvae.storage.files import Damaged, atomic_path, set_aside, sha256_cached, w
 def write(
     folder: Path, arrays: Arrays, modalities: tuple[Modality, ...], fingerprint: str, *, described: bool = False
 ) -> None:
-    """Stores a data set, each file atomically and the manifest last. Call it while holding the folder's lock.
+    """Stores a data set: each file atomically, the manifest last. The caller must hold the folder's lock.
 
     Args:
-        arrays: for each split, one array [N, *shape] per stored modality, of the type `stored_type`, contiguous or not.
-            Sentences are a ragged array.
-        described: store the modalities in the manifest, so that `read` can return them.
+        arrays: for each split, one array [N, *shape] per stored modality, contiguous or not. `stored_type` gives
+            its type. Sentences are a ragged array.
+        described: whether to store the modalities in the manifest, so that `read` can return them.
     Raises:
         OSError: the disk is full or the folder is not writable.
     """
@@ -74,12 +74,12 @@ def write(
 def read(
     folder: Path, modalities: tuple[Modality, ...] | None, fingerprint: str
 ) -> tuple[tuple[Modality, ...], dict[str, Split]] | None:
-    """Returns the modalities and the three mapped splits. None if the data set was not stored, or only partly.
+    """Returns the modalities and the three memory-mapped splits, or None if the folder has no manifest.
 
     Checks the files' sizes at every call, and their digests once per process.
 
     Args:
-        modalities: None: read them from the manifest.
+        modalities: modalities of the data set. None: read the modalities from the manifest.
     Raises:
         Damaged: a file is missing, or does not match the manifest.
     """
@@ -110,7 +110,7 @@ def _modality(kind: str, **stored: Any) -> Modality:
 
 
 def discard(folder: Path) -> None:
-    """Renames a damaged data set's files to `.bad`, the manifest first. Call it while holding the folder's lock."""
+    """Renames a damaged data set's files to `.bad`, the manifest first. The caller must hold the folder's lock."""
     for path in (folder / MANIFEST, *(file_of(folder, split) for split in SPLITS)):
         if path.exists():
             set_aside(path)

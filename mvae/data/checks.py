@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-"""Valid names of data sets. They are typed on the command line and become part of file names."""
+"""Pattern of valid data set names, which are typed on the command line and become part of file names."""
 
 SHAPES = {
     Kind.IMAGE: ("(channels, height, width), each at least 1", 3),
@@ -44,7 +44,7 @@ def check_source(found: Source) -> None:
     """Checks that a data set's description is valid.
 
     Raises:
-        Refusal: the description is invalid. The message names the data set, and the wrong modality, if any.
+        Refusal: the description is invalid. The message names the data set and the invalid modality, if there is one.
     """
     if not NAME.fullmatch(found.name):
         raise Refusal(
@@ -56,11 +56,11 @@ def check_source(found: Source) -> None:
     if len(kinds) < 2 or not (imageless or kinds[0] in (Kind.IMAGE, Kind.VECTOR)):
         raise Refusal(
             f"data set {found.name} has the modalities {', '.join(kinds) or 'none'}: give an image or a vector first,"
-            " then at least one more"
+            " then at least one more modality"
         )
     for one in found.hidden:
         if one.kind is not Kind.LABEL:
-            raise Refusal(f"data set {found.name}, {one.name}: hidden kind {one.kind.value}: only labels can be hidden")
+            raise Refusal(f"data set {found.name}, {one.name}: cannot hide kind {one.kind.value}: hide only labels")
         _check_modality(one, f"data set {found.name}, {one.name}")
     if len({modality.name for modality in found.modalities}) < len(kinds):
         raise Refusal(f"data set {found.name}: two modalities have the same name; rename one")
@@ -83,7 +83,8 @@ def _check_modality(modality: Modality, where: str) -> None:
         raise Refusal(f"{where}: shape {modality.shape} does not fit kind {modality.kind.value}: give {words}")
     if modality.kind is Kind.ATTRIBUTES and modality.attributes and len(modality.attributes) != modality.shape[0]:
         raise Refusal(
-            f"{where}: {len(modality.attributes)} attribute names do not fit shape {modality.shape}: name each one"
+            f"{where}: {len(modality.attributes)} attribute names do not fit shape {modality.shape}:"
+            " give one name per attribute"
         )
     if modality.view is not None and modality.kind is not Kind.IMAGE:
         raise Refusal(f"{where}: a view makes images, so its kind cannot be {modality.kind}: use Kind.IMAGE")
@@ -97,7 +98,7 @@ def _check_modality(modality: Modality, where: str) -> None:
 
 
 SMALLEST_CONV_SIDE = 16
-"""Smallest side, in pixels, of the square images that the network conv takes."""
+"""Smallest side length, in pixels, of the square images that the image network `conv` accepts."""
 
 LIKELIHOODS = {
     Kind.IMAGE: ("bernoulli", "gaussian", "laplace"),
@@ -180,12 +181,12 @@ def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
         counts = [len(array) for array in values]
         if len(set(counts)) != 1 or not counts[0]:
             raise Refusal(
-                f"{where}, {split}: the modalities have {counts} examples: return the same number of each, at least 1"
+                f"{where}, {split}: the modalities have {counts} examples: return equally many per modality, at least 1"
             )
     _check_views(found, arrays["train"][0])
     if (returned := len(arrays["train"][0])) != examples:
         raise Refusal(
-            f"{where} returned {returned:,} training examples, but `examples` returns {examples:,}: make them equal"
+            f"{where} returned {returned:,} training examples, but `examples` returns {examples:,}: make both equal"
         )
 
 
@@ -200,7 +201,7 @@ def _check_views(found: Source, images: "np.ndarray") -> None:
         if made != (1, *modality.shape):
             raise Refusal(
                 f"data set {found.name}, {modality.name}: its view returns images of shape {made[1:]}, not"
-                f" {modality.shape}: make them equal"
+                f" {modality.shape}: make the shapes equal"
             )
 
 
@@ -212,11 +213,13 @@ def _check_array(array: Any, modality: Modality, where: str) -> None:
         meaning = " (images from 0 to 255)" if modality.kind is Kind.IMAGE else classes
         raise Refusal(f"{where}: return an array of {stored}{meaning}, not {given}")
     if array.shape[1:] != modality.shape:
-        raise Refusal(f"{where}: an example has shape {array.shape[1:]}, not {modality.shape}: make them equal")
+        raise Refusal(f"{where}: an example has shape {array.shape[1:]}, not {modality.shape}: make the shapes equal")
     if modality.kind is Kind.VECTOR:
         finite = (abs(array) < math.inf).all(1)  # also refuses nan, because comparisons with nan are false
         if not finite.all():
-            raise Refusal(f"{where}: example {int((~finite).argmax())} has nan or inf: replace or drop it")
+            raise Refusal(
+                f"{where}: example {int((~finite).argmax())} has nan or inf: replace the value or drop the example"
+            )
     elif modality.kind is not Kind.IMAGE and array.size:
         largest = 1 if modality.kind in ATTRIBUTE_KINDS else modality.classes - 1
         for value, wrong in ((array.max(), "large"), (array.min(), "small")):

@@ -25,16 +25,16 @@ SETTLED_S = 2.0
 Clocks of file systems are coarse: a file changed twice in quick succession may keep its times.
 """
 SAVE_EVERY_S = 10.0
-"""Seconds between saves during a long pass. A killed pass resumes from the last save."""
+"""Seconds between saves of the digests. If the process is killed, the next run resumes from the last save."""
 BATCH = 256
-"""Number of files per batch. A long pass saves only between two batches."""
+"""Number of files per batch. Digests are saved only between batches, and at the end."""
 
 Stamp = tuple[int, int, int, int]
 """Size, mtime in ns, ctime in ns and inode of a file."""
 
 
 def stamp(path: Path) -> Stamp:
-    """Returns the stamp of a file.
+    """Returns size, mtime in ns, ctime in ns and inode of a file.
 
     Raises:
         OSError: the file does not exist.
@@ -52,9 +52,9 @@ def digests(
 
     Args:
         place: folder or zip that holds the files; its path identifies the remembered digests.
-        files: each file's stamp by the file's name, taken before this call. A file in a zip has the zip's stamp.
+        files: maps each file's name to the file's stamp, taken before this call. A file in a zip has the zip's stamp.
         read: returns the bytes of a file, given its name. Errors raised by `read` are not caught.
-        cache: the cache folder. None: remember nothing.
+        cache: the cache folder. None: remember no digests.
         what: description of the files for the progress bar.
     """
     name = hashlib.sha256(str(place.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:16]

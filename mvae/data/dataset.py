@@ -1,4 +1,4 @@
-"""Describes data sets before any file is read: modalities, origin, and the paper's settings. Imports no torch.
+"""Describes data sets before any file is read: modalities, origin, and the paper's settings. Does not import torch.
 
 `Source` describes a data set. `mvae.data.examples.Dataset` holds the examples in memory.
 To add a data set to the package, write one `Source` in a new file and list it in `mvae/data/registry.py`.
@@ -32,7 +32,7 @@ class MissingFiles(Refusal):
 
 
 class Kind(StrEnum):
-    """Meaning of a modality's values. The kind decides the likelihood and the networks."""
+    """Meaning of a modality's values. The kind determines the likelihood and the networks."""
 
     IMAGE = "image"
     LABEL = "label"
@@ -54,7 +54,7 @@ SPECIAL = 3
 ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 
 PIXELS_A_COUNT = 16
-"""Number of pixels whose bits come from one count of a Philox generator (mvae/data/mnist/binarisation.py).
+"""Number of pixels drawn per counter value of a Philox generator (mvae/data/mnist/binarisation.py).
 
 An image that is binarised anew each epoch must have a multiple of this number of pixels.
 """
@@ -75,7 +75,7 @@ class Modality:
     """One of the modalities x_1 ... x_M of an example."""
 
     name: str
-    """Unique within the data set: "image", "label", "text"."""
+    """Name, unique within the data set, for example "image", "label" or "text"."""
     kind: Kind
     shape: tuple[int, ...]
     """Shape of one example.
@@ -86,16 +86,16 @@ class Modality:
     classes: int = 0
     """Number of classes of a label, or vocabulary size of a text (mvae/data/sentences/text.py).
 
-    2 for a single attribute; 0 for an image and for several attributes.
+    2 for a single attribute; 0 for an image, a vector, and several attributes.
     """
     attributes: tuple[str, ...] = ()
     """Names of the attributes in a modality of kind `ATTRIBUTES`, in the order of its values."""
     words: tuple[str, ...] = ()
-    """For sentences: the words, indexed by token, known words first (mvae/data/sentences/sentences.py)."""
+    """For sentences: all words, indexed by token. Words that models know come first (mvae/data/sentences)."""
     sentences: bool = False
     """Whether a text consists of sentences of words.
 
-    Sentences are stored with offsets, and padded in a batch to the longest one.
+    Sentences are stored with offsets. In a batch, sentences are padded to the length of the longest one.
     """
     likelihood: str = ""
     """Likelihood of the values: bernoulli, gaussian or laplace (images); gaussian or laplace (vectors).
@@ -103,9 +103,12 @@ class Modality:
     Empty: bernoulli for an image, gaussian for a vector, and the paper's likelihood for other kinds.
     """
     scale: float | None = 1.0
-    """Scale of a laplace likelihood, standard deviation of a gaussian one, shared by all values. None: learnt."""
+    """Scale of a laplace likelihood, or standard deviation of a gaussian likelihood; None: learnt.
+
+    All values of the modality share this number.
+    """
     network: str = ""
-    """Network of an image: mlp, dcgan or conv. Empty: the network that the trial names."""
+    """Network of an image: mlp, dcgan or conv. Empty: the trial's image network."""
     view: View | None = None
     """Function that computes this modality from the first one, batch by batch. None: the modality is stored."""
 
@@ -131,12 +134,15 @@ def stored_type(modality: Modality) -> str:
 
 
 def position(modalities: Sequence[Modality], kind: Kind) -> int:
-    """Returns the position of the first modality of the given kind. There must be one."""
+    """Returns the position of the first modality of the given kind. One modality must have this kind."""
     return [modality.kind for modality in modalities].index(kind)
 
 
 def first_input(modalities: Sequence[Modality]) -> int:
-    """Returns the position of the first image or vector, from which labels are predicted. There must be one."""
+    """Returns the position of the modality from which labels are predicted: the first image or vector.
+
+    The data set must have an image or a vector.
+    """
     return next(m for m, modality in enumerate(modalities) if modality.kind in (Kind.IMAGE, Kind.VECTOR))
 
 
@@ -146,13 +152,13 @@ def all_sentences(modalities: Sequence[Modality]) -> bool:
 
 
 def directions(modalities: Sequence[Modality]) -> dict[str, tuple[int, int]]:
-    """Returns the positions of source and target for every direction of translation, by names such as en-vi."""
+    """Maps each direction of translation, for example en-vi, to the positions of its source and target language."""
     pairs = itertools.permutations(range(len(modalities)), 2)
     return {f"{modalities[source].name}-{modalities[target].name}": (source, target) for source, target in pairs}
 
 
 VIEWS = ("image", "grayscale", "edges", "mask", "obscured", "watermark")
-"""Modalities of the vision experiment (section 10), in this order."""
+"""Names of the modalities of the vision experiment (section 10), in order."""
 
 
 def has_views(modalities: Sequence[Modality]) -> bool:
@@ -185,7 +191,7 @@ class Defaults:
     image_networks: tuple[str, ...]
     """All image networks that fit the data set's images, including the default."""
     batch_size: int = 100
-    """Global batch size: examples of the image stream per step (section 1)."""
+    """Global batch size: number of examples per step in the image stream (section 1)."""
     learning_rate: float = 1e-3
     """Learning rate of Adam (section 1)."""
     annealing_share: float = 0.4
@@ -216,9 +222,9 @@ def check_train_examples(requested: int, available: int, dataset: str) -> None:
 
 
 Arrays = dict[str, tuple["np.ndarray", ...]]
-"""For each split, one array per stored modality, of the type `stored_type`, shaped as in `Split.values`.
+"""For each split, one array per stored modality.
 
-For sentences, the array is made by `ragged`.
+`stored_type` gives the type of each array, and `Split.values` the shape. For sentences, `ragged` makes the array.
 """
 
 
@@ -226,7 +232,7 @@ For sentences, the array is made by `ragged`.
 class Source:
     """Describes a data set and the origin of its files.
 
-    Each function takes the data root. The functions of embedded data sets ignore the data root.
+    Each function takes the data root. The functions of a data set without raw files ignore the data root.
     """
 
     name: str
@@ -249,12 +255,12 @@ class Source:
     """Does the slow part of a long conversion in a folder of the cache, so that a killed conversion can resume.
 
     Takes the data root and the cache, and returns a folder. `convert` gets this folder instead of the data root. Raises
-    the same errors as `convert`. None: no part is slow.
+    the same errors as `convert`. None: the conversion has no slow part.
     """
     made_of: Callable[[Path], tuple[Modality, ...]] | None = None
     """Returns the modalities if they depend on the raw files, as vocabularies do. None: `modalities` is complete."""
     facts: Callable[[Path, int | None], tuple[str, ...]] | None = None
-    """Returns lines that tell the user about the raw files.
+    """Returns lines of text about the raw files, which are shown to the user.
 
     The lines say what the files hold, how the files differ from the published data set, and what was left out. The
     function takes the data root and the largest number of known words (None: all).
@@ -262,15 +268,15 @@ class Source:
     download: Callable[[Path], None] | None = None
     """Downloads the raw files into the data root. Raises MissingFiles if that fails. None: there is no download."""
     hidden: tuple[Modality, ...] = ()
-    """Labels that are stored with the examples and hidden from models. Measures judge models by them.
+    """Labels that are stored with the examples and hidden from models. Some measures use these labels.
 
-    `convert` returns their arrays after those of the modalities.
+    `convert` returns the arrays of the modalities first, then the arrays of these labels.
     """
     grey: str = ""
     """For black-and-white images: name of the data set that holds the same examples, in the same order, in grey.
 
-    The grey images must be the first modality of that data set. If the name is set, trials can draw new bits
-    every epoch. If it is empty, they cannot. The name is not part of the fingerprint.
+    The grey images must be the first modality of that data set. Trials can draw new bits every epoch only
+    if this name is set. The name is not part of the fingerprint.
     """
     remembered_digest: Callable[[Path, Path], str] | None = None
     """Like `digest`, for data sets of many files. Takes the data root and the cache.
@@ -280,10 +286,10 @@ class Source:
     former_digest: Callable[[Path], str] | None = None
     """Returns the digest that earlier releases gave the same raw content.
 
-    Results whose keys contain that digest are listed as superseded. None: the digest has not changed.
+    Results whose keys contain the former digest are listed as superseded. None: the digest has not changed.
     """
     code: str = ""
     """Digest of the plug-in file that describes the data set; empty for data sets of the package.
 
-    Data converted by another version of that file are not reused. This digest is not part of the fingerprint.
+    Data converted by another version of the plug-in file are not reused. The digest is not part of the fingerprint.
     """

@@ -1,4 +1,4 @@
-"""Downloads files and checks them. Shows bytes and seconds left (mvae/data/progress.py)."""
+"""Downloads files and checks their digests. Shows the progress and the seconds left (mvae/data/progress.py)."""
 
 import hashlib
 import logging
@@ -12,7 +12,7 @@ from mvae.data.progress import progress
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 20.0
-"""Seconds without data after which a server counts as dead."""
+"""Seconds without data after which a download fails."""
 CHUNK = 1 << 16
 """Bytes read at a time."""
 

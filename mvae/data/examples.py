@@ -1,4 +1,4 @@
-"""Holds a data set's examples in memory: `Dataset` with three `Split`s, as they are stored, on any device."""
+"""Holds a data set's examples in memory, on any device, in their stored types: a `Dataset` has three `Split`s."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from mvae.data.sentences.sentences import Sentences
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of one split as they are stored: one tensor per modality, all with the same leading N."""
+    """The examples of one split in their stored types: one tensor per modality, each with N examples."""
 
     values: tuple[Tensor, ...]
     """One tensor per modality. On a CPU the tensors map the stored file.
 
-    Image: uint8 [N, C, H, W], from 0 (black) to 255 (white). Label: [N], text: [N, L], both in the type `stored_type`.
+    Image: uint8 [N, C, H, W], from 0 (black) to 255 (white). Label: [N], text: [N, L]; `stored_type` gives their type.
     Single attribute: uint8 [N]. Attributes: uint8 [N, A]. Vector: float32 [N, D]. Sentences: int64 [N], the number of
     tokens including the stop token. A view shares the tensor object of the modality from which the view is computed.
     """
     sentences: tuple[Sentences | None, ...] = ()
     """The sentences of each modality, None for other modalities. Empty if no modality consists of sentences."""
     views: tuple[View | None, ...] = ()
-    """The view of each modality, None for stored modalities. Empty if all modalities are stored."""
+    """The function that computes each view; None for stored modalities. Empty if all modalities are stored."""
     hidden: tuple[Tensor, ...] = ()
     """Labels hidden from models, [N] each, in the order of `Source.hidden`."""
     grey: Tensor | None = None
@@ -56,7 +56,7 @@ class Split:
         return torch.split(torch.arange(len(self), device=self.values[0].device), rows)
 
     def take(self, modality: int, index: Tensor) -> Tensor:
-        """Returns the examples at `index` in the form that networks and likelihoods take.
+        """Returns one modality of the examples at `index`, in the form that networks and likelihoods take.
 
         Args:
             index: int64 [B], without negative numbers.
@@ -127,7 +127,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set ready for training. Its files are mapped into memory, not read."""
+    """A data set ready for training. On a CPU, the tensors map the Arrow files."""
 
     name: str
     modalities: tuple[Modality, ...]
@@ -151,7 +151,8 @@ class Dataset:
     def knowing(self, words: int | None) -> "Dataset":
         """Returns this data set with a vocabulary of the `words` most frequent words per language.
 
-        None, or a number above the data set's own, changes nothing. Modalities other than sentences do not change.
+        If `words` is None or above the number of words in the data set's own vocabulary, nothing changes. Modalities
+        other than sentences do not change.
         """
         if words is None:
             return self

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def load(name: str, data_root: Path | None = None, cache: Path | None = None, *, grey: bool = False) -> Dataset:
     """Returns a data set on the CPU, memory-mapped. The first call converts it: one process works, all others wait.
 
-    If a stored file is truncated or corrupt, logs a warning, renames the file to `.bad` and converts again.
+    If an Arrow file is truncated or corrupt, logs a warning, renames the converted files to `.bad` and converts again.
 
     Args:
         data_root: folder with the raw files. None: `default_data_root()`, into which missing files are downloaded.
@@ -65,7 +65,7 @@ def _with_grey(dataset: Dataset, other: str, data_root: Path | None, cache: Path
     same_shapes = bits.values[0].shape == grey.values[0].shape and len(bits.values) == len(grey.values)
     if not same_shapes or not all(map(torch.equal, bits.values[1:], grey.values[1:])):
         raise Refusal(
-            f"{other} cannot provide the grey values of {dataset.name}, because their training examples differ:"
+            f"{other} cannot provide the grey values of {dataset.name}, because the training examples differ:"
             " use --binarisation fixed"
         )
     return dataclasses.replace(dataset, train=dataclasses.replace(bits, grey=grey.values[0]))
@@ -93,7 +93,7 @@ def _converted(folder: Path, found: Source, fingerprint: str, root: Path) -> Dat
         try:
             stored = _read(folder, found, fingerprint)
         except Damaged as damage:
-            log.warning("%s; renaming it to .bad and converting again", damage)
+            log.warning("%s; renaming the converted files to .bad and converting again", damage)
             arrow.discard(folder)
             stored = None
         if stored is None:

@@ -20,7 +20,7 @@ def source(name: str) -> Source:
     """Returns the description of a data set.
 
     Raises:
-        Refusal: unknown name; the message lists the known ones.
+        Refusal: unknown name; the message lists all names.
     """
     if name not in DATASETS:
         raise Refusal(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
@@ -58,7 +58,7 @@ def fingerprint(name: str, data_root: Path | None = None, cache: Path | None = N
     The same raw content has the same fingerprint in any folder, on any machine, gzipped or not.
 
     Args:
-        cache: folder that remembers the digests of many files. None: `default_cache()`.
+        cache: folder that remembers the digests of unchanged files. None: `default_cache()`.
     Raises:
         Refusal: unknown data set; raw files missing or damaged.
     """
@@ -67,9 +67,10 @@ def fingerprint(name: str, data_root: Path | None = None, cache: Path | None = N
 
 
 def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
-    """Returns the fingerprint that earlier releases gave the same raw files, or None if they could not read the files.
+    """Returns the fingerprint that earlier releases gave the same raw files.
 
-    Equals `fingerprint` if the digest of this data set, or of these files, has not changed since those releases.
+    Returns None if earlier releases could not read the files. If the digest of these files is the same in all releases,
+    the result equals `fingerprint`.
 
     Raises:
         Refusal: unknown data set; raw files missing.
@@ -83,7 +84,7 @@ def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
 
 
 def training_examples(name: str, data_root: Path | None = None) -> int:
-    """Returns the number of training examples. Fast, so that a bad paired fraction is refused before anything starts.
+    """Returns the number of training examples quickly, so that a run with an invalid paired fraction fails early.
 
     Raises:
         Refusal: same as `fingerprint`.
@@ -93,7 +94,7 @@ def training_examples(name: str, data_root: Path | None = None) -> int:
 
 
 def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, ...]:
-    """Returns the modalities of a data set. Names and vocabularies of languages are read from the raw files.
+    """Returns the modalities of a data set. Reads the names and vocabularies of languages from the raw files.
 
     Raises:
         Refusal: same as `fingerprint`.
@@ -129,7 +130,7 @@ def _fingerprint_of(found: Source, digest: str) -> str:
 
 
 def root_with_files(found: Source, data_root: Path | None) -> Path:
-    """Returns the absolute data root after checking its raw files. Downloads them into the default root if needed.
+    """Returns the absolute data root, which holds all raw files. Downloads missing files if the root is the default.
 
     Raises:
         MissingFiles: the files are missing and cannot be downloaded.

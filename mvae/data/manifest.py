@@ -1,4 +1,4 @@
-"""Finds a converted data set in the cache and checks its files. Imports no torch, so a driver need not import it.
+"""Finds a converted data set in the cache and checks its files. A driver can use this module without importing torch.
 
 arrow.py describes the files and writes them.
 """
@@ -13,14 +13,14 @@ from mvae.data.lookup import default_cache, fingerprint, source
 from mvae.storage.files import Damaged, sha256_cached
 
 FORMAT = 1
-"""Version of the files' layout, not part of the fingerprint. Data stored in another layout are converted again."""
+"""Version of the layout of the files; not part of the fingerprint. Data in another layout are converted again."""
 
 NAME = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One split's file in the manifest."""
+    """Manifest entry for the Arrow file of one split."""
 
     rows: int
     size: int
@@ -30,30 +30,30 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Contents of a manifest."""
+    """Content of a manifest: one entry per split, and the modalities if they depend on the raw files."""
 
     splits: dict[str, Entry]
     modalities: list[dict[str, Any]] | None
-    """The modalities' fields, as JSON stores them; None if the data set declares its modalities."""
+    """The fields of each modality, as JSON stores them. None if the modalities do not depend on the raw files."""
 
 
 def folder_of(found: Source, fingerprint: str, cache: Path | None) -> Path:
     """Returns the folder of a converted data set. The folder may not exist yet.
 
     Args:
-        cache: None: `default_cache()`.
+        cache: the cache folder. None: `default_cache()`.
     """
     code = f"-{found.code[:8]}" if found.code else ""
     return (cache or default_cache()).expanduser().absolute() / f"{found.name}-{fingerprint[:16]}{code}"
 
 
 def file_of(folder: Path, split: str) -> Path:
-    """Returns the path of a split's file."""
+    """Returns the path of a split's Arrow file."""
     return folder / f"{split}.arrow"
 
 
 def read(folder: Path, fingerprint: str) -> Manifest | None:
-    """Returns the manifest. None if the data set was not stored, or only partly. Does not check the other files.
+    """Returns the manifest, or None if the folder has no manifest. Does not check the Arrow files.
 
     Raises:
         Damaged: the manifest is invalid, or belongs to another format or data set.

@@ -29,14 +29,14 @@ DECLARED = {
     "translation": ("sentences.translation:TRANSLATION", "sentences"),
     "toy_translation": ("sentences.toy_translation:TOY_TRANSLATION", "sentences"),
 }
-"""For each data set: its module in mvae/data/ and its name in that module, then what its examples are.
+"""For each data set: its module in mvae/data/, its name in the module, and the type of its examples.
 
-Examples are "sentences", "views" (section 10), or the kinds of the modalities, for example "image label".
+The type is "sentences", "views" (section 10), or the kinds of the modalities, for example "image label".
 """
 
 
 def names_of(*examples: str) -> list[str]:
-    """Returns the names of the declared data sets whose examples are one of `examples`. Imports nothing."""
+    """Returns the names of the declared data sets whose examples have one of the given types. Imports nothing."""
     return [name for name, (_, kinds) in DECLARED.items() if kinds in examples]
 
 

@@ -26,7 +26,7 @@ def prediction_accuracy(model: nn.Module, modalities: tuple[Modality, ...], spli
 
 @torch.no_grad()
 def label_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Split) -> float:
-    """Returns the share of a split's images whose label has the largest logit in `model(image)`.
+    """Returns the share of a split's images for which the largest logit of `model(image)` is the true label's.
 
     A multimodal VAE predicts at z = the mean of q(z|x1). The model runs in float32 and in evaluation mode. Afterwards,
     the model's former mode is restored.
@@ -39,7 +39,7 @@ def label_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Sp
 
 @torch.no_grad()
 def accuracy_from(given: Sequence[str], model: Multimodal, split: Split) -> float:
-    """Returns the share of a split's examples for which `model.predict` gives the true label the highest probability.
+    """Returns the share of a split's examples whose true label is the likeliest label according to `model.predict`.
 
     Args:
         given: names of the modalities to predict from.
@@ -67,7 +67,7 @@ def text_accuracy(
     text are ignored.
 
     Args:
-        generator: used to draw the predictions. With None, the likeliest tokens are the predictions.
+        generator: draws the predictions at random. None: predicts the likeliest tokens.
     """
     image, text = first_input(modalities), position(modalities, Kind.TEXT)
     classes = modalities[text].classes

@@ -1,6 +1,6 @@
 """Predicts attributes from the image and scores the predictions (supplement section 6, Figure 5 a).
 
-The figure shows the accuracy of samples: z ~ q(z|x1), then each attribute ~ p(x_i|z). We also score the likeliest
+Figure 5 a shows the accuracy of samples: z ~ q(z|x1), then each attribute ~ p(x_i|z). We also score the likeliest
 values at z = the mean of q(z|x1). Most attributes are rare, so plain accuracy is high even for poor predictions.
 Therefore we also report the balanced accuracy, and the accuracy of always predicting the more frequent value.
 
@@ -58,7 +58,10 @@ def scores(guess: Tensor, truth: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def likeliest_attributes(model: Multimodal, split: Split) -> Tensor:
-    """Returns each attribute's likelier value at the mean of q(z | image): bool [N, A]. Restores the model's mode."""
+    """Returns each attribute's likelier value at the mean of q(z | image): bool [N, A].
+
+    Restores the model's former mode (training or evaluation).
+    """
     with evaluated(model):
         posteriors = _posteriors(model, split, range(len(split)))
         return torch.cat([attribute_logits(model, q.mean) > 0 for _, q in posteriors])
@@ -66,7 +69,9 @@ def likeliest_attributes(model: Multimodal, split: Split) -> Tensor:
 
 @torch.no_grad()
 def sampled_attributes(model: Multimodal, split: Split, seed: int, examples: Sequence[int] | None = None) -> Tensor:
-    """Draws attributes from p(x_i | z) with z ~ q(z | image): bool [n, A]. Restores the model's mode.
+    """Draws attributes from p(x_i | z) with z ~ q(z | image): bool [n, A].
+
+    Restores the model's former mode (training or evaluation).
 
     Args:
         seed: seed of the noise, which is a function of (seed, position in the split).
@@ -113,8 +118,11 @@ def attribute_metrics(model: Multimodal, data: Dataset, seed: int) -> dict[str, 
 
 
 def validation_attribute_metrics(model: Multimodal, data: Dataset) -> dict[str, float]:
-    """Returns validation/attribute_accuracy and validation/attribute_balanced_accuracy of the likeliest attributes,
-    each a mean over attributes."""
+    """Scores the likeliest attributes on the validation split.
+
+    Returns:
+        validation/attribute_accuracy and validation/attribute_balanced_accuracy, each a mean over attributes.
+    """
     found = scores(likeliest_attributes(model, data.validation), attribute_values(data.modalities, data.validation))
     return {f"validation/attribute_{name}": float(values.mean()) for name, values in found.items()}
 

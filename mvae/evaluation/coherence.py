@@ -1,15 +1,15 @@
-"""Coherence: whether generated images show the class of the given images (PolyMNIST's measures).
+"""Measures coherence: whether generated images show the class of the given images (as for PolyMNIST).
 
 A classifier per modality decides which class a generated image shows. The classifiers are trained as separate trials.
-The image is the mean of p(x_m | z), unclipped. For a subset S of the M modalities, z is drawn once from q(z | x_S) per
-test example.
+A generated image is the mean of p(x_m | z), unclipped. For a subset S of the M modalities, z is drawn once from
+q(z | x_S) per test example.
 
-coherence-n       mean over subsets of n modalities and over the others: share of images with the given class
-reconstruction    share of images reconstructed from all M that keep their class
+coherence-n       share of images with the class of n given modalities, mean over subsets and other modalities
+reconstruction    share of images that keep their class when reconstructed from all M modalities
 joint_coherence   share of samples from the prior whose M images show one class
 probe-n           accuracy of a logistic regression on z, fitted on 500 training examples, mean over subsets of n
-real              accuracy of the classifiers on real test images: the ceiling
-shuffled          coherence-1 with the given examples shuffled: chance
+real              accuracy of the classifiers on real test images, an upper limit
+shuffled          coherence-1 with the given examples shuffled, the chance level
 frechet-NAME      Frechet distance between the classifier's features of prior samples and of real test images
 
 Shapes: n examples, M modalities, D latents, F features.
@@ -51,7 +51,7 @@ def drawn(q: Posterior, generator: torch.Generator) -> Tensor:
 def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     """Returns the squared Frechet distance of the normal distributions fitted to two sets of features, [n, F] each.
 
-    |mean difference|^2 + trace(A + B - 2 (A B)^(1/2)) for covariances A and B.
+    The distance is |mean difference|^2 + trace(A + B - 2 (A B)^(1/2)), for covariances A and B.
     """
     mean = one.mean(0) - other.mean(0)
     a, b = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
@@ -60,7 +60,7 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 class _Images:
-    """Generates images of a model, and classifies them."""
+    """Generates images with a model, and classifies the images."""
 
     def __init__(self, model: Multimodal, judges: Sequence[Judge]) -> None:
         self.model, self.judges = model, judges
@@ -69,7 +69,7 @@ class _Images:
         return self.model.likelihoods[m].mean(self.model.decode(m, z))
 
     def classes(self, m: int, z: Tensor) -> Tensor:
-        """Class that modality m shows at each z: int64 [n]."""
+        """Returns the class of the image that modality m's decoder generates at each z: int64 [n]."""
         logits: Tensor = self.judges[m](self.at(m, z))
         return logits.argmax(-1)
 
@@ -133,7 +133,7 @@ def _latents(
 
 
 def _of_prior(images: _Images, split: Split, seed: int) -> tuple[float, dict[str, float]]:
-    """Returns joint coherence and Frechet distances. Draws as many samples of the prior as there are test examples."""
+    """Returns joint coherence and Frechet distances, from as many samples of the prior as there are test examples."""
     model, device = images.model, split.values[0].device
     generator = torch_generator(seed, "coherence of the prior", 0, device)
     noise = torch.randn(len(split), model.latents, generator=generator, device=device)

@@ -1,4 +1,4 @@
-"""Estimates the log-likelihoods of a batch of examples under one model, from the log-weights of each proposal."""
+"""Estimates the log-likelihoods of a batch of examples under one model, by importance sampling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ class Estimator:
         return {name: mapped(q, Tensor.double) for name, q in found.items()}
 
     def estimates(self, values: Sequence[Tensor], q: dict[str, Posterior], ids: Sequence[int]) -> dict[str, Tensor]:
-        """Returns the estimates by name, [n] each."""
+        """Returns the estimates for each example: tensors [n], by name."""
         x2 = self._log_x2(values, q[X2], ids) if self.joint else {}
         named: dict[str, Tensor] = {}
         for name, estimate in x2.items():
@@ -131,7 +131,7 @@ class Estimator:
         return conditional if isinstance(self.model, Conditional) else multimodal
 
     def _log_probs(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> dict[str, Tensor]:
-        """Returns the result of `_log_prob` under the name "". If `known`, adds the sum without <unk> under KNOWN."""
+        """Returns the result of `_log_prob` under the key "". If `known`, adds the sum without <unk> under KNOWN."""
         if not self.known:
             return {"": self._log_prob(chosen, values, z)}
         assert isinstance(self.model, Multimodal)
@@ -144,7 +144,7 @@ class Estimator:
     def _log_prob(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> Tensor:
         """Returns the sum of log p(x_m | z) over the chosen modalities m, float64 [n, s], for z [n, s, D].
 
-        `chosen` holds all single attributes or none of them, because one network decodes them together.
+        `chosen` must contain all single attributes or none, because one network decodes all of them together.
         """
         model = self.model
         assert isinstance(model, Multimodal)
@@ -164,9 +164,10 @@ class Estimator:
     def _importance(
         self, q: Posterior, weights: LogWeights, ids: Sequence[int], *, of_x2: bool = False
     ) -> dict[str, Estimate]:
-        """Returns the estimates from `self.samples` samples of q; of x2, from an equal mixture of q and the prior.
+        """Returns the estimates from `self.samples` samples of the proposal q.
 
-        Each draw of noise gives one sample of every component.
+        If `of_x2`, the proposal is an equal mixture of q and the prior. Each draw of noise gives one sample of
+        every mixture component.
         """
         proposal, stream = proposal_of(q), "likelihood"
         width = q.components if isinstance(q, Mixture) else 1
@@ -182,7 +183,7 @@ class Estimator:
     def _log_x2(self, values: Sequence[Tensor], q: Posterior, ids: Sequence[int]) -> dict[str, Estimate]:
         """Returns estimates of log p(x2) of each example.
 
-        Unless x2 is a label, adds the estimate that uses only the samples of the prior.
+        Unless x2 is a label, adds an estimate from the samples of the prior alone.
         """
         if self.class_log_p is not None:
             return {X2: Estimate(*(part[values[1]] for part in self.class_log_p))}
@@ -196,7 +197,7 @@ class Estimator:
         return self._importance(q, weights, ids, of_x2=True)
 
     def prepare(self, prior_samples: int) -> None:
-        """Estimates log p(x2) of every class, from the same samples. Call this method before `estimates`.
+        """Estimates log p(x2) for every class from the same samples of the prior. Call this method before `estimates`.
 
         Does nothing unless x2 is a label.
         """
@@ -220,8 +221,8 @@ class Estimator:
 def _target(value: Tensor, samples: int) -> Tensor:
     """Repeats each example's value once per sample: [n, ...] to [n s, ...], example by example.
 
-    Floating-point values become float64, because likelihoods sum in the precision of the target. A single example is
-    expanded as a view, without copies.
+    Floating-point values become float64, because a likelihood is summed in the precision of its target. A single
+    example is expanded as a view, without copies.
     """
     wide = value.double() if value.is_floating_point() else value
     if len(wide) == 1:

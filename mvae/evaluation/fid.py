@@ -3,16 +3,17 @@
 The features come from an Inception network that the user gives.
 
 The network is a TorchScript file that maps images, uint8 [n, 3, H, W] from 0 to 255, to features, float [n, F]. It
-resizes the images itself. If its `forward` has an argument `return_features`, it is called with True: so the file
-inception-2015-12-05.pt of StyleGAN2-ADA's authors, a translation of the original TensorFlow network, works unchanged.
-Only those weights give numbers that can be compared with published FIDs. torchvision's inception_v3 has other weights.
+resizes the images itself. If its `forward` has an argument `return_features`, that argument is set to True. So the file
+inception-2015-12-05.pt by StyleGAN2-ADA's authors works unchanged. The file is a translation of the original TensorFlow
+network. Only the original weights give numbers that can be compared with published FIDs. torchvision's inception_v3 has
+other weights.
 
 Generated images are means of p(x_m | z), clipped to [0, 1] and rounded to 8 bits. Real images are the whole test split.
 
 fid-prior      as many samples of the prior as there are test images
-fid-given-1    one image per test example and other modality, given that modality alone
+fid-given-1    images given one other modality alone: one per test example and given modality
 
-Each is a mean over modalities. fid-prior-NAME and fid-given-1-NAME are the values of one modality.
+Both numbers are means over modalities. fid-prior-NAME and fid-given-1-NAME are the values of the modality NAME.
 
 Shapes: n images, M modalities, D latents, F features.
 """
@@ -47,10 +48,10 @@ Features = Callable[[Tensor], Tensor]
 
 
 def measure_of(file: Path) -> Measure:
-    """Returns the measure that uses a network, after testing the network on two images.
+    """Tests an Inception network on two images, then returns the FID measure that uses the network.
 
     Raises:
-        Refusal: the file is missing, is no TorchScript, or does not map images to features.
+        Refusal: the file is missing, is not TorchScript, or does not map images to features.
     """
     try:
         digest = sha256_cached(file)
@@ -60,7 +61,7 @@ def measure_of(file: Path) -> Measure:
         ) from None
     if not _is_script(file):
         raise Refusal(
-            f"--inception {file} is no TorchScript file: save the whole network with torch.jit.save, not only its"
+            f"--inception {file} is not a TorchScript file: save the whole network with torch.jit.save, not only its"
             " weights"
         )
     try:
@@ -80,10 +81,10 @@ def measure_of(file: Path) -> Measure:
 
 
 def read(measure: Measure, device: torch.device | str) -> Features:
-    """Loads the network of a measure to a device.
+    """Loads a measure's Inception network onto a device.
 
     Raises:
-        Refusal: the file is missing on this machine, or differs from the driver's.
+        Refusal: the file is missing on this machine, or differs from the file on the driver's machine.
     """
     file = Path(measure.file)
     if not file.is_file() or not sha256_cached(file).startswith(measure.digest):
@@ -141,7 +142,7 @@ def _array(parts: list[Tensor]) -> np.ndarray:
 
 
 def _is_script(file: Path) -> bool:
-    """Whether a file is an archive with code, as torch.jit.save writes. Weights of torch.save have no code."""
+    """Whether a file is an archive with code, as written by torch.jit.save. Files of torch.save contain no code."""
     if not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file) as archive:

@@ -93,7 +93,7 @@ def proposal_of(q: Posterior) -> Proposal:
 
 
 def density(q: Posterior, z: Tensor) -> Tensor:
-    """Returns log q(z) of each example's posterior [n, D] at its samples z [n, s, D]: [n, s]."""
+    """Returns log q(z), [n, s], of each example's posterior [n, D] at that example's samples z [n, s, D]."""
     return q.log_prob(z) if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1)).log_prob(z)
 
 
@@ -124,7 +124,7 @@ def with_prior(
 
 
 class RunningWeights:
-    """Accumulates log-weights: log-sum-exp with a running maximum, and Welford's variance.
+    """Accumulates log-weights, by log-sum-exp with a running maximum and by Welford's algorithm for the variance.
 
     Args:
         log_w: the first log-weights, [n, s] with s >= 1.
@@ -164,9 +164,9 @@ class RunningWeights:
 
 
 class StratifiedWeights:
-    """Running sums of log-weights whose samples come equally from C components, one stratum each.
+    """Accumulates log-weights of samples that come in equal numbers from C components. Each component is a stratum.
 
-    The standard error is that of the mean over strata: it uses the variance within each stratum only.
+    The standard error of the mean uses only the variance within each stratum.
 
     Args:
         log_w: the first log-weights, [n, C s], stratum by stratum.
@@ -199,8 +199,8 @@ def importance_estimates(
     """Returns the estimates of every named weight, all from the same samples.
 
     Args:
-        samples: draws from the proposal per example.
-        chunk: maximum number of draws per pass.
+        samples: number of draws from the proposal per example.
+        chunk: maximum number of draws per example and pass.
         stratified: whether each draw gives one sample per component, and weights come component by component.
     Raises:
         Refusal: `samples` is less than 2.

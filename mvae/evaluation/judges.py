@@ -1,4 +1,4 @@
-"""The trials of classifiers that judge generated images, and the measures that need them. No torch."""
+"""Defines the trials that train the classifiers of generated images. Imports no torch."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +8,7 @@ from mvae.measure import COHERENCE, Measure
 from mvae.trial import Trial
 
 JUDGE_EPOCHS = 20
-"""Epochs of the classifiers that judge generated images."""
+"""Number of epochs for which each classifier of generated images is trained."""
 
 
 def judge_trials(dataset: str) -> tuple[Trial, ...]:

@@ -10,11 +10,11 @@ conditional  The estimate is log p(x1, x2) - log p(x2). For Table 2's variance t
              because log p(x2) is a constant. But the two published variances differ. So we use
              log w = log p(x1|z) + log q(z|x2) - log r(z).
 
-If x2 is a label, log p(x2) is estimated once per class, from samples of the prior. If x2 is larger, few samples of the
-prior explain x2. Half of the samples then come from q(z|x2). The estimate from the prior's half is also reported alone.
+If x2 is a label, log p(x2) is estimated once per class, from samples of the prior. Otherwise, few samples of the prior
+explain x2. So half of the samples come from q(z|x2). The estimate from the prior's half is also reported alone.
 
-The weights of likelihoods and beta are not used. Posteriors, importance weights and sums over pixels are float64.
-Decoders are float32 or float64.
+The training weights of likelihoods, and beta, are not used. Posteriors, importance weights and sums over pixels are
+float64. Decoders are float32 or float64.
 
 Names: `log_marginal`, `se_marginal` (standard error of one example's estimate), `ess_marginal` (effective sample size),
 `variance_marginal`, and the same for joint and conditional. The suffix "-x1" means that q(z|x1) was the proposal.
@@ -48,17 +48,17 @@ ROWS = {"cpu": 256, "cuda": 32_768}
 
 
 class Parts(Protocol):
-    """Stores the estimates of blocks of examples, so that a later process can reuse them."""
+    """Storage for the estimates of blocks of examples. A later process can reuse the stored blocks."""
 
     def read(self, name: str) -> dict[str, Tensor] | None:
-        """Returns the block stored under this name; None if there is none."""
+        """Returns the estimates of the block with this name; None if the block was not stored."""
 
     def write(self, name: str, found: dict[str, Tensor]) -> None:
-        """Stores a block. Implementations may ignore errors, because a missing block is computed again."""
+        """Stores the estimates of a block. It may ignore errors, because a missing block is computed again."""
 
 
 def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Returns the names of the estimates that a model offers, by proposal; empty if it offers none."""
+    """Returns the names of a model's likelihood estimates, by proposal. Empty for a model without such estimates."""
     if isinstance(model, Conditional):
         return {FROM_BOTH: ("conditional",)}
     if isinstance(model, Multimodal):
@@ -147,7 +147,8 @@ def split_likelihoods(
         prior_samples: number of samples for log p(x2), if x2 is a label.
         known: add estimates of sentences that leave out <unk>.
         progress: called after every few examples with the number of finished examples and the total.
-        parts: stores the estimates in blocks of ENCODED examples. A later call with the same arguments reuses them.
+        parts: storage for the estimates of each block of ENCODED examples. A later call with the same arguments reuses
+            the stored blocks.
     Returns:
         The estimates by the names in the module docstring, float64 [n] each, on the CPU. If joint estimates exist,
         adds log_x2 and se_x2. If x2 is not a single label, also adds log_x2_prior and se_x2_prior.

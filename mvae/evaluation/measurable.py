@@ -32,7 +32,7 @@ PREDICTED = {
 """Kinds of modality that each measure predicts. A data set must have at least one of them."""
 
 COLOURS = 3
-"""Channels of an image that an Inception network takes."""
+"""Number of channels of an Inception network's input images."""
 
 
 def check_measurable(measure: Measure, token: str, data: Source | Dataset | None = None) -> None:
@@ -88,12 +88,12 @@ def _check_given(given: Sequence[str], data: Source | Dataset) -> None:
 
 
 def accuracy_given(given: Sequence[str] | None, token: str, data: Source) -> Measure | None:
-    """Returns the accuracy of an arm that predicts the label from these modalities, in any order.
+    """Returns the accuracy measure for an arm that predicts the label from these modalities, in any order.
 
-    None if the modalities are the default: not chosen, or only the first image or vector.
+    Returns None for the default: `given` is None, or contains only the first image or vector.
 
     Raises:
-        Refusal: the arm, a name or the data set does not fit. The message lists what to choose from.
+        Refusal: the arm, a modality's name or the data set does not fit. The message lists the valid choices.
     """
     if given is None:
         return None
@@ -126,7 +126,7 @@ def _has_image(data: Source | Dataset) -> bool:
 
 
 def has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
-    """Whether an arm predicts the label or the text of these modalities."""
+    """Whether an arm makes predictions, and these modalities include a label or a text to predict."""
     return arm(token).predicts and any(modality.kind in (Kind.LABEL, Kind.TEXT) for modality in modalities)
 
 
@@ -134,7 +134,7 @@ def validation_metrics(token: str, modalities: tuple[Modality, ...], dataset: st
     """Returns the names of the metrics that `validated` (mvae/training/loop.py) computes for an arm. May be empty.
 
     Args:
-        dataset: name of the data set, for watched measures of plug-ins. Empty: these are left out.
+        dataset: name of the data set, for watched measures of plug-ins. Empty: leaves out these measures.
     """
     watched = watched_of(token, dataset) if dataset else []
     return _validation_metrics(token, modalities) + tuple(own.validation_metric for own in watched)

@@ -31,7 +31,7 @@ from mvae.trial import Trial
 
 @dataclass(frozen=True)
 class Host:
-    """Callbacks and storage that a process provides to a long measure."""
+    """Callbacks and storage that the calling process provides to a long-running measure."""
 
     on_progress: OnProgress = lambda _done, _total: None
     parts: Parts | None = None
@@ -126,7 +126,7 @@ def compute(
 
 
 def estimates(trial: Trial) -> frozenset[str]:
-    """Returns the names of the metrics that the likelihood measure gives for a trial's arm; empty if it gives none."""
+    """Returns the metric names of the likelihood measure for a trial. Empty if the trial's arm lacks this measure."""
     if "likelihood" not in arm(trial.model).measures:
         return frozenset()
     model = arm(trial.model).build(trial, source(trial.dataset).modalities)

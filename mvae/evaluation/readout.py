@@ -1,4 +1,4 @@
-"""Reads out labels: predicts them from the features of a model trained without labels (VAE, RBM)."""
+"""Predicts labels by logistic regression on the features of a model trained without labels (VAE, RBM)."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,8 @@
 """Computes likelihoods per token of sentences, with and without the token <unk>.
 
 A word outside the model's vocabulary is the token <unk>. The more words are <unk>, the easier a sentence is to predict.
-So a likelihood over all tokens improves if test words no longer match the training words. "Known" numbers leave out
-<unk>: they are the mean of log p(token | z, tokens before) over all other tokens, stop tokens included.
+So a likelihood over all tokens improves if fewer test words are in the vocabulary. "Known" numbers avoid this effect:
+they are the mean of log p(token | z, tokens before) over all tokens except <unk>, stop tokens included.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from mvae.measure import KNOWN
 
 
 def sentences_in(split: Split, m: int) -> Sentences:
-    """Returns the sentences of modality m."""
+    """Returns a split's sentences in modality m."""
     sentences = split.sentences[m]
     assert sentences is not None
     return sentences

@@ -1,4 +1,4 @@
-"""Translates sentences, scores the translations, compares them with baselines, and measures how much z is used.
+"""Translates sentences, compares the translations' scores with baselines, and measures how much z is used.
 
 A translation is decoded at z = the mean of q(z | the source sentence), greedily or by beam search. Neither method
 writes <unk>. The paper's Tables 7 and 8 (supplement, section 11) show example translations without scores. Sources and
@@ -48,7 +48,7 @@ def bleu_and_chrf(answers: list[str], references: list[str]) -> tuple[float, flo
 
 @torch.no_grad()
 def written_at(model: Multimodal, m: int, z: Tensor, beam: int | None = None) -> list[str]:
-    """Returns the sentences that modality m's decoder writes at z [n, D].
+    """Returns the sentences that modality m's decoder generates from z [n, D].
 
     Args:
         beam: width of the beam search. None means greedy decoding.
@@ -115,8 +115,8 @@ def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str
         - bleu/<direction>, chrf/<direction>: scores of greedy translations, for each direction such as en-vi.
         - bleu_beam, bleu_frequent, bleu_copy and likewise chrf: scores of beam search and of the two baselines.
         - tokens/<language>: mean number of tokens per sentence, stop token included.
-        - unigram/<language>, unigram_per_token/<language>: log-likelihood per sentence and per token in nats.
-        - active_units (a share), kl, kl_per_token (nats): use of z, given each language and given both.
+        - unigram/<language>, unigram_per_token/<language>: unigram log-likelihood per sentence and per token in nats.
+        - active_units (a share), kl, kl_per_token (nats): how much z is used, given each language and given both.
         - test/bleu: mean of bleu over directions.
     """
     found: dict[str, float] = {}
@@ -154,7 +154,7 @@ def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str
 
 
 def unknown_metrics(data: Dataset) -> dict[str, float]:
-    """Returns two metrics per language.
+    """Returns metrics of words outside the vocabulary (<unk>), for each language.
 
     Returns:
         - unknown_share_<split>/<language>: share of <unk> among the words of each split.
@@ -176,7 +176,8 @@ def unknown_metrics(data: Dataset) -> dict[str, float]:
 def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str, float]:
     """Returns validation/log_likelihood_<direction>: the mean over tokens of log p(token | z, tokens before) in nats.
 
-    The tokens are the target sentence's, and z is the mean of q(z | source). Restores the model's mode.
+    The tokens are the target sentence's, and z is the mean of q(z | source). Restores the model's former mode
+    (training or evaluation).
     """
     found, split = {}, data.validation
     assert split.lengths is not None
@@ -195,7 +196,7 @@ def translation_tables(model: Multimodal, split: Split, seed: int) -> tuple[Word
     """Returns the examples of Tables 6 to 8, decoded greedily.
 
     Table 6 shows joint samples of the prior, and pairs with their reconstructions. Tables 7 and 8 show translations in
-    both directions. The paper shows Google's translations there; these tables show the corpus's translations.
+    both directions. Next to the model's translations, the paper shows Google's, and these tables show the corpus's.
     """
     names = [modality.name for modality in model.modalities]
     device = split.values[0].device
@@ -230,7 +231,7 @@ def _table(heading: str, heads: list[str], columns: list[list[str]]) -> WordTabl
 
 
 def _token_counts(sentences: Sentences) -> Tensor:
-    """Returns the count of each token except start: int64 [C - 1], on the CPU."""
+    """Returns the count of each token except the start token: int64 [C - 1], on the CPU."""
     stop = stop_token(sentences.classes)
     first, last = sentences.offsets[[0, -1]].tolist()
     words = sentences.tokens[first:last].to(torch.int64)

@@ -1,6 +1,6 @@
-"""Predicts views of faces from other views (supplement, section 10): pictures as in Figures 7 to 10, and metrics.
+"""Predicts views of faces from other views, as in Figures 7 to 10, and scores the predictions (supplement, section 10).
 
-A task predicts one view from given views: for example from all six, from the grey image, or from the visible half. The
+A task predicts one view from given views, for example from all six, from the grey image, or from the visible half. The
 prediction is the mean of p(x_i|z) at z = the mean of q(z|given views), so the prediction is deterministic.
 
 The metrics are PSNR and SSIM on the test split. There are two baselines: answer with the given view, and answer with
@@ -89,9 +89,9 @@ def make(model: Multimodal, task: Task, views: dict[str, Tensor]) -> Tensor:
 
 
 def given_as_answer(task: Task, views: dict[str, Tensor]) -> Tensor | None:
-    """Returns the given view with the target's number of channels.
+    """Returns the given view as a baseline prediction, with the target's number of channels.
 
-    Returns None if several views are given, because these include the truth.
+    Returns None if several views are given, because the given views then include the target.
     """
     if len(task.given) > 1:
         return None
@@ -107,7 +107,7 @@ def vision_metrics(
 
     Returns:
         - psnr/<task>, ssim/<task>: scores of the model's predictions.
-        - psnr_input/<task>, ssim_input/<task>: scores of answering with the given view, if only one is given.
+        - psnr_input/<task>, ssim_input/<task>: scores of answering with the given view, for tasks with only one.
         - psnr_mean/<task>, ssim_mean/<task>: scores of answering with the mean training image.
         - psnr/<task>-<part>, and likewise psnr_input and psnr_mean: PSNR of the part that a task changes.
         - test/empty_masks: share of examples in which no face was found.

@@ -41,7 +41,7 @@ class Task:
     given: tuple[str, ...]
     part: Part | None = None
     keep: Callable[[], Tensor] | None = None
-    """Returns the pixels that are copied from the given view, boolean [H, W]. None: all pixels are predicted."""
+    """Returns the mask, boolean [H, W], of pixels to copy from the given view. None: all pixels are predicted."""
 
 
 def chroma(image: Tensor) -> Tensor:

@@ -1,21 +1,21 @@
-"""Lists the arms of the tables, in the order of Table 4. The keys of `ARMS` are the values of `--arms`.
+"""Lists the arms (the methods that the tables compare) in the order of Table 4. `--arms` accepts the keys of `ARMS`.
 
 mvae.py        the MVAE and MVAE-Q
 elbo.py        the MVAE's loss
-layout.py      the plan of the MVAE's steps
+layout.py      plans which rows each network of the MVAE processes in a step
 annealing.py   beta, the weight of the KL
 classifiers.py, rbm.py, vae.py, jmvae.py, cvae.py   the other arms of the paper, each with its loss
 mopoe.py, mvtcae.py, mmvae.py, mmvae_plus.py   the MVAE's successors, each with its loss
-rows.py        the steps of the successors
+rows.py        training steps of these successors
 posteriors.py  Laplace distributions and mixtures
 judge.py       classifiers that judge generated images
-learners.py    the examples that each step of the other arms uses
+learners.py    training batches of the paper's other arms
 multimodal.py  encoders and decoders of several modalities
 gaussian.py    products of experts
 likelihoods.py p(x|z)
-arm.py         class Arm, and the checks of a plug-in's arm
+arm.py         class Arm, and the checks of arms that plug-ins add
 arms.py        declarations of the arms: token, fields, measures
-pieces.py      sums with gradients in pieces, to save memory
+pieces.py      sums whose gradients are computed piece by piece, to save memory
 logistic.py    logistic regression
 """
 
@@ -48,7 +48,7 @@ ARMS: dict[str, Arm] = {
 
 
 def arm(token: str) -> Arm:
-    """Returns the arm with this token.
+    """Returns the arm with the given token, for example mvae.
 
     Raises:
         Refusal: unknown token; the message lists the known ones.
@@ -61,7 +61,7 @@ def arm(token: str) -> Arm:
 
 
 def add(new: Arm) -> None:
-    """Adds an arm from outside the package (see mvae/plugins.py) to this process.
+    """Registers an arm of a plug-in (see mvae/plugins.py) for the current process.
 
     Raises:
         Refusal: `new` is not an Arm, or another arm has the same token.

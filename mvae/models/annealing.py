@@ -6,9 +6,9 @@ from mvae.models.arm import Settings
 
 
 def annealed_steps(trial: Settings, steps_per_epoch: int) -> int:
-    """Returns the number of steps until beta is 1.
+    """Returns the number of training steps until beta is 1.
 
-    The number follows from the trial's `annealing_epochs`, or from its `annealing_share` if `annealing_epochs` is None.
+    Uses the trial's `annealing_epochs`. If `annealing_epochs` is None, uses `annealing_share`, a fraction of all steps.
     """
     if trial.annealing_epochs is not None:
         return trial.annealing_epochs * steps_per_epoch
@@ -16,13 +16,13 @@ def annealed_steps(trial: Settings, steps_per_epoch: int) -> int:
 
 
 def annealed_beta(step: int | Tensor, annealed: int, most: float = 1.0) -> float | Tensor:
-    """Returns the weight of the KL at a step.
+    """Returns the weight of the KL at the given training step.
 
     Args:
-        step: counted from 0; a number, or a float64 scalar on the device.
-        annealed: number of steps until the weight is `most`, from `annealed_steps`.
+        step: number of the step, counted from 0. An int, or a float64 scalar tensor on the device.
+        annealed: number of steps until the weight is `most`, as returned by `annealed_steps`.
     Returns:
-        A number if `step` is a number. A float32 tensor if `step` is a tensor, so that losses stay float32.
+        A float if `step` is an int. A float32 tensor if `step` is a tensor, so that losses stay float32.
     """
     if annealed <= 0:
         return most

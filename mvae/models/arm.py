@@ -1,6 +1,6 @@
-"""Defines `Arm`, a model of the tables, and `Learner`, which trains an arm step by step.
+"""Defines `Arm`, which describes a model of the tables, and `Learner`, which trains a model step by step.
 
-An `Arm` holds everything that the rest of the code needs to know about a model.
+An `Arm` contains all model-specific information that other modules use.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ NETWORKS = frozenset({"image_network", "decoder_hidden", "latents", "vocabulary"
 
 
 class Learner(Protocol):
-    """Trains a module step by step: provides the batches of an epoch and the loss of a step."""
+    """Trains a PyTorch module step by step: provides the batches of an epoch and the loss of each step."""
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """Yields this worker's share of each step of an epoch. The same epoch always gives the same steps.
+        """Yields this worker's part of the batch for each step of an epoch. Equal epochs yield equal batches.
 
         Args:
             epoch: counted from 0.
         """
 
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
-        """Returns the loss of one step, or this worker's part of the loss.
+        """Returns the loss of one step; with several workers, only this worker's part of the loss.
 
         Args:
-            step: counted from the start of training; a float64 scalar on the GPU if the step is recorded (see
-                `Arm.cuda_graphs`).
+            step: number of the step, counted from 0 at the start of training. A float64 scalar tensor on the GPU if
+                the step is recorded as a CUDA graph (see `Arm.cuda_graphs`).
         """
 
     def facts(self) -> dict[str, float]:
-        """Returns numbers about this training that are logged with every epoch."""
+        """Returns additional metrics to log after each epoch."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -78,7 +78,7 @@ class Learner(Protocol):
 
 
 class Feature(StrEnum):
-    """A property of a data set that only some arms support. A trial whose arm does not support it is refused."""
+    """A property of a data set that only some arms support, such as texts. All other arms refuse the data set."""
 
     TEXTS = "texts"
     ATTRIBUTES = "attributes"
@@ -90,7 +90,7 @@ class Feature(StrEnum):
 
 
 def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
-    """Returns the features that an arm must support to be trained on these modalities."""
+    """Returns the features that an arm must support to train on the given modalities."""
     kinds = {modality.kind for modality in modalities}
     has = {
         Feature.TEXTS: Kind.TEXT in kinds,
@@ -104,7 +104,10 @@ def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
 
 @dataclass(frozen=True)
 class Later:
-    """Imports a function or class of this package on the first call. So arms can be declared without torch."""
+    """Calls a function or class of mvae/models, and imports the module that contains it on the first call.
+
+    Arms can therefore be declared without importing torch.
+    """
 
     module: str
     """File in mvae/models/, without its ending."""
@@ -116,7 +119,7 @@ class Later:
 
 @dataclass(frozen=True)
 class Arm:
-    """A row of a table. Exactly one of `learner` and `fit` must be given."""
+    """Describes a model that is one row of a table. Either `learner` or `fit` must be given, but not both."""
 
     token: str
     """Name in --arms and in `Trial.model`."""
@@ -169,7 +172,7 @@ class Arm:
     needs_labels: bool = False
     """Whether the arm can only be trained on data sets with a label or a text."""
     single_attributes: bool = True
-    """Whether the arm can be trained on attributes that are modalities of their own, if it supports attributes."""
+    """Whether an arm that supports attributes can also train if each attribute is a separate modality."""
     most_modalities: int | None = None
     """Largest number of modalities that the arm can be trained on. None: no limit."""
     cuda_graphs: bool = False
@@ -186,7 +189,7 @@ class Arm:
     """
 
     def __new__(cls, *_given: Any, **named: Any) -> Self:
-        """Refuses keywords of earlier releases, which plug-ins may still use."""
+        """Raises Refusal for keyword arguments of earlier releases, which plug-ins may still pass."""
         if old := [name for name in ("recorded", *Feature) if name in named]:
             handled = [f"Feature.{one.name}" for one in Feature if named.get(one, one is Feature.TEXTS)]
             raise Refusal(
@@ -205,10 +208,10 @@ class Arm:
 
 
 def check_arm(new: Arm) -> None:
-    """Checks an arm that a plug-in adds.
+    """Checks the declaration of an arm that a plug-in adds.
 
     Raises:
-        Refusal: a token, field, measure or version is invalid.
+        Refusal: the token, a field, a measure, a hyper-parameter or the version is invalid.
     """
     from mvae.settings import Settings
 
@@ -218,7 +221,9 @@ def check_arm(new: Arm) -> None:
             " or digit"
         )
     if unknown := sorted(new.reads - set(Settings.model_fields)):
-        raise Refusal(f"arm {new.token} reads {unknown[0]}, which is not a field of a trial: take it out of `reads`")
+        raise Refusal(
+            f"arm {new.token} reads {unknown[0]}, which is not a field of a trial: remove {unknown[0]} from `reads`"
+        )
     needed = IDENTITY | (OPTIMISED if new.learner else frozenset())
     if missing := sorted(needed - new.reads):
         raise Refusal(
@@ -230,19 +235,19 @@ def check_arm(new: Arm) -> None:
     for field in ("optimiser", "schedule"):
         given = getattr(new, field)
         if given is not None and not callable(given):
-            raise Refusal(f"arm {new.token}: `{field}` is {type(given).__name__}: give a function")
+            raise Refusal(f"arm {new.token}: `{field}` must be a function, not {type(given).__name__}")
         if given is not None and new.learner is None:
-            raise Refusal(f"arm {new.token} is fitted without steps: remove `{field}`, or give a `learner`")
+            raise Refusal(f"arm {new.token} is fitted without gradient steps: remove `{field}`, or set `learner`")
     names = [each.name for each in new.hyperparameters]
     for name in names:
         if name in Settings.model_fields or names.count(name) > 1:
             raise Refusal(f"arm {new.token}: hyper-parameter {name!r} already exists: choose another name")
         if not name.isidentifier():
-            raise Refusal(f"arm {new.token}: hyper-parameter {name!r}: name it like a Python variable")
+            raise Refusal(f"arm {new.token}: hyper-parameter {name!r} is not a valid Python identifier: rename it")
     for each in new.hyperparameters:
         try:
             each.check_declared()
         except Refusal as refusal:
             raise Refusal(f"arm {new.token}, hyper-parameter {refusal}") from None
     if new.version < 1:
-        raise Refusal(f"arm {new.token} has version {new.version}: set it to 1 or more")
+        raise Refusal(f"arm {new.token} has version {new.version}: set `version` to 1 or more")

@@ -1,6 +1,6 @@
-"""Declares the arms of the tables: their names, fields and measures. Imports no torch.
+"""Declares the arms of the tables: their names, fields and measures. This module does not import torch.
 
-`Later` names the code that builds or trains an arm, and imports this code when it is called.
+Each `Later` names a function or class that builds or trains an arm. Its module is imported on the first call.
 """
 
 from dataclasses import replace
@@ -122,11 +122,11 @@ _SUCCESSOR = replace(
 Steps of these arms may be recorded as CUDA graphs. This was checked without a GPU (tests/test_recordable.py).
 """
 
-_BETA = Hyperparameter(
-    "beta", 1.0, "Weight of the KL, reached after annealing.", least=0.0, searched=(0.1, 10.0), log=True
+_BETA = Hyperparameter("beta", 1.0, "Weight of the KL after annealing.", least=0.0, searched=(0.1, 10.0), log=True)
+_SAMPLES = Hyperparameter("samples", 1, "Number of samples K per unimodal posterior and step.", least=1, most=1000)
+_POSTERIOR = Hyperparameter(
+    "posterior", "laplace", "Distribution family of the posteriors and the prior.", choices=("laplace", "normal")
 )
-_SAMPLES = Hyperparameter("samples", 1, "Samples K of each unimodal posterior per step.", least=1, most=1000)
-_POSTERIOR = Hyperparameter("posterior", "laplace", "Family of posteriors and prior.", choices=("laplace", "normal"))
 
 MOPOE_ARM = replace(
     _SUCCESSOR,
@@ -137,7 +137,9 @@ MOPOE_ARM = replace(
     learner=Later("mopoe", "MoPoELearner"),
     hyperparameters=(
         _BETA,
-        Hyperparameter("full_subset_prior", False, "Prior as an expert of the full subset, as in the authors' code."),
+        Hyperparameter(
+            "full_subset_prior", False, "Include the prior in the product of all experts, as in the authors' code."
+        ),
     ),
     most_modalities=10,
 )
@@ -176,9 +178,9 @@ MMVAE_PLUS_ARM = replace(
     build=Later("mmvae_plus", "build_mmvae_plus"),
     learner=Later("mmvae_plus", "MmvaePlusLearner"),
     hyperparameters=(
-        replace(_BETA, about="Weight of the log-ratios of the latents."),
+        replace(_BETA, about="Weight of the log-ratio of the latents' prior and posterior."),
         _SAMPLES,
-        Hyperparameter("private_latents", 32, "Private latents of each modality.", least=1, most=10_000),
+        Hyperparameter("private_latents", 32, "Number of private latents per modality.", least=1, most=10_000),
         _POSTERIOR,
     ),
 )
@@ -194,6 +196,6 @@ JUDGE_ARM = Arm(
     watched="validation/accuracy",
     decodes_labels=False,
     handles=frozenset({Feature.MANY}),
-    hyperparameters=(Hyperparameter("modality", "m0", "Modality whose images are classified."),),
+    hyperparameters=(Hyperparameter("modality", "m0", "Name of the modality whose images are classified."),),
 )
 """Classifier that judges generated images. No table has a row for it."""

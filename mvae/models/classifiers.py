@@ -23,7 +23,7 @@ from mvae.workers import ALONE, Workers
 
 
 class NeuralNetwork(nn.Module):
-    """The MVAE's image encoder up to its mean, followed by the MVAE's label or text decoder (section 8)."""
+    """A classifier: the MVAE's image encoder, which outputs only a mean, then its label or text decoder (section 8)."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, target: Modality) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class NeuralNetwork(nn.Module):
         return self.likelihood.log_prob(at_least_float32(self.decoder(self.encoder(image), text)), text)
 
     def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Returns a text [n, L] for each image: greedy, or sampled with the generator."""
+        """Generates a text for each image, [n, L]: greedily, or by sampling if a generator is given."""
         return written(self.decoder, at_least_float32(self.encoder(image)), generator)
 
 
@@ -88,7 +88,7 @@ def fit_logistic_regression(model: nn.Module, trial: Settings, data: Dataset) ->
     If the paired set contains only one class, the model always predicts that class.
 
     Returns:
-        train/iterations, and train/accuracy on the paired set.
+        The metrics train/iterations and train/accuracy, measured on the paired set.
     """
     assert isinstance(model, LogisticRegression)
     image, label = _image_and_target(data.modalities)
@@ -104,7 +104,7 @@ def fit_logistic_regression(model: nn.Module, trial: Settings, data: Dataset) ->
 
 
 def build_neural_network(trial: Settings, modalities: tuple[Modality, ...]) -> NeuralNetwork:
-    """Builds the NN arm."""
+    """Builds the untrained model of the arm NN."""
     image, target = _image_and_target(modalities)
     width = width_of(modalities)
     return NeuralNetwork(
@@ -115,12 +115,12 @@ def build_neural_network(trial: Settings, modalities: tuple[Modality, ...]) -> N
 
 
 def build_logistic_regression(_trial: Settings, modalities: tuple[Modality, ...]) -> LogisticRegression:
-    """Builds the LOGREG arm."""
+    """Builds the untrained model of the arm LOGREG."""
     image, label = _image_and_target(modalities)
     return LogisticRegression(modalities[image].shape, modalities[label].classes)
 
 
 def _image_and_target(modalities: tuple[Modality, ...]) -> tuple[int, int]:
-    """Returns the positions of the image and of the target. The target is the text or, without texts, the label."""
+    """Returns the positions of the input image and of the target: the text, or the label if there is no text."""
     texts = any(modality.kind is Kind.TEXT for modality in modalities)
     return first_input(modalities), position(modalities, Kind.TEXT if texts else Kind.LABEL)

@@ -1,8 +1,8 @@
 """CVAE: a model of the image given the label, trained on pairs (section 5).
 
 The model consists of q(z|x1,x2), p(x1|z,x2) and the prior N(0, I). The one-hot label is concatenated to the input of
-the image encoder's fully connected layers, and to z in front of the image decoder. The model has no p(x2) and no
-q(z|x1), so log p(x1|x2) is its only likelihood.
+the encoder's first fully connected layer, and to the decoder's input z. The model has no p(x2) and no q(z|x1), so
+log p(x1|x2) is its only likelihood.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from mvae.networks.image import image_decoder, image_encoder
 
 
 def condition_of(modality: Modality, value: Tensor) -> Tensor:
-    """Encodes a condition as float32 [n, C].
+    """Encodes n values of the conditioning modality as float32 [n, C].
 
     A label [n] becomes a one-hot vector. A text [n, L] becomes the concatenated one-hot vectors of its tokens.
     Attributes [n, A] stay unchanged.
@@ -38,7 +38,7 @@ def condition_of(modality: Modality, value: Tensor) -> Tensor:
 
 
 def condition_size(modality: Modality) -> int:
-    """Returns C, the length of a condition."""
+    """Returns C, the length of an encoded value of the conditioning modality."""
     return prod(modality.shape) * (1 if modality.kind is Kind.ATTRIBUTES else modality.classes)
 
 
@@ -72,14 +72,14 @@ class CVAE(nn.Module):
         self.likelihood = likelihood_of(modalities[0])
 
     def infer(self, values: Mapping[str, Tensor]) -> Gaussian:
-        """Returns q(z | x1, x2), [n, D], for n values of each modality, by name."""
+        """Returns q(z | x1, x2), [n, D], from n values of each modality. The keys of `values` are names."""
         return self.infer_at(by_position(self.modalities, values))
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
-        """Returns q(z | x1, x2), [n, D], for n values of each modality, by position.
+        """Returns q(z | x1, x2), [n, D], from n values of each modality. The keys of `values` are positions.
 
         Raises:
-            ValueError: a modality is missing.
+            ValueError: the keys of `values` are not exactly 0 and 1.
         """
         if set(values) != {0, 1}:
             raise ValueError(f"CVAE needs both modalities, 0 and 1, for inference: got {sorted(values)}")
@@ -92,18 +92,18 @@ class CVAE(nn.Module):
         return at_least_float32(self.decoder(joined))
 
     def image_log_prob(self, z: Tensor, given: Tensor, image: Tensor) -> Tensor:
-        """Returns log p(x1 | z, x2) of each row, [n], in nats."""
+        """Returns log p(x1 | z, x2) of each image, [n], in nats."""
         return self.likelihood.log_prob(self.decode(z, given), image)
 
     def forward(self, image: Tensor, given: Tensor) -> Tensor:
-        """Returns the mean of p(x1 | z, x2) at z = the mean of q(z | x1, x2)."""
+        """Reconstructs images: returns the mean of p(x1 | z, x2), where z is the mean of q(z | x1, x2)."""
         return self.likelihood.mean(self.decode(self.infer_at({0: image, 1: given}).mean, given))
 
 
 def cvae_loss(
     model: CVAE, image: Tensor, given: Tensor, noise: Tensor, *, beta: float | Tensor, weight: float, batch_size: int
 ) -> Loss:
-    """Returns the loss of a step in nats.
+    """Returns the loss of one training step, in nats.
 
     The loss is the sum over pairs of beta * KL(q(z|x1,x2) || N(0, I)) - weight * log p(x1|z,x2), divided by the batch
     size. If beta and weight are 1, the negative loss is a lower bound of log p(x1|x2).
@@ -113,7 +113,7 @@ def cvae_loss(
         given: n values of x2.
         noise: standard normal [n, D].
         beta: weight of the KL.
-        weight: lambda of the image.
+        weight: lambda, the weight of the image's log-likelihood.
         batch_size: the global batch size.
     """
     q = model.infer_at({0: image, 1: given})
@@ -141,13 +141,16 @@ class CvaeLearner(PairedLearner):
 
 
 def watch_bound(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
-    """Returns validation/elbo: the mean lower bound of log p(x1|x2), unweighted, in nats per image, for fixed noise."""
+    """Returns the metric validation/elbo: the mean unweighted lower bound of log p(x1|x2), in nats per image.
+
+    The noise is fixed.
+    """
     assert isinstance(model, CVAE)
     return validation_elbo(trial, data.validation, (0, 1), partial(cvae_loss, model))
 
 
 def build_cvae(trial: Settings, modalities: tuple[Modality, ...]) -> CVAE:
-    """Builds the CVAE arm."""
+    """Builds the untrained model of the arm CVAE."""
     assert len(modalities) == 2 and position(modalities, Kind.IMAGE) == 0
     image, given = modalities
     size = condition_size(given)

@@ -1,9 +1,14 @@
 """Computes the sub-sampled ELBO of the MVAE (main paper, section 3.2; supplement sections 1 and 9).
 
-Each term conditions on a subset of modalities. If a row lacks modalities of the subset, the row's term uses the others.
-`negative_elbo_by_terms` is the formula as a loop. `negative_elbo` computes the same sum fast. This function encodes
-each modality once, and computes all posteriors as one masked sum of precisions. It decodes each modality once, for the
-(term, row) pairs that reconstruct the modality. `mvae/models/layout.py` plans the positions of rows, terms and pairs.
+Each ELBO term conditions on a subset of the modalities. If a row lacks some of the subset's modalities, the term uses
+the remaining ones for this row. `negative_elbo_by_terms` computes the formula in a loop. `negative_elbo` computes the
+same sum faster, in three steps:
+
+1. Encode each modality once.
+2. Compute all posteriors as one masked sum of precisions.
+3. Decode each modality once, only for the (term, row) pairs that reconstruct the modality.
+
+`mvae/models/layout.py` plans which rows and pairs each network processes.
 
 Shapes: R rows of a step, M modalities, T ELBO terms, D latents, P active (term, row) pairs, n_m rows of modality m,
 A modalities whose networks are stacked.
@@ -45,7 +50,7 @@ These trials do not use `pieces.py`, so that their old results stay bit-identica
 
 
 def elbo_terms(modalities: int, subsets: int, generator: np.random.Generator) -> np.ndarray:
-    """Draws the terms of one step: all modalities, each single modality, then random subsets.
+    """Draws the ELBO terms of one training step: all modalities, each single modality, then random subsets.
 
     The size of a subset is uniform over 2..M-1. All subsets of that size are equally likely. Draws are independent, so
     a subset may occur twice.
@@ -53,7 +58,7 @@ def elbo_terms(modalities: int, subsets: int, generator: np.random.Generator) ->
     Returns:
         boolean [T, M] with T = 1 + M + subsets.
     Raises:
-        ValueError: there are random subsets, but fewer than 3 modalities.
+        ValueError: `subsets` is positive, but there are fewer than 3 modalities.
     """
     if subsets and modalities < 3:
         raise ValueError(f"random subsets need at least 3 modalities, got {modalities}: use k = 0")
@@ -68,7 +73,7 @@ def elbo_terms(modalities: int, subsets: int, generator: np.random.Generator) ->
 
 @dataclass(frozen=True)
 class Loss:
-    """A step's loss and its parts in nats, each summed over terms and divided by the global batch size."""
+    """Loss of one training step and its parts in nats, summed over terms and rows, divided by the global batch size."""
 
     total: Tensor
     parts: dict[str, Tensor]
@@ -88,9 +93,9 @@ def negative_elbo_by_terms(
     weights: Sequence[float],
     batch_size: int,
 ) -> Tensor:
-    """Computes the loss of a step term by term and row by row. This slow function is the reference for `negative_elbo`.
+    """Computes the loss of one training step in a slow loop over terms and rows, as a reference for `negative_elbo`.
 
-    The networks must have no batch normalisation, so that the output for a row does not depend on other rows.
+    The networks must not use batch normalisation, because the output for a row must not depend on other rows.
 
     Args:
         examples: R values of each modality; arbitrary values for rows without the modality.
@@ -101,7 +106,7 @@ def negative_elbo_by_terms(
         targets: "own" if a term reconstructs only the modalities on which the term conditions, "all" if a term
             reconstructs every modality that the row has.
         beta: weight of the KL, from `annealed_beta`.
-        weights: lambda of each modality.
+        weights: lambda, the likelihood weight of each modality.
         batch_size: the global batch size B.
     """
     loss = noise.new_zeros(())
@@ -128,18 +133,18 @@ def negative_elbo(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """Returns the loss of a step.
+    """Returns the loss of one training step and its parts, in nats.
 
     The loss is the sum over terms and rows of beta * KL(q || p) - sum_m weight_m * log p(x_m | z), divided by the batch
     size.
 
     Args:
-        plan: from `layout`, on the model's device.
+        plan: returned by `layout`, with tensors on the model's device.
         values: for each modality, the values of the n_m rows that have the modality, in row order.
         noise: standard normal, [T, R, D], or [1, R, D] to share one draw between the terms (Figure 6 c).
         beta: weight of the KL, from `annealed_beta`.
-        weights: lambda of each modality.
-        batch_size: the global batch size B. Every term is divided by B, even if the term lacks rows.
+        weights: lambda, the likelihood weight of each modality.
+        batch_size: the global batch size B. Every term is divided by B, even if the term includes fewer than B rows.
     """
     stacked = None
     if plan.stacked is not None:
@@ -167,12 +172,12 @@ def negative_elbo(
 
 @cache
 def _constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Returns a cached tensor. The tensor must stay at one place on a GPU, because recorded steps read it there."""
+    """Caches the tensor, because recorded CUDA graphs read the tensor at a fixed GPU address."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
 def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor], stacked: Tensor | None = None) -> Gaussian:
-    """Returns q(z | x_term) of every active (term, row) pair, [P, D].
+    """Returns q(z | modalities of the term) for every active (term, row) pair, [P, D].
 
     Args:
         stacked: int64 [R, A], the values of the modalities with stacked networks; 0 if a row lacks the modality.
@@ -197,23 +202,23 @@ def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor], stacke
 
 
 def repeated(rows: Tensor, index: Tensor) -> Tensor:
-    """Returns rows[index], with bit-identical gradients in every run even if rows repeat.
+    """Returns rows[index]. The gradients are bit-identical in every run, even if an index repeats.
 
-    On a GPU, index_select adds up gradients in arbitrary order, but indexing adds them up in sorted order. On a CPU,
-    both are deterministic and index_select is faster.
+    On a GPU, index_select sums gradients in arbitrary order, but rows[index] sums gradients in sorted order. On a CPU,
+    both are deterministic, and index_select is faster.
     """
     return rows[index] if rows.is_cuda else rows.index_select(0, index)
 
 
 def all_rows(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
-    """Returns values of all rows: `present` in the given rows, zeros in the other rows."""
+    """Expands values of some rows to all rows: copies `present` into the given rows, fills other rows with zeros."""
     if rows is None:
         return present
     return present.new_zeros(total, *present.shape[1:]).index_copy(0, rows, present)
 
 
 def _log_likelihood(model: Multimodal, m: int, z: Tensor, plan: Layout, values: Tensor) -> Tensor:
-    """Sums log p(x_m | z) over the pairs that reconstruct modality m, in chunks of whole terms."""
+    """Sums log p(x_m | z) over the (term, row) pairs that reconstruct modality m. A decoder pass has whole terms."""
     decoded, target = plan.decoded[m], plan.targets[m]
     z = z if decoded is None else z.index_select(0, decoded)
     groups = iter(plan.groups[m])
@@ -233,10 +238,10 @@ def _log_likelihood(model: Multimodal, m: int, z: Tensor, plan: Layout, values: 
 def _stacked_log_likelihoods(
     model: Multimodal, z: Tensor, plan: Layout, stacked: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sums log p(x_a | z) over the pairs that reconstruct each stacked modality.
+    """Sums log p(x_a | z) over the (term, row) pairs that reconstruct a, for each modality a with stacked networks.
 
     Returns:
-        The weighted total over modalities, and the sum of each modality [A], detached.
+        The weighted total over modalities, and each modality's unweighted sum, [A], detached.
     """
     layout = plan.stacked
     assert layout is not None and model.attribute_decoders is not None

@@ -1,10 +1,10 @@
 """Computes with diagonal Gaussians: products, KL, log-density (supplement, Lemmas 2.1 and 3.1).
 
-Experts are given as (mean, log-variance). Precisions are summed in float64, in which exp(x) is finite and not zero for
-any log-variance x from -300 to 300. Only the results are converted back to the caller's precision, so no finite expert
-produces inf or nan.
+Each expert is a pair (mean, log-variance). Precisions are summed in float64. In float64, exp(x) neither overflows nor
+underflows for log-variances x from -300 to 300. So finite experts never produce inf or nan. Only the results are
+converted to the caller's dtype.
 
-Shapes: ... any leading dimensions, M experts, T products ("terms"), D dimensions.
+Shapes: `...` any leading dimensions, M experts, T products ("terms"), D dimensions.
 """
 
 import math
@@ -51,21 +51,21 @@ def standard_log_prob(z: Tensor) -> Tensor:
 
 
 def product(mean: Tensor, log_var: Tensor, members: Tensor, *, prior: bool, nonempty: bool = False) -> Gaussian:
-    """Computes several products of experts at once: precisions add, means are precision-weighted (Lemma 2.1).
+    """Computes T products of experts at once: adds the precisions, and weights the means by precision (Lemma 2.1).
 
     Args:
         mean, log_var: [..., M, D], one diagonal Gaussian per expert.
-        members: boolean [..., T, M], the experts of each product. Other experts do not affect the product, not even if
-            they are nan.
+        members: boolean [..., T, M], the experts of each product. All other experts have no effect, even if they are
+            nan.
         prior: whether N(0, I), the universal expert of the MVAE, is an additional expert of every product.
-        nonempty: the caller guarantees that every product has a member. The check would wait for the GPU.
+        nonempty: whether every product is known to have a member. Skips the check, which would wait for the GPU.
     Returns:
-        Gaussian of shape [..., T, D]. A product without members is the prior.
+        Gaussian of shape [..., T, D]. With `prior`, a product without members is N(0, I).
     Raises:
-        ValueError: without the prior, a product has no members.
+        ValueError: a product has no members, and `prior` and `nonempty` are False.
     """
     if not (prior or nonempty) and not bool(members.any(-1).all()):
-        raise ValueError("a product of no experts has no density: give every product a member, or include the prior")
+        raise ValueError("a product without experts has no density: give every product a member, or include the prior")
     mean64, log_var64, chosen = mean.double(), log_var.double(), members.double()
     broken, spoilt = _broken_experts(mean64, log_var64, chosen)
     precision = _without(broken, torch.exp(-_without(broken, log_var64)))
@@ -80,9 +80,9 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
     """Returns MVAE-Q's posteriors: a product of n experts, divided by the prior n - 1 times (supplement section 3).
 
     The variance of an expert is the rescaled sigmoid V = N/(N-1) * sigmoid(raw), with N = M modalities. If n of N are
-    present, the posterior is prod q_i / prior^(n-1), with precision sum 1/V_i - (n-1). This function computes the
-    equivalent (N-n)/N + (N-1)/N * sum exp(-raw_i), a sum of positive numbers, because the subtraction can give 0 in
-    float32.
+    present, the posterior is prod q_i / prior^(n-1), with precision sum 1/V_i - (n-1). The subtraction can give 0 in
+    float32. So this function computes the equal sum (N-n)/N + (N-1)/N * sum exp(-raw_i), in which no addend is
+    negative.
 
     Args:
         mean: [..., M, D], the experts' means.
@@ -95,10 +95,12 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
     """
     modalities = members.shape[-1]
     if modalities < 2:
-        raise ValueError("the rescaled sigmoid N/(N-1) needs at least 2 modalities: this model has one")
+        raise ValueError(
+            "MVAE-Q needs at least 2 modalities, because variances are scaled by N/(N-1): this model has one"
+        )
     recording = members.is_cuda and torch.cuda.is_current_stream_capturing()  # the step was checked when it ran eagerly
     if not recording and not bool(members.any(-1).all()):
-        raise ValueError("a product of no experts has no density: give every product a member")
+        raise ValueError("a product without experts has no density: give every product a member")
     mean64, raw64, chosen = mean.double(), raw.double(), members.double()
     broken, spoilt = _broken_experts(mean64, raw64, chosen)
     scale = (modalities - 1) / modalities
@@ -109,7 +111,7 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
 
 
 def _sums(chosen: Tensor, values: Tensor) -> Tensor:
-    """Returns chosen @ values, [..., T, M] by [..., M, D]. Avoids a batch of tiny matrix products if possible."""
+    """Returns chosen @ values for shapes [..., T, M] and [..., M, D]. Avoids batches of tiny matrix products."""
     if chosen.dim() == 2:
         by_expert = values.movedim(-2, 0)
         return (chosen @ by_expert.flatten(1)).view(len(chosen), *by_expert.shape[1:]).movedim(0, -2)
@@ -124,11 +126,11 @@ def _sums(chosen: Tensor, values: Tensor) -> Tensor:
 
 
 def _broken_experts(mean: Tensor, spread: Tensor, chosen: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Finds nan and infinite experts [..., M, D], and the products [..., T, D] that contain them; None for no masks.
+    """Returns two masks: nan or infinite experts [..., M, D], and products that contain such an expert [..., T, D].
 
-    A nan expert with weight 0 would make every product nan. So broken values are left out of the sums, and the products
-    that contain them are set to nan afterwards. On a CPU, a quick test comes first: if the sum of all values
-    is finite, no value is broken. On a GPU, the test would wait for the device, so the masks are always computed.
+    A nan expert with weight 0 would make every product nan. So the caller leaves nan and infinite values out of the
+    sums, and sets the affected products to nan afterwards. On a CPU, both masks are None if the sum of all values is
+    finite. On a GPU, the masks are always computed, because testing the sum would wait for the device.
     """
     if mean.device.type == "cpu" and math.isfinite((mean.detach().sum() + spread.detach().sum()).item()):
         return None, None
@@ -141,7 +143,7 @@ def _without(broken: Tensor | None, values: Tensor) -> Tensor:
 
 
 def _from_natural(weighted: Tensor, precision: Tensor, spoilt: Tensor | None, dtype: torch.dtype) -> Gaussian:
-    """Returns the Gaussian with this precision and precision-weighted mean; products in `spoilt` are nan.
+    """Returns the Gaussian with the given precision and with mean weighted / precision; nan where `spoilt` is True.
 
     The nan values are filled in last, so that they do not reach the gradients of other products.
     """

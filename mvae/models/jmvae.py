@@ -1,4 +1,4 @@
-"""JMVAE: a joint encoder for q(z|x1,x2), and unimodal encoders that are pulled towards the joint one (section 8).
+"""JMVAE: a joint encoder for q(z|x1,x2), and unimodal encoders trained to match the joint encoder (section 8).
 
 The objective is ELBO(x1,x2; q(z|x1,x2)) - alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), so JMVAE trains only on pairs. The
 unimodal encoders and the decoders are built like the MVAE's. No posterior has a universal expert.
@@ -23,7 +23,7 @@ from mvae.networks.text import HIDDEN, SENTENCE_HIDDEN, TextEncoder
 
 
 class JointEncoder(nn.Module):
-    """Has one trunk per modality. The trunks' concatenated outputs pass through two FC layers with Swish between."""
+    """Has one trunk per modality. Two FC layers, with Swish between, process the trunks' concatenated outputs."""
 
     def __init__(self, trunks: Sequence[nn.Module], widths: Sequence[int], hidden: int, outputs: int) -> None:
         super().__init__()
@@ -38,15 +38,21 @@ class JointEncoder(nn.Module):
 
 
 def trunk_of(modality: Modality, image_network: str, width: int, latents: int) -> tuple[nn.Module, int]:
-    """Returns the joint encoder's trunk for a modality, and the number of its outputs.
+    """Returns a modality's trunk in the joint encoder, and the number of the trunk's outputs.
 
-    Image, MLP: one layer, FC C*H*W - width. Image, convolutional: the image encoder without its last layer. Label: an
-    embedding. Text: the final state of the GRU. Attributes: one layer, FC A - width. Vector: one layer, FC D - width.
+    The trunk depends on the kind of modality:
+
+    - image with the network mlp: one layer, FC C*H*W - width
+    - image with a convolutional network: the image encoder without its last layer
+    - label: an embedding
+    - text: the text encoder without its last layer
+    - attributes: one layer, FC A - width
+    - vector: one layer, FC D - width
 
     Args:
-        image_network: network of an image that names none itself.
+        image_network: name of the network for images whose modality declares no network.
         width: width of the fully connected layers.
-        latents: width of the last hidden layer of the network conv.
+        latents: number of latents, which is also the width of the last hidden layer of the network conv.
     """
     match modality.kind:
         case Kind.IMAGE:
@@ -73,14 +79,14 @@ def trunk_of(modality: Modality, image_network: str, width: int, latents: int) -
 
 
 class _AttributesLinear(nn.Linear):
-    """A linear layer whose input is int64, 0 or 1."""
+    """A linear layer that accepts int64 attributes, each 0 or 1."""
 
     def forward(self, attributes: Tensor) -> Tensor:
         return super().forward(attributes.to(self.weight.dtype))
 
 
 class JMVAE(Multimodal):
-    """The posterior given one modality comes from that modality's encoder; given all, from the joint encoder."""
+    """Infers z from one modality with the modality's encoder, and from all modalities with the joint encoder."""
 
     def __init__(
         self,
@@ -94,13 +100,13 @@ class JMVAE(Multimodal):
         self.joint = joint
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
-        """Returns q(z | the given modalities), [n, D], for n values of each given modality, by position.
+        """Returns q(z | the given modalities), [n, D], from n values of each modality, keyed by position.
 
         Given all modalities, the posterior comes from the joint encoder. Given two or more, but not all, the posterior
         is the product of the unimodal posteriors, without a prior expert.
 
         Raises:
-            ValueError: no modality is given, or an unknown one.
+            ValueError: no modality is given, or a given modality is unknown.
         """
         given = sorted(values)
         if given == list(range(len(self.modalities))):
@@ -108,7 +114,7 @@ class JMVAE(Multimodal):
         if len(given) == 1 and 0 <= given[0] < len(self.modalities):
             return Gaussian(*self.encode(given[0], values[given[0]]))
         if not given or not set(given) <= set(range(len(self.modalities))):
-            raise ValueError(f"JMVAE has the modalities 0 to {len(self.modalities) - 1}: got {given}")
+            raise ValueError(f"JMVAE needs one or more of the modalities 0 to {len(self.modalities) - 1}: got {given}")
         encoded = [self.encode(m, values[m]) for m in given]
         mean, log_var = (torch.stack(parts, dim=1) for parts in zip(*encoded, strict=True))
         q = product(mean, log_var, torch.ones(1, len(given), dtype=torch.bool, device=mean.device), prior=False)
@@ -125,7 +131,7 @@ def negative_joint_elbo(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """Returns the loss of a step.
+    """Returns the loss of one training step and its parts, in nats.
 
     The loss is -ELBO(x1,x2; q(z|x1,x2)) + alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), summed over rows and divided by the
     batch size.
@@ -134,8 +140,8 @@ def negative_joint_elbo(
         values: n values of each modality.
         noise: standard normal [n, D].
         alpha: weight of the unimodal KLs. With 0, the unimodal encoders do not run and get no gradient.
-        beta: weight of the KL to the prior only.
-        weights: lambda of each modality.
+        beta: weight of the KL to the prior. Does not affect the unimodal KLs.
+        weights: lambda, the likelihood weight of each modality.
         batch_size: the global batch size.
     """
     q = model.infer_at(dict(enumerate(values)))
@@ -172,7 +178,7 @@ class JmvaeLearner(PairedLearner):
 
 
 def build_jmvae(trial: Settings, modalities: tuple[Modality, ...]) -> JMVAE:
-    """Builds the JMVAE arm."""
+    """Builds the untrained model of the arm JMVAE."""
     width = width_of(modalities)
     encoders, decoders = networks_of(trial, modalities)
     trunks, widths = zip(*(trunk_of(m, trial.image_network, width, trial.latents) for m in modalities), strict=True)

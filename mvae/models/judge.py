@@ -1,6 +1,8 @@
-"""Classifies the digits on one modality's images, to judge generated images. Its labels are hidden from other models.
+"""Trains a digit classifier on the real images of one modality, in order to judge generated images.
 
-Network (as in the published studies): convolutions C-10-20 (kernel 4, stride 2, padding 1), dropout 0.5, FC 980-128-10
+The classifier learns from hidden labels, which no other model sees.
+
+Network, as in the published studies: convolutions C-10-20 (kernel 4, stride 2, padding 1), dropout 0.5, FC 980-128-10
 for 28x28 images, ReLU between.
 
 Shapes: n images, F = 128 features.
@@ -44,13 +46,13 @@ class Judge(nn.Module):
         self.head = nn.Linear(FEATURES, classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Class logits [n, classes]."""
+        """Returns class logits [n, classes] for images [n, C, H, H]."""
         logits: Tensor = self.head(self.features(image))
         return logits
 
 
 def judged(trial: Settings, modalities: tuple[Modality, ...]) -> int:
-    """Returns the position of the modality that a trial's classifier is trained on.
+    """Returns the position of the modality on whose images the trial's classifier trains.
 
     Raises:
         Refusal: the data set has no such modality, or no hidden label.
@@ -59,12 +61,12 @@ def judged(trial: Settings, modalities: tuple[Modality, ...]) -> int:
     if not source(trial.dataset).hidden:
         raise Refusal(f"arm judge needs a data set with a hidden label: {trial.dataset} has none, use arm nn")
     if wanted not in names:
-        raise Refusal(f"modality = {wanted!r}: {trial.dataset} has {', '.join(names)}; choose one")
+        raise Refusal(f"unknown modality {wanted!r}: {trial.dataset} has {', '.join(names)}; choose one of these")
     return names.index(wanted)
 
 
 class JudgeLearner(ImageLearner):
-    """Cross-entropy on all training images of one modality."""
+    """Trains a Judge by cross-entropy on all training images of one modality."""
 
     model: Judge
 
@@ -85,19 +87,19 @@ class JudgeLearner(ImageLearner):
 
 
 def labels(split: Split, rows: Tensor) -> Tensor:
-    """Returns the hidden labels of some examples: int64 [n]."""
+    """Returns the hidden labels of the given rows: int64 [n]."""
     return split.hidden[0].index_select(0, rows).long()
 
 
 @torch.no_grad()
 def judge_accuracy(model: nn.Module, m: int, split: Split) -> float:
-    """Returns the share of a split's real images of modality m that a classifier in evaluation mode gets right."""
+    """Returns a classifier's accuracy on a split's real images of modality m. The model must be in evaluation mode."""
     right = [(model(split.take(m, rows)).argmax(-1) == labels(split, rows)).sum() for rows in split.passes()]
     return int(torch.stack(right).sum()) / len(split)
 
 
 def watch_accuracy(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
-    """Returns validation/accuracy on real images."""
+    """Returns the metric validation/accuracy, measured on the real images of the validation set."""
     return {"validation/accuracy": judge_accuracy(model, judged(trial, data.modalities), data.validation)}
 
 

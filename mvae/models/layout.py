@@ -1,4 +1,7 @@
-"""Plans a step: positions of all rows, terms and pairs, so that each network runs only once (`mvae/models/elbo.py`).
+"""Plans a training step of the MVAE: computes indices of rows and pairs, so that each network runs only once.
+
+A pair is an ELBO term and a row of the batch. The pair is active if the term includes the row. `mvae/models/elbo.py`
+executes the plan.
 
 Shapes: R rows of a step, M modalities, T ELBO terms, P active (term, row) pairs, n_m rows with modality m, A modalities
 with stacked networks, W the largest number of pairs that reconstruct one of these A modalities.
@@ -17,7 +20,7 @@ from mvae.workers import ALONE, Workers
 
 @dataclass(frozen=True)
 class Stacked:
-    """Positions for the last A modalities. The decoders of these modalities run in parallel, each on its own pairs."""
+    """Indices for the last A modalities, whose decoders run in parallel, each on its own (term, row) pairs."""
 
     pairs: Tensor
     """Indices among the P pairs, int64 [A, W], padded with 0."""
@@ -31,7 +34,7 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Layout:
-    """The plan of a step. All steps with the same pattern of presence and terms can share one plan."""
+    """The plan of a training step. Steps in which rows have the same modalities and terms can use the same plan."""
 
     rows: int
     """R, the number of rows."""
@@ -61,7 +64,7 @@ class Layout:
     omitted. A term with pairs only at other workers has the count 0.
     """
     loads: tuple[tuple[int, ...], ...]
-    """Like `groups`, but with an even share of all workers' pairs, rounded up.
+    """Like `groups`, but each count is the total over workers divided by the number of workers, rounded up.
 
     All workers plan their passes by `loads`, so that all make the same number of passes.
     """
@@ -78,7 +81,7 @@ def layout(
     workers: Workers = ALONE,
     device: torch.device | str = "cpu",
 ) -> Layout:
-    """Plans a step, or a worker's share of the step.
+    """Plans one training step; with several workers, only this worker's part of the step.
 
     Args:
         present: boolean [R, M], the modalities that each row of the whole step has.
@@ -87,7 +90,7 @@ def layout(
             skipped.
         targets: "own" if a term reconstructs only the modalities on which the term conditions, "all" if a term
             reconstructs every modality that the row has.
-        stacked: A, number of modalities, at the end, with stacked networks.
+        stacked: A, the number of modalities with stacked networks. These modalities come last.
         device: device of the plan's tensors.
     """
 
@@ -134,7 +137,7 @@ def layout(
 
 
 def _pairs_to_reconstruct(present: np.ndarray, terms: np.ndarray, active: np.ndarray, targets: str) -> np.ndarray:
-    """Returns the number of pairs of each term that reconstruct each modality: int64 [T, M]."""
+    """Counts the rows for which each term reconstructs each modality: int64 [T, M]."""
     members = terms[None] & present[:, None]
     taken = active.T & members.any(-1)
     reconstructs = members if targets == "own" else present[:, None]
@@ -156,7 +159,7 @@ def _stacked(
 
 
 def chunks(groups: Sequence[int], most: int) -> list[tuple[int, ...]]:
-    """Packs whole groups, in order, into chunks of at most `most` rows. A larger group is a chunk by itself."""
+    """Packs groups, given by size, in order into chunks of at most `most` rows. A larger group is a chunk by itself."""
     packed: list[list[int]] = []
     for group in groups:
         if not packed or sum(packed[-1]) + group > most:

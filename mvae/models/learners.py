@@ -1,6 +1,6 @@
 """Defines the learners of all arms except the MVAE. NN, JMVAE and CVAE learn from pairs; VAE and RBM from images.
 
-Arms with the same seed use the same random streams. So they share the paired set, its order, and the images' order.
+Arms with the same seed use the same random streams. They therefore see the same pairs and images in the same order.
 """
 
 from abc import ABC, abstractmethod
@@ -25,14 +25,14 @@ from mvae.workers import ALONE, Workers
 
 
 def examples_of(split: Split, trial: Settings, epoch: int) -> Split:
-    """Returns the training examples of an epoch. Dynamic binarisation draws the pixels anew for each epoch."""
+    """Returns the training examples of an epoch. Dynamic binarisation redraws the pixels in every epoch."""
     binarisation = getattr(trial, "binarisation", "fixed")  # a plug-in's arm may not read the field
     return split.redrawn(trial.seed, epoch) if binarisation == "dynamic" else split
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The examples of one step, or a worker's share of them."""
+    """Examples and noise of one training step; with several workers, only one worker's part."""
 
     values: tuple[Tensor, ...]
     """n values of each modality that the learner uses."""
@@ -43,7 +43,7 @@ class Batch:
 
 
 class _Learner(ABC):
-    """Subclasses define the examples of a step (`indices`), their modalities (`shown`), the noise and the loss."""
+    """Base class of learners. Subclasses define each step's examples (`indices`), modalities (`shown`) and loss."""
 
     model: nn.Module
     shown: tuple[int, ...]
@@ -56,7 +56,7 @@ class _Learner(ABC):
         self._padding = Padding(self.split.lengths)
 
     def beta(self, step: int | Tensor) -> float | Tensor:
-        """Returns the weight of the KL at a step."""
+        """Returns the weight of the KL at the given training step."""
         return annealed_beta(step, annealed_steps(self.trial, self.steps_per_epoch))
 
     def batches(self, epoch: int) -> Iterator[Batch]:
@@ -72,11 +72,11 @@ class _Learner(ABC):
             yield Batch(tuple(examples.take(m, rows) for m in self.shown), noise, len(index))
 
     def facts(self) -> dict[str, float]:
-        """Returns, for sentences, the share of the epoch's tokens that were padding."""
+        """Returns the metric train/padding_share, the fraction of tokens that are padding; empty without sentences."""
         return self._padding.facts()
 
     def noise(self, rows: int, generator: torch.Generator) -> Tensor:
-        """Draws the noise of a step: standard normal [n, D], unless a subclass overrides it."""
+        """Draws the noise of one step, standard normal [n, D]. Subclasses may draw other noise."""
         return torch.randn(rows, self.trial.latents, generator=generator, device=self.device, dtype=torch.float32)
 
     @abstractmethod
@@ -85,7 +85,7 @@ class _Learner(ABC):
 
 
 class PairedLearner(_Learner):
-    """Trains only on the paired set. Repeats the set until the epoch has as many steps as the epochs of other arms."""
+    """Trains only on the paired set, repeated until the epoch has as many steps as an epoch of other arms."""
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         super().__init__(model, trial, data, workers)
@@ -119,12 +119,14 @@ def image_bound(
     weight: float,
     batch_size: int,
 ) -> Loss:
-    """Returns the sum over rows of beta * KL(q || N(0, I)) - weight * log_prob(z), divided by the batch size, in nats.
+    """Returns the loss of one training step for a model of images, in nats.
+
+    The loss is the sum over rows of beta * KL(q || N(0, I)) - weight * log_prob(z), divided by the batch size.
 
     Args:
         q: posteriors [n, D], from which z is sampled with the noise.
         noise: standard normal [n, D].
-        log_prob: returns the log-likelihood of the images [n] given z [n, D].
+        log_prob: function that returns the log-likelihood of each image, [n], given z [n, D].
     """
     kl = q.kl_to_prior().sum() / batch_size
     likelihood = log_prob(q.rsample(noise)).sum() / batch_size
@@ -135,11 +137,11 @@ def image_bound(
 def validation_elbo(
     trial: Settings, split: Split, shown: tuple[int, ...], loss: Callable[..., Loss]
 ) -> dict[str, float]:
-    """Returns validation/elbo: the mean negative loss per example, for fixed noise.
+    """Returns the metric validation/elbo: the negative loss, averaged over examples and computed with fixed noise.
 
     Args:
         shown: positions of the modalities that the loss needs.
-        loss: called with n values of each modality, noise [n, D], beta, weight and batch_size.
+        loss: function of n values of each modality, noise [n, D], beta, weight and batch_size.
     """
     device = split.values[shown[0]].device
     generator = torch_generator(trial.seed, "validation noise", 0, device)

@@ -19,13 +19,16 @@ from mvae.data.sentences.text import UNKNOWN, characters
 
 
 class Bernoulli:
-    """Pixels in [0, 1], or several binary attributes.
+    """Bernoulli likelihood of pixels in [0, 1], or of several binary attributes.
 
     For grey pixels, the cross-entropy is not a normalised density. The paper uses this cross-entropy nevertheless.
     """
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Computes each pixel in the logits' dtype, and sums in the wider dtype of logits and target."""
+        """Returns the log-likelihood of each row, [n], in nats.
+
+        Each pixel is computed in the logits' dtype. The sum uses the wider of the logits' and the target's dtypes.
+        """
         alike = len(target) > 1 and target.stride(0) == 0  # a single image, expanded to many samples: convert it once
         pixels = target[:1].to(logits.dtype).expand_as(target) if alike else target.to(logits.dtype)
         cross_entropy = F.binary_cross_entropy_with_logits(logits, pixels, reduction="none")
@@ -39,7 +42,7 @@ class Bernoulli:
 
 
 class Categorical:
-    """One of C classes: logits [n, C], target [n]. The paper calls this likelihood of a label multinomial."""
+    """Likelihood of one of C classes, which the paper calls multinomial: logits [n, C], target [n]."""
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
         return -F.cross_entropy(logits, target, reduction="none")
@@ -56,17 +59,18 @@ class Categorical:
 
 
 class Attribute(Bernoulli):
-    """A single binary attribute: logits [n], target [n], 0 or 1."""
+    """Bernoulli likelihood of a single attribute: logits [n], and target [n] of 0 or 1."""
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
 
 
 class Text:
-    """Tokens up to and including the first stop, each given the tokens before it: logits [n, S, C - 1], target [n, L].
+    """Likelihood of a text's tokens up to and including the first stop: logits [n, S, C - 1], target [n, L].
 
-    S is L, or L - 1 if the last token of a row is certain (see mvae/networks/text.py). A target without a stop has
-    probability 0. A text has no mean. The text's decoder samples token by token.
+    Each token is conditioned on the tokens before it. S is L, or L - 1 if the last token of a row can only be the stop
+    (see mvae/networks/text.py). A target without a stop has probability 0. A text has no mean. To sample a text, use
+    its decoder.
     """
 
     def __init__(self, classes: int) -> None:
@@ -77,14 +81,17 @@ class Text:
         return -torch.where(endless, torch.inf, torch.where(counted, cross_entropy, 0).sum(1))
 
     def log_probs(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns two sums per row, [n, 2]: over all tokens, as in `log_prob`, and over all tokens except <unk>."""
+        """Returns two log-probabilities per row, [n, 2]: of all tokens, as in `log_prob`, and of all except <unk>."""
         cross_entropy, counted, endless = self._costs(logits, target)
         known = counted & (target[:, : logits.shape[1]] != UNKNOWN)
         sums = [torch.where(tokens, cross_entropy, 0).sum(1) for tokens in (counted, known)]
         return -torch.where(endless[:, None], torch.inf, torch.stack(sums, dim=1))
 
     def _costs(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns each token's cross-entropy [n, S], whether it counts [n, S], and whether a row has no stop [n]."""
+        """Returns each token's cross-entropy [n, S], and two masks.
+
+        The first mask marks the tokens up to the first stop, [n, S]. The second marks the rows without a stop, [n].
+        """
         before_stop, steps = characters(target, self.classes), logits.shape[1]
         counted = torch.cat([before_stop.new_ones(len(target), 1), before_stop[:, : steps - 1]], dim=1)
         tokens = target[:, :steps].clamp(max=logits.shape[-1] - 1)  # the padding may be any token
@@ -99,9 +106,9 @@ class Text:
 
 
 class Real(nn.Module, ABC):
-    """Real numbers around the decoder's output, with one scale for all of them: a normalised density.
+    """Normalised density of real numbers. The decoder's output is the mean, and all numbers have the same scale.
 
-    The output is the mean. The scale is fixed, or a parameter that training learns.
+    The scale is either fixed or learnt in training.
     """
 
     def __init__(self, scale: float | None) -> None:
@@ -113,7 +120,7 @@ class Real(nn.Module, ABC):
             self.register_buffer("log_scale", start, persistent=False)
 
     def log_prob(self, mean: Tensor, target: Tensor) -> Tensor:
-        """Returns the log-density of each row's target, in nats: [n], summed in the wider of the two precisions."""
+        """Returns the log-density of each row's target, [n], in nats. Uses the wider dtype of mean and target."""
         each = self._log_density((target - mean) * torch.exp(-self.log_scale)) - self.log_scale
         return each.flatten(1).sum(1)
 
@@ -122,15 +129,15 @@ class Real(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns one draw per row."""
+        """Returns one sample per row."""
 
     @abstractmethod
     def _log_density(self, standardised: Tensor) -> Tensor:
-        """Returns the log-density at scale 1."""
+        """Returns each number's log-density for mean 0 and scale 1."""
 
 
 class Normal(Real):
-    """A normal distribution with the scale as its standard deviation."""
+    """A normal distribution whose scale is the standard deviation."""
 
     def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
@@ -141,7 +148,7 @@ class Normal(Real):
 
 
 class Laplace(Real):
-    """A Laplace distribution."""
+    """A Laplace distribution around the decoder's output."""
 
     def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
         uniform = torch.rand(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype) - 0.5
@@ -155,7 +162,7 @@ REAL: dict[str, type[Real]] = {"gaussian": Normal, "laplace": Laplace}
 
 
 def likelihood_of(modality: Modality) -> Bernoulli | Categorical | Text | Real:
-    """Returns the likelihood that a modality declares, or the paper's for its kind (supplement section 1)."""
+    """Returns the likelihood that a modality declares. The default is the paper's choice (supplement section 1)."""
     name = modality.likelihood or ("gaussian" if modality.kind is Kind.VECTOR else "")
     if name in REAL:
         return REAL[name](modality.scale)

@@ -21,7 +21,9 @@ class LinearFit(NamedTuple):
 
 
 def fit_linear(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearFit:
-    """Fits with an L2 penalty (scikit-learn's defaults). With only one class, the fit always predicts that class.
+    """Fits a logistic regression with an L2 penalty (scikit-learn's defaults).
+
+    If `labels` contains only one class, the fit always predicts this class.
 
     Args:
         features: [n, F].

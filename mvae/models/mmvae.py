@@ -51,7 +51,7 @@ class MMVAE(Multimodal):
         self.prior_raw = nn.Parameter(torch.zeros(latents), requires_grad=learn_prior)
 
     def prior(self) -> Component:
-        """Returns p(z), [D]: mean 0 and scales D * softmax + 1e-6, which may be learnt."""
+        """Returns the prior p(z), [D], with mean 0. The scales D * softmax(prior_raw) + 1e-6 are fixed or learnt."""
         return component(self.family, torch.zeros_like(self.prior_raw), softmax_log_scale(self.prior_raw))
 
     def prior_at(self, noise: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class MMVAE(Multimodal):
         return component(self.family, mean, softmax_log_scale(spread))
 
     def infer_at(self, values: dict[int, Tensor]) -> Posterior:  # type: ignore[override]
-        """Returns q(z | the given modalities): one component [n, D], or a mixture of several."""
+        """Returns q(z | the given modalities): one distribution [n, D] for one modality, a mixture for several."""
         parts = [self.unimodal(*self.encode(m, values[m])) for m in sorted(values)]
         if len(parts) == 1:
             return parts[0]
@@ -73,11 +73,11 @@ class MMVAE(Multimodal):
 
 
 def mixture_log_prob(parts: Component, pairs: Pairs, z: Tensor) -> Tensor:
-    """Returns log q(z) of the mixture of each pair's row: [K, P].
+    """Returns log q(z), [K, P], where q is the mixture posterior of each pair's row.
 
     Args:
         parts: unimodal posteriors [R, M, D].
-        z: [K, P, D].
+        z: samples [K, P, D].
     """
     of_pairs = of_each(parts, lambda part: repeated(part, pairs.rows))
     each = of_pairs.log_prob(z.unsqueeze(2)).masked_fill(~pairs.present, -torch.inf)
@@ -85,7 +85,7 @@ def mixture_log_prob(parts: Component, pairs: Pairs, z: Tensor) -> Tensor:
 
 
 def log_likelihoods(model: Multimodal, pairs: Pairs, values: Sequence[Tensor], m: int, z: Tensor) -> Tensor:
-    """Returns log p(x_m | z), [K, P_m], of the pairs whose row has modality m, at their z [K, P_m, D]."""
+    """Returns log p(x_m | z), [K, P_m], for the P_m pairs whose row has modality m, given samples z [K, P_m, D]."""
     samples = len(z)
     target = values[m].index_select(0, pairs.targets[m])
     wide = target.unsqueeze(0).expand(samples, *target.shape).flatten(0, 1)
@@ -93,17 +93,17 @@ def log_likelihoods(model: Multimodal, pairs: Pairs, values: Sequence[Tensor], m
 
 
 def importance_bound(log_w: Tensor, pairs: Pairs, batch_size: int) -> Tensor:
-    """Returns -1/|A| * sum over m of log-mean-exp over k of log w_mk, summed over rows, over the batch size."""
+    """Returns -1/|A| * sum over m of log(mean over k of w_mk), summed over rows and divided by the batch size."""
     bound = torch.logsumexp(log_w, dim=0) - math.log(len(log_w))
     return -(bound / pairs.present.sum(1)).sum() / batch_size
 
 
 def doubly_reparameterised(log_w: Tensor, z: Tensor, pairs: Pairs, batch_size: int) -> Tensor:
-    """Returns a surrogate loss that has the value of the bound and the doubly reparameterised gradients (DReG).
+    """Returns a loss whose value is `importance_bound` and whose gradients are doubly reparameterised (DReG).
 
     Args:
         log_w: [K, P], computed with the parameters in log q held constant.
-        z: [K, P, D], from which log_w was computed. The normalised weights multiply its gradients.
+        z: samples [K, P, D] from which log_w was computed. Their gradients are multiplied by the normalised weights.
     """
     v = torch.softmax(log_w.detach(), dim=0)
     if z.requires_grad:
@@ -123,14 +123,14 @@ def mmvae_loss(
     batch_size: int,
     gradient: str = "dreg",
 ) -> Loss:
-    """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
+    """Returns the loss from the module docstring in nats, summed over rows and divided by the global batch size.
 
     Args:
-        values: for each modality, the n_m values of the rows that have it, in the order of rows.
+        values: for each modality, the values of the n_m rows that have the modality, in row order.
         noise: standard normal [R, K, M, D].
         weights: w_m of each modality.
         batch_size: the global batch size.
-        gradient: dreg or exact; the same for K = 1.
+        gradient: dreg or exact. With K = 1, both give the same gradients.
     """
     pairs = presence.pairs
     q = model.unimodal(*experts(model, presence, values))

@@ -1,15 +1,16 @@
-"""MMVAE+: MMVAE with private latents that each modality keeps to itself (Palumbo et al. 2023).
+"""MMVAE+: an MMVAE in which each modality also has private latents (Palumbo et al. 2023).
 
-Modality m has shared latents z and private latents u_m. Its encoder gives q_m(z) and q(u_m | x_m). With z and u_m drawn
-from modality m of a row, x_m is reconstructed from (z, u_m), and every other x_n from (z, u_n) with u_n drawn from
-r_n, of mean 0 and learnt scale, which replaces the prior p(u_n) in training only.
+All modalities share the latents z. Modality m also has private latents u_m. The encoder of modality m returns q_m(z)
+and q(u_m | x_m). For each modality m of a row, z and u_m are drawn from these two posteriors. Then x_m is
+reconstructed from (z, u_m), and every other x_n is reconstructed from (z, u_n) with u_n drawn from r_n. In training
+only, r_n replaces the prior p(u_n). The distribution r_n has mean 0 and a learnt scale.
 
     log w_mk = beta * [log p(z) + log p(u_m) - log q(z) - log q(u_m | x_m)]
                + w_m log p(x_m | z, u_m) + sum over the other n in A of w_n log p(x_n | z, u_n)
     loss     = -1/|A| * sum over m in A of log (1/K sum over k of w_mk)
 
 Here q(z) is the mixture of A's unimodal posteriors; p(z) and p(u) have mean 0 and scale 1. For inference, the model's
-latents are z and all u_m side by side. If modality m is not given, u_m has its prior.
+latents are z and all u_m side by side. If modality m is not given, the prior p(u_m) replaces the posterior of u_m.
 
 Shapes: n rows, R rows of a step, M modalities, P pairs of a row and one of its modalities, K samples, D shared and U
 private latents.
@@ -36,7 +37,7 @@ PREDICTION_SEED = 0
 
 
 class MMVAEPlus(MMVAE):
-    """Latents [n, D + M U]: z, then u of each modality. `shared` is D, `private` is U."""
+    """The MMVAE+ model. The latents [n, D + M U] are z, then u_m of each modality. `shared` is D, `private` is U."""
 
     def __init__(
         self,
@@ -55,29 +56,29 @@ class MMVAEPlus(MMVAE):
         self.replacement_raw = nn.Parameter(torch.zeros(len(modalities), private))
 
     def prior(self) -> Component:
-        """Returns p(z) and every p(u_m): mean 0, scale 1, [D + M U]."""
+        """Returns the prior of z and all u_m, [D + M U], with mean 0 and scale 1."""
         zeros = torch.zeros_like(self.prior_raw)
         return component(self.family, zeros, zeros)
 
     def replacement(self) -> Component:
-        """Returns r_m of every modality, in place of p(u_m) in training: [M, U]."""
+        """Returns r_m for every modality, [M, U]. In training, r_m replaces the prior p(u_m)."""
         zeros = torch.zeros_like(self.replacement_raw)
         return component(self.family, zeros, softmax_log_scale(self.replacement_raw))
 
     def apart(self, mean: Tensor, spread: Tensor) -> tuple[Component, Component]:
-        """Returns the shared and the private posterior from an encoder's outputs [..., D + U]."""
+        """Splits an encoder's mean and spread, each [..., D + U], into posteriors of shared and private latents."""
         sizes = [self.shared, self.private]
         pairs = zip(torch.split(mean, sizes, dim=-1), torch.split(spread, sizes, dim=-1), strict=True)
         shared, private = (component(self.family, some, softmax_log_scale(raw)) for some, raw in pairs)
         return shared, private
 
     def private_of(self, m: int) -> slice:
-        """Returns the positions of u_m among the latents."""
+        """Returns the slice of the latents that contains u_m."""
         start = self.shared + m * self.private
         return slice(start, start + self.private)
 
     def of_modality(self, m: int, z: Tensor) -> Tensor:
-        """Returns the input [..., D + U] of modality m's decoder: z and u_m, from all latents [..., D + M U]."""
+        """Selects z and u_m, the input [..., D + U] of modality m's decoder, from all latents [..., D + M U]."""
         if z.shape[-1] == self.shared + self.private:
             return z
         return torch.cat([z[..., : self.shared], z[..., self.private_of(m)]], dim=-1)
@@ -96,9 +97,10 @@ class MMVAEPlus(MMVAE):
         return super().text_logits(m, self.of_modality(m, z), text)
 
     def infer_at(self, values: dict[int, Tensor]) -> Posterior:  # type: ignore[override]
-        """Returns q(z, u_1, ..., u_M | the given modalities): one component [n, D + M U], or a mixture of several.
+        """Returns the posterior of z and all u_m: one distribution [n, D + M U], or a mixture for several modalities.
 
-        The components differ in z alone: u_m has q(u_m | x_m) if modality m is given, else its prior.
+        The mixture's components differ only in z. The posterior of u_m is q(u_m | x_m) if modality m is given.
+        Otherwise it is the prior p(u_m).
         """
         given = sorted(values)
         parts = {m: self.apart(*self.encode(m, values[m])) for m in given}
@@ -115,7 +117,7 @@ class MMVAEPlus(MMVAE):
         return components[0] if len(components) == 1 else Mixture(stacked(components))
 
     def predictive(self, values: dict[int, Tensor]) -> Tensor:
-        """Returns the mean of q(z | the given modalities), with u of every other modality drawn from its prior."""
+        """Returns the posterior mean, but draws u_m from its prior for every modality m that is not given."""
         z = self.infer_at(values).mean
         for m in range(len(self.modalities)):
             if m not in values:
@@ -123,7 +125,7 @@ class MMVAEPlus(MMVAE):
         return z
 
     def for_prediction(self, m: int, z: Tensor) -> Tensor:
-        """Replaces u_m by a draw from its prior, with the same seed at every call."""
+        """Returns z with u_m replaced by a sample from its prior. Every call uses the same random seed."""
         generator = torch.Generator(device=z.device).manual_seed(PREDICTION_SEED)
         noise = torch.randn(len(z), self.private, generator=generator, device=z.device, dtype=z.dtype)
         prior, z = self.prior(), z.clone()
@@ -141,13 +143,13 @@ def mmvae_plus_loss(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
+    """Returns the loss from the module docstring in nats, summed over rows and divided by the global batch size.
 
     Args:
-        values: for each modality, the n_m values of the rows that have it, in the order of rows.
-        noise: standard normal [R, K, M, D + U + M U]. For each modality m: D numbers for z, U for u_m, and U for the
-            u_n drawn from each r_n.
-        beta: weight of the log-ratios of the latents.
+        values: for each modality, the values of the n_m rows that have the modality, in row order.
+        noise: standard normal [R, K, M, D + U + M U]. For each modality m: D numbers for z, U for u_m, and U
+            for every u_n drawn from r_n.
+        beta: weight of the log-ratio of prior and posterior, in brackets in the module docstring.
         weights: w_m of each modality.
         batch_size: the global batch size.
     """

@@ -1,11 +1,12 @@
 """MoPoE-VAE: a uniform mixture over the products of experts of all subsets of modalities (Sutter et al. 2021).
 
-A row with the modalities A has 2^|A| - 1 non-empty subsets of A. Each step draws one subset per row, and z from the
-subset's product. The loss of a row is
+A row with the modalities A has 2^|A| - 1 non-empty subsets of A. Each step draws one subset per row, then draws z
+from the subset's product of experts. The loss of a row is
 
     sum over m in A of -w_m log p(x_m | z)  +  beta / (2^|A| - 1) * sum over subsets S of A of KL(q_S || N(0, I))
 
-No product has the prior as an expert, except that of all modalities with `full_subset_prior`, as in the authors' code.
+The products do not include the prior as an expert. The option `full_subset_prior` adds the prior to the product of all
+modalities, as in the authors' code.
 
 Shapes: n rows, R rows of a step, M modalities, S subsets, D latents.
 """
@@ -31,7 +32,7 @@ from mvae.networks.attribute import AttributeDecoders, AttributeEncoders
 
 @cache
 def subsets(modalities: int) -> np.ndarray:
-    """Returns every non-empty subset, boolean [2^M - 1, M]. Row s is s + 1 in binary; the full set comes last."""
+    """Returns every non-empty subset of M modalities, boolean [2^M - 1, M]. Row s holds the bits of s + 1."""
     numbers = np.arange(1, 2**modalities)
     return np.asarray((numbers[:, None] >> np.arange(modalities)) & 1, dtype=bool)
 
@@ -42,7 +43,7 @@ def _subsets_on(modalities: int, device: torch.device) -> Tensor:
 
 
 class MoPoE(Multimodal):
-    """Given modalities A, the posterior is the mixture over the products of all non-empty subsets of A."""
+    """Given modalities A, the posterior is a uniform mixture of products of experts, one per non-empty subset of A."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class MoPoE(Multimodal):
         self.full_subset_prior = full_subset_prior
 
     def products(self, mean: Tensor, log_var: Tensor) -> Gaussian:
-        """Returns the product of every subset of M experts [R, M, D]: [R, 2^M - 1, D]."""
+        """Maps M experts [R, M, D] to the products of all non-empty subsets of experts [R, 2^M - 1, D]."""
         members = _subsets_on(mean.shape[1], mean.device)
         q = product(mean, log_var, members, prior=False, nonempty=True)
         if not self.full_subset_prior or mean.shape[1] < len(self.modalities):
@@ -85,12 +86,12 @@ def negative_mopoe_elbo(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
+    """Returns the loss from the module docstring in nats, summed over rows and divided by the global batch size.
 
     Args:
-        values: for each modality, the n_m values of the rows that have it, in the order of rows.
+        values: for each modality, the values of the n_m rows that have the modality, in row order.
         noise: standard normal [R, D].
-        choice: uniform in [0, 1), [R]: a row with c subsets draws subset number floor(c * choice).
+        choice: uniform numbers in [0, 1), [R]. A row with c subsets uses the subset number floor(c * choice), from 0.
         beta: weight of the KL.
         weights: w_m of each modality.
         batch_size: the global batch size.

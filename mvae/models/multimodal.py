@@ -1,4 +1,4 @@
-"""A VAE over several modalities: one encoder and decoder per modality, and a rule that combines the experts."""
+"""A VAE over several modalities: one encoder and decoder per modality, and a rule to combine the encoders' outputs."""
 
 from collections.abc import Mapping
 
@@ -30,10 +30,11 @@ LOG_VAR_LIMIT = 15.0
 
 
 class Multimodal(nn.Module):
-    """Encoders, decoders and likelihoods in the order of `modalities`.
+    """Base class of VAEs over several modalities, with one encoder, decoder and likelihood per modality.
 
-    Single attributes come last in `modalities`. Their networks are stacked in `attribute_encoders` and
-    `attribute_decoders`, so that all run at once. Subclasses define `posterior` or `infer_at`.
+    An expert is the distribution of z that one modality's encoder returns. Single attributes come last in `modalities`.
+    Their networks are stacked in `attribute_encoders` and `attribute_decoders`, and run in parallel. Subclasses define
+    `posterior` or `infer_at`.
 
     Shapes: n rows, R rows, T terms, A single attributes, D latents.
     """
@@ -60,14 +61,14 @@ class Multimodal(nn.Module):
         assert bool(self.stacked) == (stacked is not None)
 
     def encode(self, m: int, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the mean and spread of modality m's expert, each [n, D], for n values of the modality."""
+        """Returns the mean and spread of modality m's expert, each [n, D], from n values of the modality."""
         if m in self.stacked:
             mean, spread = self.encode_attributes(value[:, None], self._one(m))
             return mean.squeeze(1), spread.squeeze(1)
         return expert(self.encoders[m](value))
 
     def encode_attributes(self, values: Tensor, only: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Returns the mean and spread of every single attribute's expert, each [n, A, D], for values int64 [n, A]."""
+        """Returns the mean and spread of every single attribute's expert, each [n, A, D], from values int64 [n, A]."""
         assert self.attribute_encoders is not None
         return expert(self.attribute_encoders(values, only))
 
@@ -78,7 +79,7 @@ class Multimodal(nn.Module):
         return at_least_float32(self.decoders[m](z))
 
     def decode_attributes(self, z: Tensor, only: slice = slice(None)) -> Tensor:
-        """Returns the logits [A, n] of every single attribute at z [A, n, D]. Each attribute has its own rows of z."""
+        """Returns the logits of every single attribute, [A, n], given z [A, n, D]: n rows for each attribute."""
         assert self.attribute_decoders is not None
         return at_least_float32(self.attribute_decoders(z, only))
 
@@ -86,11 +87,11 @@ class Multimodal(nn.Module):
         return slice(m - self.stacked.start, m - self.stacked.start + 1)
 
     def text_logits(self, m: int, z: Tensor, text: Tensor) -> Tensor:
-        """Returns the logits of each token of texts [n, L], given z [n, D] and the tokens before this token."""
+        """Returns the logits of each token of texts [n, L], given z [n, D] and the preceding tokens."""
         return at_least_float32(self.decoders[m](z, text))
 
     def log_prob(self, m: int, z: Tensor, target: Tensor) -> Tensor:
-        """Returns log p(x_m | z) of one target per row of z [n, D], unweighted, in nats: [n]."""
+        """Returns the unweighted log p(x_m | z) in nats, [n], for one target per row of z [n, D]."""
         modality, likelihood = self.modalities[m], self.likelihoods[m]
         if modality.kind is not Kind.TEXT:
             return likelihood.log_prob(self.decode(m, z), target)
@@ -103,7 +104,7 @@ class Multimodal(nn.Module):
         )
 
     def sentence_log_probs(self, m: int, z: Tensor, target: Tensor) -> Tensor:
-        """Returns two sums per sentence, [n, 2]: over all tokens, as in `log_prob`, and over tokens except <unk>."""
+        """Returns two log-probabilities per sentence, [n, 2]: of all tokens, and of all except <unk>."""
         modality, likelihood = self.modalities[m], self.likelihoods[m]
         assert modality.sentences and isinstance(likelihood, Text)
         return group_by_group(
@@ -113,32 +114,32 @@ class Multimodal(nn.Module):
         )
 
     def attributes_log_prob(self, z: Tensor, targets: Tensor) -> Tensor:
-        """Returns log p(x_a | z) [A, n] of every single attribute at z [A, n, D], which has rows for each attribute."""
+        """Returns log p(x_a | z) of every single attribute a, [A, n], given z [A, n, D]: n rows per attribute."""
         likelihood = self.likelihoods[self.stacked.start]
         logits = self.decode_attributes(z)
         return likelihood.log_prob(logits.flatten(), targets.flatten()).view(logits.shape)
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
-        """Combines experts [R, M, D] into posteriors [R, T, D] that condition on `members`, boolean [R, T, M]."""
-        raise NotImplementedError(f"{type(self).__name__} does not combine experts: use infer")
+        """Combines experts [R, M, D] into posteriors [R, T, D]. `members`, boolean [R, T, M], selects the experts."""
+        raise NotImplementedError(f"{type(self).__name__} does not combine experts: call `infer` instead")
 
     def prior_at(self, noise: Tensor) -> Tensor:
-        """Samples of p(z) from standard normal noise [..., D]."""
+        """Converts standard normal noise [..., D] to samples of p(z)."""
         return noise
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
-        """Returns log p(z) in nats, [...], of z [..., D]."""
+        """Returns log p(z) in nats, shape [...], for z [..., D]."""
         return standard_log_prob(z)
 
     def index(self, kind: Kind) -> int:
         return next(i for i, modality in enumerate(self.modalities) if modality.kind is kind)
 
     def infer(self, values: Mapping[str, Tensor]) -> Gaussian:
-        """Returns q(z | the given modalities), [n, D], for n values of each modality by name: {"image": x}."""
+        """Returns q(z | the given modalities), [n, D], from n values of each modality, keyed by name: {"image": x}."""
         return self.infer_at(by_position(self.modalities, values))
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
-        """Returns q(z | the given modalities), [n, D], for n values of each modality by position."""
+        """Returns q(z | the given modalities), [n, D], from n values of each modality, keyed by position."""
         given = sorted(values)
         experts = [self.encode(m, values[m]) for m in given if m not in self.stacked]
         if columns := [m - self.stacked.start for m in given if m in self.stacked]:
@@ -158,13 +159,13 @@ class Multimodal(nn.Module):
         return Gaussian(q.mean.squeeze(1), q.log_var.squeeze(1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Predicts the other modalities from z = the mean of q(z | image) (section 8).
+        """Predicts another modality from the mean of q(z | image) (section 8).
 
         Args:
             image: n values of the first image or vector.
         Returns:
-            The first of these that the model has: the text [n, L], label logits [n, C], the logits of all attributes
-            [n, A]. If all modalities are images or vectors, the decoder's output for the first one.
+            Texts [n, L] if the model has a text, else label logits [n, C] if the model has a label, else the logits of
+            all attributes [n, A]. If the model has only images and vectors, the reconstruction of `image`.
         """
         kinds = {modality.kind for modality in self.modalities}
         if Kind.TEXT in kinds:
@@ -178,44 +179,44 @@ class Multimodal(nn.Module):
         return self.decode(self.index(Kind.ATTRIBUTES) if Kind.ATTRIBUTES in kinds else given, z)
 
     def predict(self, m: int, values: Mapping[str, Tensor]) -> Tensor:
-        """Returns the probabilities of a label given n values of other modalities by name.
+        """Returns the probabilities of a label, given n values of each other modality, keyed by name.
 
-        z is the mean of q(z | the given modalities). For a mixture, the probabilities are averaged over the means of
-        its components. Raises the errors of `infer`.
+        z is the mean of q(z | the given modalities). If this posterior is a mixture, the label is predicted from the
+        mean of each component, and the probabilities are averaged. Raises the same errors as `infer`.
 
         Args:
             m: position of the label.
         Returns:
-            [n, C]
+            Probabilities [n, C].
         """
         means = component_means(self.infer(values))
         each = [torch.softmax(self.decode(m, self.for_prediction(m, mean)), dim=-1) for mean in means]
         return sum(each[1:], each[0]) / len(each)
 
     def for_prediction(self, m: int, z: Tensor) -> Tensor:
-        """Returns the latents [n, D] used to predict modality m when m is not given."""
+        """Returns the latents [n, D] for predicting modality m when m is not given: z itself, unless overridden."""
         return z
 
     def all_attributes(self, z: Tensor) -> Tensor:
-        """Returns logits [n, A] of all single attributes at the same z [n, D]."""
+        """Returns the logits of all single attributes, [n, A], computed from the same z [n, D]."""
         return self.decode_attributes(z.expand(len(self.stacked), -1, -1)).T
 
     def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Returns the text [n, L] at z = the mean of q(z | image): greedy, or sampled with the generator."""
+        """Generates texts [n, L] from the mean of q(z | image): greedily, or by sampling if a generator is given."""
         text = self.index(Kind.TEXT)
         return self.text_at(text, self.predictive({first_input(self.modalities): image}), generator)
 
     def text_at(self, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Returns texts [n, L] of modality m at z [n, D]: greedy, or sampled with the generator."""
+        """Generates texts [n, L] of modality m from z [n, D]: greedily, or by sampling if a generator is given."""
         return written(self.decoders[m], z, generator)
 
     def predictive(self, values: dict[int, Tensor]) -> Tensor:
-        """Returns the z [n, D] at which modalities that are not given are predicted: the mean of q(z | the given)."""
+        """Returns the z [n, D] for predicting missing modalities: the mean of q(z | the given modalities)."""
         return self.infer_at(values).mean
 
 
 def by_position(modalities: tuple[Modality, ...], values: Mapping[str, Tensor]) -> dict[int, Tensor]:
-    """Replaces the names of modalities with their positions.
+    """Converts a mapping from modality names to values into a mapping from positions to values.
 
     Raises:
         ValueError: unknown name.
@@ -238,7 +239,7 @@ def at_least_float32(output: Tensor) -> Tensor:
 
 
 def written(decoder: nn.Module, z: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Generates texts [n, L] at z [n, D] with a text decoder: greedily, or sampled with the generator."""
+    """Generates texts [n, L] from z [n, D] with a text decoder: greedily, or by sampling if a generator is given."""
     assert isinstance(decoder, TextDecoder)
     return decoder.sample(z, generator)
 
@@ -291,13 +292,13 @@ def decoder_of(modality: Modality, image_network: str, width: int, latents: int,
 
 
 def single_attributes(modalities: tuple[Modality, ...]) -> range:
-    """Returns the positions of the single attributes, which come last."""
+    """Returns the positions of the modalities that are single attributes, which come last."""
     first = next((m for m, modality in enumerate(modalities) if modality.kind is Kind.ATTRIBUTE), len(modalities))
     assert all(modality.kind is Kind.ATTRIBUTE for modality in modalities[first:]), "single attributes come last"
     return range(first, len(modalities))
 
 
 def width_of(modalities: tuple[Modality, ...]) -> int:
-    """Returns the width of fully connected layers, from the first image or vector, or SENTENCE_HIDDEN without one."""
+    """Returns the width of fully connected layers: set by the first image or vector, or SENTENCE_HIDDEN without any."""
     shapes = [modality.shape for modality in modalities if modality.kind in (Kind.IMAGE, Kind.VECTOR)]
     return hidden_width(shapes[0]) if shapes else SENTENCE_HIDDEN

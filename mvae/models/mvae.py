@@ -1,6 +1,7 @@
 """Defines MVAE and MVAE-Q.
 
-MVAE is a product of experts, with the prior as universal expert. MVAE-Q divides Gaussians and has no universal expert.
+Both combine the experts of several modalities into one posterior. MVAE multiplies the prior and the experts. MVAE-Q
+multiplies the n given experts, and divides the product by the prior n - 1 times.
 """
 
 from collections.abc import Iterator
@@ -36,21 +37,21 @@ class MVAE(Multimodal):
     """q(z|X) is the product of the prior and the experts of all given modalities, one or more (paper, equation 3)."""
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
-        """`spread` is each expert's log-variance."""
+        """Multiplies the prior and the given experts. `spread` is each expert's log-variance."""
         return product(mean, spread, members, prior=True)
 
 
 class MVAEQ(Multimodal):
-    """Combines experts by product and quotient. An expert's variance is a rescaled sigmoid (supplement section 3)."""
+    """q(z|X) is the product of n experts, divided by the prior n - 1 times (supplement section 3)."""
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
-        """`spread` is the raw output of each expert's variance head."""
+        """Combines the given experts. `spread` is the raw output of each expert's variance head."""
         return product_without_prior_expert(mean, spread, members)
 
 
 @dataclass(frozen=True)
 class ElboBatch:
-    """Plan, values and noise of one step, or of a worker's share of the step. Shapes: see `negative_elbo`."""
+    """Plan, values and noise of one training step for one worker. `negative_elbo` documents the shapes."""
 
     plan: Layout
     values: tuple[Tensor, ...]
@@ -58,7 +59,7 @@ class ElboBatch:
 
 
 class ElboLearner:
-    """Trains a multimodal VAE by the sub-sampled ELBO under a pairing protocol."""
+    """Trains a multimodal VAE by the sub-sampled ELBO. The trial's `pairing` sets how often pairs are shown."""
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, Multimodal)
@@ -80,7 +81,7 @@ class ElboLearner:
 
     @cached_property
     def trained_terms(self) -> slice | np.ndarray:
-        """Positions of the trained terms among joint, unimodal and subset terms."""
+        """Indices of the ELBO terms to train, among the joint, unimodal and subset terms of `elbo_terms`."""
         if getattr(self.trial, "unimodal_terms", True):  # plug-ins from before this field do not read it
             return slice(None)
         modalities = len(self.model.modalities)
@@ -88,16 +89,16 @@ class ElboLearner:
 
     @cached_property
     def annealed_steps(self) -> int:
-        """Number of steps until the weight of the KL is 1. Arms without annealing do not read these fields."""
+        """Number of steps until the weight of the KL is 1. Computed lazily, because some arms do not anneal."""
         return annealed_steps(self.trial, self.steps_per_epoch)
 
     def facts(self) -> dict[str, float]:
-        """Returns numbers about the epoch.
+        """Returns metrics about the epoch.
 
-        - train/paired_batches: number of complete examples, divided by the batch size.
-        - train/skipped_examples: number of examples without values, if values are dropped.
-        - train/steps_per_epoch: number of steps, if values are dropped.
-        - train/padding_share: share of padding, for sentences.
+        - train/paired_batches: number of examples with all modalities, divided by the batch size
+        - train/skipped_examples: number of examples that lost all values; only if the trial drops values at random
+        - train/steps_per_epoch: number of steps; only if the trial drops values at random
+        - train/padding_share: fraction of all tokens that are padding; only for sentences
         """
         found = {"train/paired_batches": self._complete / self.trial.batch_size}
         if self.kept is not None:
@@ -106,7 +107,7 @@ class ElboLearner:
         return found | self._padding.facts()
 
     def _steps(self, epoch: int, targets: str = "own", subsets: int = 0) -> Iterator[Step]:
-        """Yields the steps of an epoch, and counts its padding and its complete examples for `facts`."""
+        """Yields the steps of an epoch. Resets the counts for `facts`, and counts the examples with all modalities."""
         trial, lengths = self.trial, self.lengths
         self._padding, self._complete = Padding(lengths), 0
         if self.kept is not None:
@@ -200,7 +201,7 @@ def networks_of(
     """Builds the encoders and the decoders of all modalities except single attributes (Figures 1 to 4).
 
     Args:
-        latents: number of latents of each network. None: the trial's.
+        latents: number of latents of each network. If None, the trial's `latents`.
     """
     width, latents = width_of(modalities), latents or trial.latents
     separate = modalities[: single_attributes(modalities).start]
@@ -213,7 +214,7 @@ def networks_of(
 def stacked_networks_of(
     trial: Settings, modalities: tuple[Modality, ...], latents: int | None = None
 ) -> tuple[AttributeEncoders, AttributeDecoders] | None:
-    """Builds the stacked networks of all single attributes; None if there are no single attributes."""
+    """Builds the stacked networks of all single attributes. Returns None if there are no single attributes."""
     count, latents = len(single_attributes(modalities)), latents or trial.latents
     if not count:
         return None
@@ -226,7 +227,7 @@ def stacked_networks_of(
 
 
 def built(model: type[Model], trial: Settings, modalities: tuple[Modality, ...], **options: Any) -> Model:
-    """Builds a model from the networks of all modalities. `options` are the model's own keywords."""
+    """Builds a model with networks for all modalities. `options` are passed to the model's constructor."""
     networks, stacked = networks_of(trial, modalities), stacked_networks_of(trial, modalities)
     return model(modalities, *networks, trial.latents, stacked, **options)
 

@@ -1,7 +1,7 @@
-"""MVTCAE: a product of experts that is kept close to each of its experts (Hwang et al. 2021).
+"""MVTCAE: a product of experts with a penalty on its KL to each expert (Hwang et al. 2021).
 
-The model has M modalities, and a row has the modalities A. q is the product of A's experts without a prior expert, and
-q_m is the posterior of modality m alone. The loss of a row is
+The model has M modalities, and a row has the modalities A. The posterior q is the product of A's experts without a
+prior expert. The unimodal posterior q_m is the expert of modality m. The loss of a row is
 
     (M - a)/M * sum over m in A of -w_m log p(x_m | z)
         + beta * [ (1 - a) KL(q || N(0, I))  +  a/M * sum over m in A of KL(q || q_m) ]
@@ -27,7 +27,7 @@ class MVTCAE(Multimodal):
     """Given modalities A, the posterior is the product of A's experts, without a prior expert."""
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
-        """`spread` is each expert's log-variance."""
+        """Multiplies the experts of the given modalities. `spread` is each expert's log-variance."""
         return product(mean, spread, members, prior=False, nonempty=True)
 
 
@@ -42,12 +42,12 @@ def mvtcae_loss(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """Returns the loss at the head of this module, summed over rows and divided by the global batch size, in nats.
+    """Returns the loss from the module docstring in nats, summed over rows and divided by the global batch size.
 
     Args:
-        values: for each modality, the n_m values of the rows that have it, in the order of rows.
+        values: for each modality, the values of the n_m rows that have the modality, in row order.
         noise: standard normal [R, D].
-        a: from 0 (the joint ELBO) to 1, the weight of the KLs to the experts.
+        a: weight of the KLs to the experts, from 0 (which gives the joint ELBO) to 1.
         beta: weight of all KLs.
         weights: w_m of each modality.
         batch_size: the global batch size.

@@ -1,8 +1,8 @@
-"""Sums over many rows, with gradients computed piece by piece, to save the memory of activations.
+"""Sums a function over many rows, and computes the gradients piece by piece to save memory.
 
 A step with many ELBO terms decodes thousands of rows. The functions here compute the gradients of each piece right
 after the piece's forward pass, and add up the gradients of all pieces. So only one piece's activations are in memory at
-a time. The backward pass needs only the gradients, whose size does not grow with the number of rows.
+a time. The backward pass needs only the gradients, which are much smaller than the activations.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,12 +29,12 @@ def piece_by_piece(
     *,
     keep_activations: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Sums over all pieces of `whole`.
+    """Splits `whole` into pieces, computes a sum for each piece, and adds up the sums.
 
     If there is only one piece, or if gradients are disabled, plain autograd computes the sum.
 
     Args:
-        summed: sums one piece. Its result may need gradients only of the piece and of the parameters of `network`.
+        summed: computes the sum of one piece. Gradients flow only to the piece and to the parameters of `network`.
         dim: the dimension of `whole` that is split into pieces.
         ends: ends of the pieces, ascending; the last one is the end of `whole`. Empty if there is nothing to sum. A
             piece may be empty if only other workers have rows in it.

@@ -1,6 +1,6 @@
-"""Posteriors beyond the diagonal Gaussian: Laplace distributions, and uniform mixtures of components.
+"""Defines posteriors other than the diagonal Gaussian: Laplace distributions, and uniform mixtures of components.
 
-Every distribution is reparameterised from standard normal noise, so that all arms of a seed share their noise.
+All distributions transform standard normal noise into samples, so that arms with the same seed use the same noise.
 
 Shapes: ... any leading dimensions, C components, D latents.
 """
@@ -28,7 +28,7 @@ class Laplace(NamedTuple):
     log_scale: Tensor
 
     def rsample(self, noise: Tensor) -> Tensor:
-        """Draws by the quantile function at Phi(noise), differentiable in the parameters."""
+        """Samples by applying the quantile function to Phi(noise). Samples are differentiable in the parameters."""
         quantile = -noise.sign() * (LOG_TWO + torch.special.log_ndtr(-noise.abs()))
         drawn: Tensor = self.mean + torch.exp(self.log_scale) * quantile
         return drawn
@@ -43,30 +43,30 @@ Component = Gaussian | Laplace
 
 
 def component(family: str, mean: Tensor, log_scale: Tensor) -> Component:
-    """Returns a distribution of a family. The scale of a Gaussian is its standard deviation."""
+    """Returns a Laplace distribution if `family` is laplace, else a Gaussian with the scale as standard deviation."""
     return Laplace(mean, log_scale) if family == "laplace" else Gaussian(mean, 2 * log_scale)
 
 
 def softmax_log_scale(raw: Tensor) -> Tensor:
-    """Returns the logarithm of the scales D * softmax(raw) + 1e-6, whose sum is D (Shi et al. 2019)."""
+    """Returns the logarithms of the scales D * softmax(raw) + 1e-6, [..., D] (Shi et al. 2019)."""
     return torch.log(raw.shape[-1] * F.softmax(raw, dim=-1) + SMALLEST_SCALE)
 
 
 def of_each(parts: Component, change: Callable[[Tensor], Tensor]) -> Component:
-    """Returns the distribution after applying one function to both parameters, for example to select rows."""
+    """Applies one function to both parameters of a distribution, for example to select rows."""
     first, second = (change(part) for part in parts)
     return Laplace(first, second) if isinstance(parts, Laplace) else Gaussian(first, second)
 
 
 def stacked(parts: Sequence[Component]) -> Component:
-    """Returns components [n, D] of one family side by side: [n, C, D]."""
+    """Stacks C components [n, D] of the same family into one distribution [n, C, D]."""
     means, scales = zip(*parts, strict=True)
     joined = (torch.stack(means, dim=1), torch.stack(scales, dim=1))
     return Laplace(*joined) if isinstance(parts[0], Laplace) else Gaussian(*joined)
 
 
 def beside(parts: Sequence[Component]) -> Component:
-    """Concatenates the latents of independent components [n, D'] of one family: [n, sum of D']."""
+    """Concatenates the latents of independent distributions of the same family: [n, D'] each to [n, sum of D']."""
     means, scales = zip(*parts, strict=True)
     joined = (torch.cat(means, dim=-1), torch.cat(scales, dim=-1))
     return Laplace(*joined) if isinstance(parts[0], Laplace) else Gaussian(*joined)
@@ -74,13 +74,13 @@ def beside(parts: Sequence[Component]) -> Component:
 
 @dataclass(frozen=True)
 class Mixture:
-    """A uniform mixture of components: [n, C, D]."""
+    """A uniform mixture of C components, whose parameters have shape [n, C, D]."""
 
     parts: Component
 
     @property
     def mean(self) -> Tensor:
-        """Mean over the components: [n, D]."""
+        """Mean of the mixture: [n, D]."""
         return self.parts.mean.mean(1)
 
     @property
@@ -94,7 +94,7 @@ class Mixture:
         return torch.logsumexp(each, dim=2) - math.log(self.components)
 
     def rsample(self, noise: Tensor) -> Tensor:
-        """Draws s samples of every component from noise [n, s, C, D]: [n, s, C, D]."""
+        """Draws s samples of every component, [n, s, C, D], from noise of the same shape."""
         return of_each(self.parts, lambda part: part.unsqueeze(1)).rsample(noise)
 
 
@@ -102,10 +102,10 @@ Posterior = Component | Mixture
 
 
 def mapped(q: Posterior, change: Callable[[Tensor], Tensor]) -> Posterior:
-    """Returns a posterior after applying one function to both parameters; of all components, for a mixture."""
+    """Applies one function to both parameters of a posterior. In a mixture, this changes all components."""
     return Mixture(of_each(q.parts, change)) if isinstance(q, Mixture) else of_each(q, change)
 
 
 def component_means(q: Posterior) -> tuple[Tensor, ...]:
-    """Returns the means [n, D] of a mixture's components; for any other posterior, only its own mean."""
+    """Returns the mean of each component of a mixture, [n, D] each. Any other posterior counts as one component."""
     return q.parts.mean.unbind(1) if isinstance(q, Mixture) else (q.mean,)

@@ -24,7 +24,10 @@ HIDDEN_UNITS = 128  # H (section 8)
 
 
 class RBM(nn.Module):
-    """p(v, h) proportional to exp(b.v + c.h + h.W v). `hidden` holds W [H, V] and c, `visible_bias` is b."""
+    """A restricted Boltzmann machine: p(v, h) is proportional to exp(b.v + c.h + h.W v).
+
+    `hidden` holds W [H, V] and c. `visible_bias` is b.
+    """
 
     def __init__(self, pixels: int, hidden: int = HIDDEN_UNITS) -> None:
         super().__init__()
@@ -34,7 +37,7 @@ class RBM(nn.Module):
         nn.init.zeros_(self.hidden.bias)
 
     def free_energy(self, visible: Tensor) -> Tensor:
-        """Returns -log sum_h exp(b.v + c.h + h.W v) = -b.v - sum_j softplus(c_j + (W v)_j), [n]."""
+        """Returns the free energy: -log sum_h exp(b.v + c.h + h.W v) = -b.v - sum_j softplus(c_j + (W v)_j), [n]."""
         return -(visible * self.visible_bias).sum(-1) - F.softplus(at_least_float32(self.hidden(visible))).sum(-1)
 
     def hidden_probabilities(self, visible: Tensor) -> Tensor:
@@ -53,7 +56,7 @@ class RBM(nn.Module):
 def contrastive_divergence(
     model: RBM, visible: Tensor, uniform: Tensor, *, rows: int | None = None, workers: Workers = ALONE
 ) -> Loss:
-    """Returns a loss with the gradient of CD-1.
+    """Returns a loss whose gradient is that of one-step contrastive divergence (CD-1).
 
     The loss is the mean free energy of the data minus the mean free energy of a reconstruction. The reconstruction is
     the pixels' probabilities given one sample of the hidden units. No gradient flows through the reconstruction.
@@ -88,7 +91,7 @@ class RbmLearner(ImageLearner):
 
 @torch.no_grad()
 def watch_reconstruction(model: nn.Module, _trial: Settings, data: Dataset) -> dict[str, float]:
-    """Returns validation/reconstruction_error: the squared error, summed over pixels, mean over images.
+    """Returns validation/reconstruction_error: the squared error, summed over pixels and averaged over images.
 
     The reconstruction is computed from the hidden units' probabilities, without sampling.
     """
@@ -102,5 +105,5 @@ def watch_reconstruction(model: nn.Module, _trial: Settings, data: Dataset) -> d
 
 
 def build_rbm(_trial: Settings, modalities: tuple[Modality, ...]) -> RBM:
-    """Builds the RBM arm."""
+    """Builds the untrained model of the arm RBM."""
     return RBM(prod(modalities[position(modalities, Kind.IMAGE)].shape))

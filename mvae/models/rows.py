@@ -1,7 +1,8 @@
-"""Training steps of the arms with one loss per example: MoPoE, MVTCAE, MMVAE and MMVAE+.
+"""Computes training steps of the arms with one loss per example: MoPoE, MVTCAE, MMVAE and MMVAE+.
 
-In the MVAE, an example is in several ELBO terms. In these arms, an example is one row, with the modalities that it has.
-A step consists of rows, a mask of their modalities, and noise. `mvae/sampling.py` chooses the rows for all arms.
+In the MVAE, an example can occur in several ELBO terms. In these arms, an example is one row, which may lack some
+modalities. A step consists of rows, a mask of their modalities, and noise. `mvae/sampling.py` chooses the rows for all
+arms.
 
 Shapes: R rows of a step, M modalities, n_m rows that have modality m, P pairs of a row and one of its modalities, P_m
 pairs whose row has modality m, D latents.
@@ -30,7 +31,7 @@ from mvae.workers import ALONE, Workers
 
 @dataclass(frozen=True)
 class Pairs:
-    """Every pair of a row and one of its modalities. At the z of a pair, all modalities of the row are decoded."""
+    """All pairs of a row and one of its modalities. Each pair has a z, from which the row's modalities are decoded."""
 
     rows: Tensor
     """int64 [P]"""
@@ -45,7 +46,7 @@ class Pairs:
 
     @classmethod
     def of(cls, present: np.ndarray, device: torch.device | str) -> "Pairs":
-        """Plans the pairs of rows with a mask, boolean [R, M]."""
+        """Lists all pairs of a batch. `present`, boolean [R, M], marks the modalities of each row."""
         rows, modalities = np.nonzero(present)
         decoded = [np.flatnonzero(column) for column in present[rows].T]
         positions = present.cumsum(0) - 1
@@ -60,7 +61,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Presence:
-    """Which rows have which modalities."""
+    """Records which modalities each row of a batch has."""
 
     present: Tensor
     """Boolean [R, M]; every row has a modality."""
@@ -70,7 +71,7 @@ class Presence:
 
     @classmethod
     def of(cls, present: np.ndarray, device: torch.device | str = "cpu") -> "Presence":
-        """Plans rows with a mask, boolean [R, M]."""
+        """Builds a `Presence` from a mask, boolean [R, M], of the modalities of each row."""
         where = tuple(
             None if column.all() else torch.from_numpy(np.flatnonzero(column)).to(device) for column in present.T
         )
@@ -78,18 +79,18 @@ class Presence:
         return cls(every, where, Pairs.of(present, device))
 
     def spread(self, m: int, values: Tensor) -> Tensor:
-        """Returns values [R, ...] of all rows, from values [n_m, ...] of the rows that have modality m; 0 elsewhere."""
+        """Expands values [n_m, ...] of the rows that have modality m to all rows, [R, ...]. Other rows get 0."""
         return all_rows(values, self.where[m], len(self.present))
 
     def taken(self, m: int, values: Tensor) -> Tensor:
-        """Returns the values [n_m, ...] of the rows that have modality m, from values [R, ...] of all rows."""
+        """Selects the rows that have modality m: from values [R, ...] of all rows to [n_m, ...]."""
         rows = self.where[m]
         return values if rows is None else values.index_select(0, rows)
 
 
 @dataclass(frozen=True)
 class RowBatch:
-    """The rows of one step, or a worker's share of them."""
+    """The rows of one training step; with several workers, only one worker's rows."""
 
     presence: Presence
     values: tuple[Tensor, ...]
@@ -101,7 +102,7 @@ class RowBatch:
 
 
 def experts(model: Multimodal, presence: Presence, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Returns the mean and spread of every modality's expert, [R, M, D] each; 0 where a row lacks the modality."""
+    """Returns the mean and spread of every modality's expert, each [R, M, D]; 0 if the row lacks the modality."""
     encoded = [model.encode(m, value) for m, value in enumerate(values)]
     mean = torch.stack([presence.spread(m, mean) for m, (mean, _) in enumerate(encoded)], dim=1)
     spread = torch.stack([presence.spread(m, spread) for m, (_, spread) in enumerate(encoded)], dim=1)
@@ -109,12 +110,12 @@ def experts(model: Multimodal, presence: Presence, values: Sequence[Tensor]) -> 
 
 
 def drawn(parts: Component, offered: Tensor, choice: Tensor) -> Component:
-    """Returns one component per row, [R, D], drawn uniformly from the components that are offered to the row.
+    """Draws one component per row, [R, D], uniformly from the components that the row allows.
 
     Args:
         parts: all components of each row, [R, C, D].
-        offered: which components are offered to each row, boolean [R, C]; at least one per row.
-        choice: uniform in [0, 1), [R]. With c offered components, a row gets number floor(c * choice) of them.
+        offered: boolean [R, C], the components that each row allows; at least one per row.
+        choice: uniform numbers in [0, 1), [R]. A row that allows c components gets number floor(c * choice) of these.
     """
     wanted = (choice * offered.sum(1)).long() + 1
     at = (offered.cumsum(1) == wanted[:, None]).int().argmax(1)[:, None, None].expand(-1, 1, parts.mean.shape[-1])
@@ -124,12 +125,12 @@ def drawn(parts: Component, offered: Tensor, choice: Tensor) -> Component:
 def reconstruction(
     model: Multimodal, presence: Presence, values: Sequence[Tensor], z: Tensor, weights: Sequence[float], rows: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Returns the log-likelihood of all modalities of all rows at z [R, D], divided by `rows`, in nats.
+    """Returns the log-likelihood of all rows' modalities given z [R, D], divided by `rows`, in nats.
 
     Args:
         weights: weight of each modality in the total.
     Returns:
-        The weighted total, and each modality's unweighted log-likelihood by metric name.
+        The weighted total, and a dictionary from metric names to each modality's unweighted log-likelihood.
     """
     total, parts = z.new_zeros(()), {}
     for m, modality in enumerate(model.modalities):
@@ -140,7 +141,7 @@ def reconstruction(
 
 
 class RowLearner(ElboLearner):
-    """Trains a model on rows that may lack modalities, under a pairing protocol. Subclasses set the objective."""
+    """Base class of learners whose training examples may lack modalities. Subclasses set `objective`."""
 
     objective: ClassVar[Callable[..., Loss]]
     """Computes the loss of a batch: objective(model, presence, values, noise, weights=, batch_size=, **arguments)."""
@@ -154,7 +155,7 @@ class RowLearner(ElboLearner):
         return (self.model.latents,)
 
     def beta(self, step: int | Tensor) -> float | Tensor:
-        """Returns the weight of the KL at a step: the hyper-parameter beta, annealed."""
+        """Returns the weight of the KL at the given training step, which rises to the hyper-parameter beta."""
         return annealed_beta(step, self.annealed_steps, self.trial.own_value("beta"))
 
     def batches(self, epoch: int) -> Iterator[RowBatch]:  # type: ignore[override]
@@ -168,7 +169,7 @@ class RowLearner(ElboLearner):
             yield RowBatch(self._presence(step), self._values(step, examples), self.workers.share(noise), choice)
 
     def arguments(self, batch: RowBatch, step: int | Tensor) -> dict[str, Any]:
-        """Returns the arguments that only this arm's objective has, by name."""
+        """Returns additional keyword arguments for the objective of this arm."""
         raise NotImplementedError
 
     def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]

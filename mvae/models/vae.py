@@ -1,4 +1,4 @@
-"""VAE: the MVAE's image encoder and decoder without a universal expert, trained on all images (supplement section 8).
+"""VAE: the MVAE's image encoder and decoder, trained on all images without a prior expert (supplement section 8).
 
 VAE uses no labels. Its accuracy comes from a read-out: a logistic regression on the posterior means, fitted on the
 paired set.
@@ -25,7 +25,7 @@ class VAE(Multimodal):
         """Returns q(z | x1), [n, D].
 
         Raises:
-            ValueError: `values` is not exactly the image.
+            ValueError: the keys of `values` are not exactly 0, the position of the image.
         """
         if set(values) != {0}:
             raise ValueError(f"VAE needs its only modality, 0, for inference: got {sorted(values)}")
@@ -37,7 +37,7 @@ class VAE(Multimodal):
 
 
 def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float | Tensor, weight: float, batch_size: int) -> Loss:
-    """Returns the loss of a step in nats.
+    """Returns the loss of one training step, in nats.
 
     The loss is the sum over images of beta * KL(q(z|x1) || p(z)) - weight * log p(x1|z), divided by the batch size.
 
@@ -45,7 +45,7 @@ def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float | Tensor, 
         image: [n, C, H, W].
         noise: standard normal [n, D].
         beta: weight of the KL.
-        weight: lambda of the image.
+        weight: lambda, the weight of the image's log-likelihood.
         batch_size: the global batch size, over all workers.
     """
     q = model.infer_at({0: image})
@@ -69,13 +69,13 @@ class VaeLearner(ImageLearner):
 
 
 def watch_elbo(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
-    """Returns validation/elbo: the mean lower bound of log p(x1), unweighted, in nats per image, with fixed noise."""
+    """Returns validation/elbo: the mean unweighted lower bound of log p(x1) for fixed noise, in nats per image."""
     assert isinstance(model, VAE)
     image = position(data.modalities, Kind.IMAGE)
     return validation_elbo(trial, data.validation, (image,), partial(vae_loss, model))
 
 
 def build_vae(trial: Settings, modalities: tuple[Modality, ...]) -> VAE:
-    """Builds the VAE arm."""
+    """Builds the untrained model of the arm VAE."""
     image = modalities[position(modalities, Kind.IMAGE)]
     return VAE((image,), *networks_of(trial, (image,)), trial.latents)

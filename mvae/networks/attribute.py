@@ -1,7 +1,8 @@
-"""Attribute networks (Figure 4 c and d): for several attributes as one modality, and for one attribute per modality.
+"""Networks for several attributes in one modality, and for one attribute per modality (Figure 4 c and d).
 
-The separate networks of MVAE19 run in parallel. Their parameters are stacked, [A, ...], so that one batched matrix
-product replaces A small ones. Each network is equivalent to a network of PyTorch's layers, including initialisation.
+With one attribute per modality, as in MVAE19, all A networks run in parallel. Their parameters are stacked, [A, ...],
+so that one batched matrix product replaces A small products. Each network is equivalent to a network of PyTorch's
+layers, including the initialisation.
 
 Shapes: A attributes, n rows, D latents.
 """
@@ -19,7 +20,7 @@ HIDDEN = 512  # width of the networks for several attributes as one modality
 
 
 def attribute_width(shape: Shape | None) -> int:
-    """Returns the width of each separate network: 512 for 64x64 images (section 1), else 64.
+    """Returns the width of a single attribute's network: 512 for images of 64x64 or more (section 1), else 64.
 
     Args:
         shape: shape of the first image; None without images.
@@ -28,7 +29,7 @@ def attribute_width(shape: Shape | None) -> int:
 
 
 class AttributesEncoder(Layers):
-    """FC A-512-512-outputs, with batch normalisation before each Swish."""
+    """An MLP with layer widths A-512-512-outputs and batch normalisation before each Swish."""
 
     def __init__(self, attributes: int, outputs: int) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class AttributesEncoder(Layers):
 
 
 class AttributesDecoder(Layers):
-    """FC D - 512 x `layers` - A, with batch normalisation before each Swish, to logits [n, A]."""
+    """An MLP from z to logits [n, A]: `layers` hidden layers of width 512, batch normalisation before each Swish."""
 
     def __init__(self, attributes: int, latents: int, layers: int) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class AttributesDecoder(Layers):
 
 
 class StackedLinear(nn.Module):
-    """Applies A linear layers in parallel: [A, n, inputs] to [A, n, outputs]. Each is initialised like nn.Linear."""
+    """Applies A linear layers in parallel, [A, n, inputs] to [A, n, outputs]. Initialises each layer like nn.Linear."""
 
     def __init__(self, count: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -59,16 +60,16 @@ class StackedLinear(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor, only: slice = slice(None)) -> Tensor:
-        """Applies only the layers in the slice `only`. `x` must hold the rows of exactly these layers."""
+        """Applies only the layers that the slice `only` selects. `x` must contain inputs for exactly these layers."""
         if only == slice(None):  # no slicing, because a slice's gradient copies the weights into zeros
             return torch.baddbmm(self.bias, x, self.weight)
         return torch.baddbmm(self.bias[only], x, self.weight[only])
 
 
 class AttributeEncoders(nn.Module):
-    """Holds A networks, each with Embedding(2, hidden), FC hidden-hidden, FC hidden-outputs, and Swish between.
+    """Contains A networks, each with Embedding(2, hidden), FC hidden-hidden, FC hidden-outputs, and Swish between.
 
-    An attribute has two values. So each network encodes both values once, for any batch size, and looks up the rows.
+    An attribute has only two values. So each network encodes 0 and 1 once, and all rows of a batch reuse the results.
     """
 
     def __init__(self, attributes: int, hidden: int, outputs: int) -> None:
@@ -86,7 +87,7 @@ class AttributeEncoders(nn.Module):
 
 
 class AttributeDecoders(nn.Module):
-    """Holds A networks, each with FC D - hidden x `layers` - 1 and Swish between. The outputs are logits."""
+    """Contains A MLPs, each with `layers` hidden layers, Swish after each, and one output, the logit."""
 
     def __init__(self, attributes: int, hidden: int, latents: int, layers: int) -> None:
         super().__init__()

@@ -1,8 +1,9 @@
 """Convolutional networks for square images of at least 16x16 pixels, as in PolyMNIST's published results.
 
-Encoder: three convolutions C-32-64-128 (kernel 3, stride 2, padding 1, ReLU), then FC - D - 2 D for D latents. Decoder:
-FC D - 128*s*s, then three transposed convolutions 128-64-32-C, whose output padding restores the side. For 28x28 images
-s is 4 and the output padding 0, 1, 1 (Sutter et al. 2021, Hwang et al. 2021).
+Encoder: three convolutions C-32-64-128 (kernel 3, stride 2, padding 1, ReLU), then fully connected
+layers with D and 2 D outputs for D latents. Decoder: FC D - 128*s*s, where s is the side of the smallest feature map,
+then three transposed convolutions 128-64-32-C. Their output paddings restore the size of the image. For 28x28 images,
+s is 4, and the output paddings are 0, 1 and 1 (Sutter et al. 2021, Hwang et al. 2021).
 """
 
 from itertools import pairwise
@@ -15,7 +16,7 @@ CHANNELS = (32, 64, 128)
 
 
 def sides(side: int) -> tuple[int, ...]:
-    """Sides of the feature maps, from the image down to the last convolution: 28, 14, 7, 4."""
+    """Returns the sides of the image and of each convolution's output, for example (28, 14, 7, 4)."""
     found = [side]
     for _ in CHANNELS:
         found.append((found[-1] + 1) // 2)
@@ -23,7 +24,7 @@ def sides(side: int) -> tuple[int, ...]:
 
 
 class ConvolutionalEncoder(Layers):
-    """Images [n, C, H, H] to [n, outputs]; the hidden layer has half as many units as there are outputs."""
+    """Maps images [n, C, H, H] to [n, outputs]. The hidden layer has half as many units as the output layer."""
 
     def __init__(self, shape: Shape, outputs: int) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class ConvolutionalEncoder(Layers):
 
 
 class ConvolutionalDecoder(Layers):
-    """Latents [n, D] to the parameters of the image's likelihood [n, C, H, H]."""
+    """Maps latents [n, D] to the parameters of the image's likelihood [n, C, H, H]."""
 
     def __init__(self, shape: Shape, latents: int) -> None:
         super().__init__()

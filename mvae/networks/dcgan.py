@@ -1,11 +1,12 @@
 """The DCGAN of Figures 3 and 4, for images of 50x50 (MultiMNIST) and 64x64 (CelebA).
 
 Each network has four strided convolutions without bias, with Swish between. The encoder's first convolution and the
-decoder's last have no batch normalisation; all others do. The encoder has dropout before its output. Strides and
-kernels depend on the image size.
+decoder's last have no batch normalisation; all other convolutions do. The encoder has dropout before its output.
+Strides and kernels depend on the image size.
 
 On a CPU, two settings are faster for 64x64: channels-last memory saves a tenth of the time, and decoding one ELBO term
-per pass saves a sixth. 50x50 does not use these settings, because MultiMNIST's existing numbers would change.
+per pass saves a sixth. The networks for 50x50 do not use these settings, because MultiMNIST's existing results
+would change.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ HIDDEN = 512  # width of the encoder's fully connected layer
 
 @dataclass(frozen=True)
 class _Size:
-    """Settings that depend on the image size."""
+    """Settings of the networks that depend on the image size."""
 
     bottom: int  # height and width of the 256 innermost channels
     stride: int  # of the innermost convolution, in encoder and decoder
@@ -40,7 +41,7 @@ assert SIZES.keys() == DCGAN_SIDES
 
 
 class DcganEncoder(Layers):
-    """Convolutions C-32-64-128-256, then FC 1024-512-outputs (50x50) or 6400-512-outputs (64x64)."""
+    """Applies convolutions C-32-64-128-256, then FC 1024-512-outputs (50x50) or 6400-512-outputs (64x64)."""
 
     def __init__(self, shape: Shape, outputs: int) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class DcganEncoder(Layers):
 
 
 class DcganDecoder(Layers):
-    """FC latents-1024 (50x50) or latents-6400 (64x64), then transposed convolutions 256-128-64-32-C, to logits."""
+    """Applies FC latents-1024 (50x50) or latents-6400 (64x64), then transposed convolutions 256-128-64-32-C."""
 
     def __init__(self, shape: Shape, latents: int) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ def hidden_width(shape: Shape) -> int:
 
 
 class MlpImageEncoder(Layers):
-    """FC C*H*W - hidden - hidden - outputs (Figure 1 a)."""
+    """An MLP with two hidden layers, from images to [n, outputs] (Figure 1 a)."""
 
     def __init__(self, shape: Shape, outputs: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class MlpImageEncoder(Layers):
 
 
 class MlpImageDecoder(Layers):
-    """FC latents - hidden x `layers` - C*H*W (Figure 1 b)."""
+    """An MLP with `layers` hidden layers, from latents to logits [n, C, H, W] (Figure 1 b)."""
 
     def __init__(self, shape: Shape, latents: int, layers: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class MlpImageDecoder(Layers):
 
 
 class MiniDcganEncoder(Layers):
-    """Two strided convolutions without bias or BatchNorm, then FC 6272-512-outputs, for 28x28 (Figure 2 a)."""
+    """Encodes 28x28 images: two strided convolutions without bias or BatchNorm, FC 6272-512-outputs (Figure 2 a)."""
 
     def __init__(self, shape: Shape, outputs: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class MiniDcganEncoder(Layers):
 
 
 class MiniDcganDecoder(Layers):
-    """FC latents-512-6272, then two transposed convolutions without bias or BatchNorm, to 28x28 (Figure 2 b)."""
+    """Decodes 28x28 images: FC latents-512-6272, two transposed convolutions without bias or BatchNorm (Figure 2 b)."""
 
     def __init__(self, shape: Shape, latents: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class MiniDcganDecoder(Layers):
 
 
 def image_encoder(network: str, shape: Shape, outputs: int) -> nn.Module:
-    """Builds the image encoder for a trial's `image_network`. The image size selects the DCGAN."""
+    """Builds the image encoder named `network`: mlp, dcgan or conv. The image size selects the variant of dcgan."""
     match network:
         case "mlp":
             return MlpImageEncoder(shape, outputs)
@@ -92,7 +92,7 @@ def image_encoder(network: str, shape: Shape, outputs: int) -> nn.Module:
 
 
 def image_decoder(network: str, shape: Shape, latents: int, layers: int) -> nn.Module:
-    """Builds the image decoder for a trial's `image_network`. `layers` is the number of hidden layers of an MLP."""
+    """Builds the image decoder named `network`: mlp, dcgan or conv. `layers` is the number of hidden layers of mlp."""
     match network:
         case "mlp":
             return MlpImageDecoder(shape, latents, layers)

@@ -8,9 +8,9 @@ from mvae.networks.layers import Layers, mlp
 
 
 class LabelEncoder(nn.Module):
-    """Embedding(classes, hidden), FC hidden-hidden, FC hidden-outputs, Swish between.
+    """Applies Embedding(classes, hidden), FC hidden-hidden and FC hidden-outputs, with Swish between.
 
-    If a batch has more rows than classes, each class is encoded once, and the rows are looked up.
+    If a batch has more rows than classes, each class is encoded once, and all rows of the class reuse the result.
     """
 
     def __init__(self, classes: int, hidden: int, outputs: int) -> None:
@@ -27,7 +27,7 @@ class LabelEncoder(nn.Module):
 
 
 class LabelDecoder(Layers):
-    """FC latents - hidden x `layers` - classes, to logits."""
+    """An MLP with `layers` hidden layers, from latents to class logits."""
 
     def __init__(self, classes: int, hidden: int, latents: int, layers: int) -> None:
         super().__init__()

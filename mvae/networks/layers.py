@@ -1,4 +1,4 @@
-"""Networks that are sequences of layers."""
+"""Defines a base class and an MLP builder for networks that apply layers in sequence."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ Shape = tuple[int, ...]  # channels, height, width of an image
 
 
 class Layers(nn.Module):
-    """A network that applies `layers` to its input: rows [n, ...] to rows [n, ...]."""
+    """Base class of networks that apply `layers` in sequence, from rows [n, ...] to rows [n, ...]."""
 
     layers: nn.Sequential
 

@@ -1,12 +1,12 @@
 """Batch normalisation with separate statistics for each ELBO term, for passes that decode all terms together.
 
-Outside the context `term_statistics`, `TermBatchNorm` is ordinary batch normalisation. Inside the context, each group
-is normalised by its own statistics; a group holds the rows of one term. The running statistics are updated once, by
+Outside the context `term_statistics`, `TermBatchNorm` is ordinary batch normalisation. Inside the context, the rows of
+each term form a group, and each group is normalised by its own statistics. The running statistics are updated once, by
 the mean over groups.
 
-If several workers share a step, each worker normalises by the statistics of its own rows. After `share_statistics`, a
-group's statistics are over the group's rows at all workers. Every worker must then make the same passes, in the same
-order, with the same number of groups, even if a group has no rows.
+With several workers, each worker normalises by the statistics of its own rows by default. After a call of
+`share_statistics`, the statistics of a group cover the group's rows at all workers. Every worker must then make the
+same passes, in the same order, with the same number of groups. A group may have no rows at some workers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +55,7 @@ class TermBatchNorm(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _by_own_statistics(self, x: Tensor) -> Tensor:
-        """Normalises by the rows' mean and biased variance. Fewer than two rows use the running statistics instead."""
+        """Normalises by the rows' mean and biased variance; with fewer than two rows, by the running statistics."""
         if len(x) < 2:  # clones, because the running statistics change before the backward pass
             return self._normalised(x, self.running_mean.clone(), self.running_var.clone())
         mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
@@ -95,10 +95,10 @@ class TermBatchNorm(nn.Module):
 
 
 def keep_exchanges_out_of_graphs() -> None:
-    """Excludes the workers' communication from compiled graphs. Call this before networks are compiled.
+    """Excludes the communication between workers from compiled graphs. Call this function before compiling networks.
 
-    In a compiled graph, workers could communicate in different orders. torch.compiler.disable is not a decorator here,
-    because it imports torch's compiler, which takes two seconds in every process.
+    In compiled graphs, workers could communicate in different orders. `torch.compiler.disable` is not applied as a
+    decorator, because importing torch's compiler would then take two seconds in every process.
     """
     method = TermBatchNorm._by_shared_statistics
     if not getattr(method, "_torchdynamo_disable", False):
@@ -106,10 +106,14 @@ def keep_exchanges_out_of_graphs() -> None:
 
 
 class _SharedNormalisation(torch.autograd.Function):
-    """Normalises each group by mean and biased variance of its rows at all workers.
+    """Normalises each group of rows by the mean and the biased variance of the group's rows at all workers.
 
-    Groups with fewer than two rows use the running statistics. Also returns, in float64, the data to update the running
-    statistics: which groups have at least two rows [G], and the means and unbiased variances of all groups [G, C].
+    Groups with fewer than two rows use the running statistics. The function also returns three float64 tensors for
+    updating the running statistics:
+
+    - [G]: 1 for groups with at least two rows, else 0
+    - [G, C]: the mean of each group
+    - [G, C]: the unbiased variance of each group
     """
 
     @staticmethod
@@ -170,10 +174,10 @@ class _SharedNormalisation(torch.autograd.Function):
 
 
 def _moments(x: Tensor) -> Tensor:
-    """Returns, for rows [n, C, ...], each channel's sum and sum of squares, and the number of values per channel.
+    """Returns each channel's sum, each channel's sum of squares, and the number of values per channel.
 
-    Sums are over rows and pixels: float64 [2 C + 1]. The squares are computed from the variance in float64, because
-    squares in float32 would lose the variance if the mean is far from 0.
+    The input is [n, C, ...]. The result is one float64 tensor [2 C + 1]. The sums run over rows and pixels. The sums of
+    squares are derived from mean and variance in float64, because summing float32 squares would lose precision.
     """
     values = x[:, 0].numel()
     if not values:
@@ -185,7 +189,7 @@ def _moments(x: Tensor) -> Tensor:
 
 
 def share_statistics(network: nn.Module, workers: Workers) -> None:
-    """Makes the network's batch normalisation use the statistics of all workers' rows in training."""
+    """Makes all batch normalisation in the network use statistics over the rows of all workers in training."""
     for module in network.modules():
         if isinstance(module, TermBatchNorm):
             module.workers = workers
@@ -193,7 +197,9 @@ def share_statistics(network: nn.Module, workers: Workers) -> None:
 
 @contextmanager
 def term_statistics(network: nn.Module) -> Iterator[Callable[[Sequence[int]], None]]:
-    """Normalises each ELBO term inside the block by its own statistics, and updates the running ones once, at the end.
+    """Makes batch normalisation inside the `with` block use separate statistics for each ELBO term.
+
+    The running statistics are updated once, at the end of the block.
 
     Yields:
         A function to call before each pass, with the number of rows of each term, in order.

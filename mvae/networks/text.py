@@ -3,7 +3,7 @@
 Texts are rows of tokens, int64 [n, L], that end at their first stop token (see mvae/data/sentences/text.py). Later
 tokens have no effect. A decoder gives a probability to each text of at most L - 1 characters, and these probabilities
 add up to 1. A decoder never emits the start token, and after L - 1 characters the stop is certain. So every text ends
-after at most L tokens. Rows may be cut after the stop of the batch's longest text, without changing any probability.
+after at most L tokens. Cutting rows after the stop of the batch's longest text changes no probability.
 """
 
 import torch
@@ -24,12 +24,12 @@ BEAM = 5  # width of the beam search
 
 
 class TextEncoder(nn.Module):
-    """Embedding(C, H), a GRU in each direction, the sum of both final states, FC H-outputs.
+    """Applies Embedding(C, H), a GRU in each direction, and FC H-outputs to the sum of both final states.
 
     If `outputs` is None, the encoder returns the sum of the final states. One GRU reads the padded rows; the other
-    reads the reversed texts. A final state is the state after a text's last token. The result equals torch's packed
-    bidirectional GRU, but needs no sorting and does not wait for the GPU. Sentences are processed in groups of similar
-    length. Forming these groups does wait for the GPU.
+    reads the reversed texts. A final state is the state after a text's last token. The result equals that of torch's
+    packed bidirectional GRU, but needs no sorting and does not wait for the GPU. Sentences are processed in groups of
+    similar length. Forming these groups does wait for the GPU.
     """
 
     def __init__(self, classes: int, outputs: int | None, hidden: int = HIDDEN, sentences: bool = False) -> None:
@@ -56,10 +56,11 @@ class TextEncoder(nn.Module):
 
 
 class TextDecoder(nn.Module):
-    """FC D-H gives the initial state of all GRU layers. Each step reads Swish(embedding of the previous token) and z.
+    """A GRU that decodes texts from z.
 
-    For sentences, the steps do not read z. The logits are a linear function of the state and z. `forward` uses teacher
-    forcing, in one pass over all steps. `greedy`, `beam` and `sample` generate texts token by token.
+    A linear layer maps z to the initial state of all GRU layers. Each step reads z and Swish(embedding of the previous
+    token). For sentences, the steps do not read z. The logits are a linear function of the state and z. `forward` uses
+    teacher forcing, in one pass over all steps. `greedy`, `beam` and `sample` generate texts token by token.
     """
 
     def __init__(
@@ -92,9 +93,9 @@ class TextDecoder(nn.Module):
         self.output = nn.Linear(hidden + latents, classes)
 
     def forward(self, z: Tensor, text: Tensor) -> Tensor:
-        """Returns logits [n, S, C - 1] of each token of texts [n, L'], given z [n, D] and the tokens before this token.
+        """Returns the logits [n, S, C - 1] of each token of texts [n, L'], given z [n, D] and the preceding tokens.
 
-        S is L'. If the rows have their full width L, S is L - 1, because token number L can only be the stop. The start
+        S is L', or L - 1 if the rows have the full width L, because token number L can only be the stop. The start
         token has no logit. In training, word dropout replaces input tokens.
         """
         start = text.new_full((len(text), 1), start_token(self.classes))
@@ -107,12 +108,12 @@ class TextDecoder(nn.Module):
 
     @torch.no_grad()
     def greedy(self, z: Tensor) -> Tensor:
-        """Generates a text [n, L] for each z [n, D], always with the most probable next token."""
+        """Generates a text [n, L] for each z [n, D] by always choosing the most probable next token."""
         return self.sample(z, None)
 
     @torch.no_grad()
     def beam(self, z: Tensor, width: int = BEAM) -> Tensor:
-        """Generates the most probable text [n, L] for each z [n, D] that beam search finds.
+        """Generates a text [n, L] for each z [n, D] by beam search: the most probable text found.
 
         Each step keeps the `width` most probable prefixes, including finished texts. A width of 1 is greedy search.
         """
@@ -171,7 +172,7 @@ class TextDecoder(nn.Module):
         return state.expand(self.layers, -1, -1).contiguous()
 
     def _read(self, tokens: Tensor, z: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the logits of the token after each of the tokens [n, l], and the last state."""
+        """Returns the next token's logits after each of the given tokens [n, l], and the final state."""
         words = nn.functional.silu(self.embedding(tokens))
         if not self.reads_z:
             read, state = self.gru(words, state)

@@ -4,7 +4,7 @@ from mvae.networks.layers import Layers, mlp
 
 
 class MlpVectorEncoder(Layers):
-    """FC numbers - width - width - outputs: float [n, D] to [n, outputs]."""
+    """An MLP with two hidden layers, from vectors, float [n, D], to [n, outputs]."""
 
     def __init__(self, numbers: int, width: int, outputs: int) -> None:
         super().__init__()
@@ -12,7 +12,7 @@ class MlpVectorEncoder(Layers):
 
 
 class MlpVectorDecoder(Layers):
-    """FC latents - width x `layers` - numbers: the mean of each number."""
+    """An MLP with `layers` hidden layers, from latents to the mean of each number."""
 
     def __init__(self, numbers: int, width: int, latents: int, layers: int) -> None:
         super().__init__()

@@ -1,13 +1,14 @@
-"""The clock of leases, checkpoints and the MLflow mirror. Tests replace this clock, so that they need not wait."""
+"""The clock that leases, checkpoints and the MLflow mirror use. Tests replace this clock to avoid waiting."""
 
 import threading
 import time
 
 
 class Clock:
-    """This machine's clock, in seconds. `time` is Unix time; `monotonic` never goes back.
+    """This machine's clock. All times are in seconds.
 
-    `wait` waits for an event with a timeout, and returns whether the event is set.
+    `time` returns Unix time. `monotonic` returns a time that never decreases. `wait` waits for an event with a timeout,
+    and returns whether the event is set.
     """
 
     def time(self) -> float:

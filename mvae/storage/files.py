@@ -1,8 +1,8 @@
 """Shared files on a disk: atomic writes, locks of the operating system, digests.
 
-Trials, drivers and machines share folders, and any of them can be killed at any time. So files are never rewritten in
-place: a file appears under its name complete and flushed to disk, or it does not appear. (If a memory-mapped file
-shrank, its readers would crash without an exception.) `Folder` is the `Place` that uses these functions.
+Trials, drivers and machines share folders, and each process can be killed at any time. So no file is rewritten in
+place: a new file gets its name only when it is complete and flushed to disk. (If a memory-mapped file shrank, its
+readers would crash without an exception.) `Folder` is the `Place` that uses these functions.
 """
 
 import errno
@@ -25,17 +25,17 @@ from mvae.storage.place import Place, Version
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of flock on file systems without locks, for example some versions of NFS, Lustre and FUSE."""
 FULL = {
-    errno.ENOSPC: "free space on this disk",
+    errno.ENOSPC: "free up space on this disk",
     errno.EDQUOT: "delete your own files on this disk, or ask for a larger quota",
 }
-"""Errors of a disk without room for this user, and the remedy for each. A shared disk often has a quota per user."""
+"""Errors of a full disk or a used-up quota, each with its remedy. A shared disk often has a quota per user."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 Moved = TypeVar("Moved", Path, Place)
 
 
 def remedy(error: OSError) -> str:
-    """Returns "; " and what to do if the disk is full or the user's quota is used up; empty for any other error."""
+    """Returns what to do about a full disk or a used-up quota, after "; ". Returns "" for any other error."""
     return f"; {FULL[error.errno]}" if error.errno in FULL else ""
 
 
@@ -47,9 +47,9 @@ class Damaged(Exception):
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path next to `path`, and renames it to `path` when the block ends without an error.
 
-    `path` is then flushed to disk. Missing parent folders are created. After an error or an interrupt, the temporary
-    file is deleted and the old file at `path` is unchanged. A process killed inside the block leaves a file
-    `.<name>.<unique>.tmp`, which is never read.
+    The file is flushed to disk before it is renamed. Missing parent folders are created. After an error or an
+    interrupt, the temporary file is deleted and the old file at `path` is unchanged. A process killed inside the block
+    leaves a file `.<name>.<unique>.tmp`, which is never read.
 
     Raises:
         OSError: the disk or the user's quota is full, the folder is not writable, or the block wrote no file.
@@ -87,9 +87,9 @@ def locked(target: Path) -> Iterator[None]:
     """Holds the exclusive lock of `target` during the block. Waits for the lock without a timeout.
 
     The operating system holds the lock (flock on `<target>.lock`) and releases it when the process ends for any reason.
-    The lock also excludes other threads of the same process, and is not re-entrant. The lock file is never deleted:
-    otherwise two processes could get the lock. On file systems without locks, the block runs without a lock
-    (`Folder.has_locks`).
+    The lock also excludes other threads of the same process, and is not re-entrant. The lock file is never deleted,
+    because two processes could then hold the lock at the same time. On file systems without locks, the block runs
+    without a lock (`Folder.has_locks`).
     """
     descriptor = _open_lock(target)
     try:
@@ -122,7 +122,7 @@ def set_aside(path: Moved) -> Moved:
     Processes that have mapped the old file into memory can still read it. If another process has already moved the
     file, nothing happens. Call this function under the lock of the code that recreates the file: two callers without a
     lock could choose the same new name. In object storage, the file is copied and deleted. Without a lock, the deletion
-    may hit a file that was just recreated. That file is then recreated again.
+    may hit a file that another process has just recreated. The next process then recreates the file again.
     """
     bad, number = path.parent / f"{path.name}.bad", 1
     while bad.exists():
@@ -134,12 +134,12 @@ def set_aside(path: Moved) -> Moved:
 
 
 def sha256_cached(path: Path) -> str:
-    """Returns the hex sha256 of a file. Each process computes it once per path, size and modification time."""
+    """Returns the hex sha256 of a file. Each process computes the hash once per path, size and modification time."""
     return _sha256_of_version(path.absolute(), file_version(path))
 
 
 def file_version(path: Path) -> Version:
-    """Returns size and modification time. A file written by this package keeps its content while both stay the same."""
+    """Returns a file's size and modification time. For files of this package, equal versions mean equal content."""
     status = path.stat()
     return Version(status.st_size, status.st_mtime_ns)
 

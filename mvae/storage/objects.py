@@ -1,10 +1,10 @@
 """Object storage, by a URI that pyarrow.fs supports: s3://BUCKET/FOLDER or gs://BUCKET/FOLDER.
 
-Differences from a disk: one request writes an object whole or not at all. There are no folders to create, no renames
-and no locks. These stores are strongly consistent: a read after a write returns the new content.
+Object storage differs from a disk: one request writes a whole object or nothing, and there are no folders to create, no
+renames and no locks. These stores are strongly consistent: a read after a write returns the new content.
 
 Options follow the path, as in pyarrow: s3://bucket/runs?endpoint_override=127.0.0.1:9000&scheme=http. Errors are
-OSErrors with `strerror` and `filename`. No error or text ever contains credentials (s3://KEY:SECRET@bucket).
+OSErrors with `strerror` and `filename`. Error messages never contain credentials (s3://KEY:SECRET@bucket).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _AWS = re.compile(r"AWS Error (?P<code>\w+) during \w+ operation: (?P<text>.*?)(
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Timeouts of requests to object storage, and the number of attempts."""
+    """Timeouts and numbers of attempts for requests to object storage."""
 
     connect: float  # seconds until a connection
     request: float  # seconds until a response
@@ -50,7 +50,7 @@ FIRST_LOOK = Timeouts(connect=3, request=4, attempts=2, gcs=8)
 
 @dataclass(frozen=True)
 class RemotePath(Keyed):
-    """An object, or a common prefix of objects' names, which acts as a folder. A plain value without a connection."""
+    """An object in object storage, or a folder: a common prefix of objects' names. Contains no open connection."""
 
     scheme: str
     authority: str = field(repr=False)
@@ -227,10 +227,10 @@ class RemotePath(Keyed):
 
 
 def place(given: str | AnyPlace) -> Place:
-    """Turns a path or URI into a Place. A path becomes absolute. file:///FOLDER means a path. A Place stays unchanged.
+    """Turns a path or URI into a Place. Paths become absolute. file:///FOLDER is a path. A Place is returned unchanged.
 
     Raises:
-        Refusal: `RemotePath.of` refuses, or a file: URI is relative.
+        Refusal: the URI is invalid (see `RemotePath.of`), or a file: URI is relative.
     """
     if isinstance(given, Place):
         return given
@@ -260,7 +260,7 @@ def _code_and_message(error: str) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=16)
 def _opened(bucket: RemotePath, timeouts: Timeouts = WORK) -> tuple[fs.FileSystem, str]:
-    """Returns the file system of a bucket, and the bucket's name in it. Cached per process."""
+    """Returns a bucket's file system, and the bucket's name in this file system. Cached per process."""
     from pyarrow import fs
 
     options: dict[str, Any] = bucket._options()

@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 class Version(NamedTuple):
     """Size in bytes and modification time, Unix time in ns. Object storage rounds times to seconds or milliseconds.
 
-    A file on a disk that this package wrote has the same content as long as its version is the same.
+    On a disk, equal versions mean equal content, if this package wrote the file.
     """
 
     size: int
@@ -38,11 +38,11 @@ class Place(ABC):
     is_remote = False
     """Whether each operation is a network request.
 
-    If so, `each` makes several requests at a time. Results, which never change, are read only once. No file is read
-    only to check its content.
+    If so, `each` makes several requests at a time. Result files, which never change, are read only once. No file is
+    read just to check its content.
     """
     looks = 1
-    """Number of consecutive empty listings until a folder counts as empty. A disk's listing can miss new files."""
+    """Number of consecutive empty listings before a folder counts as empty. A disk's listing can miss new files."""
 
     @property
     @abstractmethod
@@ -54,7 +54,7 @@ class Place(ABC):
 
     @property
     def uri(self) -> str:
-        """The path or URI without credentials, which `mvae.storage.objects.place` reads back."""
+        """The path, or the URI without credentials. `mvae.storage.objects.place` turns either back into a Place."""
         return str(self)
 
     @property
@@ -135,7 +135,7 @@ class Place(ABC):
         return self.parent
 
     def why_unusable(self) -> str:
-        """Returns why this place cannot hold a storage and what to do, as the end of a sentence. Empty: it can.
+        """Returns why this place cannot hold a storage and what to do, as the end of a sentence; empty if it can.
 
         Raises:
             OSError: the store does not respond.
@@ -190,7 +190,7 @@ AnyPlace = Path | Place
 
 @dataclass(frozen=True)
 class Keyed(Place):
-    """A place with a key, which consists of parts separated by single slashes.
+    """A place that a key names. A key consists of parts separated by single slashes.
 
     Folders are common prefixes of keys. A folder exists only if it contains files.
     """

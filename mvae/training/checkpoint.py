@@ -5,9 +5,9 @@
 
 A kill at any moment leaves a checkpoint complete or absent. A folder without a valid manifest is not a checkpoint.
 
-The trial's folder is named by the content key. Each attempt at the trial is a process and writes under its own id. An
-attempt may be believed dead, and resume after its successor has started. Even then, it cannot overwrite the successor's
-checkpoints.
+The trial's folder is named by the content key. Each attempt at the trial is a process and writes under its own id. A
+process that seemed dead may continue after the next attempt has started. Even then, the process cannot overwrite
+checkpoints of the next attempt.
 
 Checkpoints work the same way in folders and in object storage.
 """
@@ -65,7 +65,7 @@ class Checkpoints:
         self._final_lock = self.folder / "final"
 
     def latest(self, *, digests: bool = True) -> Checkpoint | None:
-        """Returns the newest valid checkpoint of any attempt: the last written of those with the highest epoch.
+        """Returns the valid checkpoint of the highest epoch, from any attempt. Among several, returns the last written.
 
         Skips damaged checkpoints with a warning. If a checkpoint is deleted during the search, the search restarts.
 
@@ -91,12 +91,12 @@ class Checkpoints:
 
         Args:
             epoch: number of finished epochs.
-            files: the content of each file by name, for torch.save: tensors and plain values, nested at will.
+            files: the content of each file by name, for torch.save: tensors and plain values, nested to any depth.
             history: one record per finished epoch.
-            provenance: facts that may differ between attempts. `Checkpoint.device` reads "device".
+            provenance: facts that may differ between attempts, for example "device", which `Checkpoint.device` returns.
         Raises:
             OSError: the disk is full, or another attempt finished the trial and deleted files of this checkpoint.
-                Partly written files are deleted, but not a complete checkpoint that the other attempt has kept.
+                Partly written files are then deleted. If the other attempt has kept this checkpoint, it is not deleted.
         """
         import torch
 
@@ -217,9 +217,9 @@ class Checkpoints:
     def _newest_first(self, found: Mapping[str, Version]) -> list[Place]:
         """Returns the folders that have a manifest, newest first. Their contents are not checked.
 
-        The folders are sorted by epoch, then by the time of the weights file, then by name. The time is the weights'
-        because `keep_final_weights` rewrites the manifest. The name breaks ties because object storage has coarse
-        times. So every attempt sees the same order.
+        The folders are sorted by epoch, then by the time of the weights file, then by name. The manifest's time is not
+        used, because `keep_final_weights` rewrites the manifest. The name breaks ties, because object storage has
+        coarse times. So every attempt sees the same order.
         """
         names = [path.removesuffix(f"/{MANIFEST}") for path in found if path.endswith(f"/{MANIFEST}")]
         weights = {name: found.get(f"{name}/{MODEL}", Version(0, 0)) for name in names if _FOLDER.fullmatch(name)}
@@ -232,7 +232,7 @@ def _epoch(folder: Place) -> int:
 
 
 def _write(path: Place, content: Any) -> StoredFile:
-    """Serialises in memory first, so that a disk error is raised as OSError."""
+    """Writes a file with torch.save. Serialises in memory first, so that a disk error is raised as OSError."""
     buffer = io.BytesIO()
     import torch
 
@@ -270,7 +270,7 @@ def _is_final(folder: Place) -> bool:
 
 
 def _verified(folder: Place, digests: bool = True) -> Checkpoint:
-    """Reads a folder's checkpoint and checks the size of every file, and the sha256 if `digests` is set.
+    """Reads the checkpoint in a folder. Checks the size of every file and, if `digests` is set, the sha256.
 
     Raises:
         Damaged: the manifest is missing or invalid, or a file does not match the manifest.

@@ -1,8 +1,8 @@
 """Splits each training step across several workers: DistributedDataParallel sums their gradients.
 
 Buffers (the running statistics of batch normalisation) differ between workers during an epoch. After each epoch
-`mvae.training.loop.train` copies the first worker's buffers to all workers. Training steps read buffers only to
-normalise groups of one row.
+`mvae.training.loop.train` copies the first worker's buffers to all workers. In training, buffers are read only to
+normalise a group that consists of a single row.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from mvae.models.elbo import Loss
 
 
 class _Step(nn.Module):
-    """The module that DistributedDataParallel wraps: takes a batch and returns the loss to differentiate."""
+    """The module that DistributedDataParallel wraps. Takes a batch and returns the loss to differentiate."""
 
     def __init__(self, learner: Learner, model: nn.Module) -> None:
         super().__init__()
@@ -35,10 +35,10 @@ class _Step(nn.Module):
 
 
 class DataParallel:
-    """Wraps a worker's learner, which handles this worker's share of each step.
+    """Wraps a worker's learner, which handles this worker's rows of each step.
 
-    `loss` returns this worker's share of the step's loss; the shares of all workers sum to the step's loss. `backward`
-    gives every worker the gradients of the whole step.
+    `loss` returns the part of the step's loss from this worker's rows. The parts of all workers sum to the step's loss.
+    The backward pass gives every worker the gradients of the whole step.
     """
 
     def __init__(self, learner: Learner, model: nn.Module) -> None:

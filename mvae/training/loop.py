@@ -45,7 +45,7 @@ THREADS = 1
 REMEDY = "the last checkpoint is kept; lower the learning rate or a likelihood weight"
 
 CALLED_OFF_AFTER = 600.0
-"""Seconds after the time of a stop from which checkpoints are no longer more frequent: the stop was called off."""
+"""Seconds after an expected stop until the stop counts as cancelled, and checkpoints become less frequent again."""
 
 LOOKS = 8
 """Number of equal parts into which the epochs are divided. `train` calls `look` after each part except the last."""
@@ -63,7 +63,7 @@ class Progress:
     """Number of finished epochs."""
     epochs: int
     committed: list[Record] = field(default_factory=list)
-    """Records that are in a complete checkpoint and that earlier calls did not report."""
+    """Records that are in a complete checkpoint and that no earlier `Progress` contained."""
 
 
 @dataclass(frozen=True)
@@ -94,21 +94,22 @@ def train(
 
     Args:
         data: data set on the device that trains.
-        provenance: returns where and when the weights were made. Each checkpoint calls this function and stores the
-            result.
+        provenance: function that returns where and when the weights were made. Each checkpoint stores a new result of
+            this function.
         heard: called after every epoch with the progress.
-        look: called with the module in evaluation mode and the number of finished epochs, at times spread over training
+        look: called with the module in evaluation mode and the number of finished epochs, a few times during training
             (see `LOOKS`). `look` may draw pictures and must not change the module.
         checkpoint_every: seconds between checkpoints. Checkpoints are written only at the end of an epoch, and always
             after the last epoch.
         until: earliest Unix time in seconds at which this process will be stopped. The time between checkpoints shrinks
-            to half of the time left, so that the stop loses only the epoch that it cuts off (`seconds_between`).
+            to half of the time left, so that the stop loses only the unfinished epoch (`seconds_between`).
         checkpoint_at: epochs after which a checkpoint is written regardless of the time.
-        workers: this process's place among the workers. All workers call this function within a torch.distributed
-            process group. Only the first worker reads and writes checkpoints, validates, and calls the functions above.
+        workers: rank of this process and number of workers. All workers call this function within a torch.distributed
+            process group. Only the first worker reads and writes checkpoints, validates, and calls `provenance`,
+            `heard` and `look`.
         background: whether a thread writes the checkpoints while training continues.
-        test_curve: also measure test accuracy after every epoch, as `diagnostic/test_accuracy`, if the arm predicts
-            labels or texts. This metric influences nothing and never enters a table.
+        test_curve: whether to measure test accuracy after every epoch, as `diagnostic/test_accuracy`, if the arm
+            predicts labels or texts. This metric influences nothing and never enters a table.
     Raises:
         NonFiniteLoss: the loss or a weight became nan or infinite. Every worker raises it. The last checkpoint is kept.
         Refusal: the trial asks for more training examples than the data set has, or the arm's own optimiser or schedule
@@ -191,10 +192,11 @@ def train(
 def seconds_between(checkpoint_every: float, until: float | None) -> float:
     """Returns the seconds that must have passed since the last checkpoint before the next one is written.
 
-    Half of the time left, so the last epoch that ends before `until` is always saved. After `until`, every epoch is.
+    Returns at most half of the time left, so that the last epoch that ends before `until` is always saved. For
+    `CALLED_OFF_AFTER` seconds after `until`, every epoch is saved.
 
     Args:
-        checkpoint_every: the seconds if no stop is near.
+        checkpoint_every: seconds between checkpoints if no stop is near.
         until: earliest Unix time in seconds at which this process will be stopped; None if it may run to its end.
     """
     left = math.inf if until is None else until - time.time()
@@ -206,7 +208,7 @@ def _start(
 ) -> tuple[Checkpoint | None, Any, Any]:
     """Returns the checkpoint to resume from, its weights, and the optimiser's state if epochs are left.
 
-    Only the first worker searches for a checkpoint. The other workers get its result by broadcast.
+    Only the first worker searches for a checkpoint. The caller broadcasts the result to the other workers.
     """
     last = checkpoints.latest() if workers.first else None
     if last is None:
@@ -240,7 +242,7 @@ def _train_epoch(steps: Steps, epoch: int, workers: Workers = ALONE) -> dict[str
 
 
 def _check_finite(model: nn.Module, epoch: int) -> None:
-    """Catches a non-finite update in the epoch's last step, which no loss of that epoch shows."""
+    """Raises NonFiniteLoss if a weight is not finite. No loss of the epoch shows a bad update in its last step."""
     broken = [name for name, value in model.state_dict().items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise NonFiniteLoss(
@@ -249,9 +251,9 @@ def _check_finite(model: nn.Module, epoch: int) -> None:
 
 
 class _FiniteWatch:
-    """Collects each step's loss and parts on the device and checks them every `check_every` steps.
+    """Collects the losses of each step on the device. Checks every `check_every` steps that all losses are finite.
 
-    Rare checks keep the GPU from waiting for the CPU at every step. All workers check the same steps and sums.
+    With rare checks, the GPU need not wait for the CPU at every step. All workers check the same sums over workers.
     """
 
     def __init__(self, epoch: int, check_every: int, workers: Workers) -> None:
@@ -289,9 +291,10 @@ class _FiniteWatch:
 
 
 def validated(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
-    """Returns an epoch's validation metrics, which do not influence training. Restores the module's mode.
+    """Returns an epoch's validation metrics, which do not influence training.
 
-    Includes the measures of plug-ins that are watched, computed with the validation split in place of the test split.
+    Includes the watched measures of plug-ins, computed with the validation split in place of the test split. Restores
+    the model's former mode (training or evaluation).
     """
     metrics = _validated(model, trial, data)
     for own in watched_of(trial.model, trial.dataset):

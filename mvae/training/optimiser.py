@@ -1,4 +1,4 @@
-"""Provides the optimiser of an arm and its learning rate at each step, and torch's Adam without torch's compiler."""
+"""Provides an arm's optimiser, the learning rate of each step, and an Adam that does not import torch's compiler."""
 
 import inspect
 import math
@@ -14,7 +14,7 @@ def optimiser_of(chosen: Arm, model: nn.Module, trial: Settings) -> torch.optim.
     """Returns the arm's own optimiser, or Adam with the trial's learning rate.
 
     Raises:
-        Refusal: the arm did not return an optimiser.
+        Refusal: the arm's `optimiser` function did not return a torch optimiser.
     """
     if chosen.optimiser is None:
         return Adam(model.parameters(), lr=trial.learning_rate, fused=True)
@@ -25,15 +25,15 @@ def optimiser_of(chosen: Arm, model: nn.Module, trial: Settings) -> torch.optim.
 
 
 class Schedule:
-    """Sets the learning rate of a step: the optimiser's initial rate times the arm's factor.
+    """Sets the learning rate of each step: the optimiser's initial rate times a factor from the arm's `schedule`.
 
-    The rate depends only on the step. So a resumed run and all workers use the rates of an unbroken run. The rate of
-    each parameter group is kept as `initial_lr`, as torch's schedulers do. So it is part of checkpoints.
+    The rate depends only on the step. So a resumed run and all workers use the same rates as an uninterrupted run. The
+    initial rate of each parameter group is stored as `initial_lr`, as in torch's schedulers. So checkpoints contain it.
 
     Args:
         steps: number of steps of the whole training.
     Raises:
-        Refusal: a factor of the training is not a finite number of 0 or more.
+        Refusal: the factor of some step is not a finite number of 0 or more.
     """
 
     def __init__(self, chosen: Arm, optimizer: torch.optim.Optimizer, trial: Settings, steps: int) -> None:
@@ -68,8 +68,8 @@ class Schedule:
 class Adam(torch.optim.Adam):
     """Like torch.optim.Adam, with the same state and bit-identical steps. `differentiable` is not supported.
 
-    torch.optim's methods are wrapped to exclude themselves from compiled graphs. The wrapper imports torch._dynamo,
-    which takes two seconds in every trial process. This class unwraps the methods, because they are called only outside
+    torch.optim wraps its methods to exclude them from compiled graphs. The wrapper imports torch._dynamo, which takes
+    two seconds in every trial process. This class removes the wrapper, because the methods are called only outside
     compiled graphs.
     """
 

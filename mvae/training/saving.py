@@ -13,10 +13,10 @@ from mvae.training.records import Checkpoint, Record
 
 
 class Saving:
-    """Writes one checkpoint at a time. `close` waits until the current one is complete.
+    """Writes one checkpoint at a time. `close` waits for a checkpoint that is still being written.
 
     Args:
-        background: whether a thread writes from a copy in CPU memory. If not, `save` writes before it returns.
+        background: whether a thread writes from a copy in CPU memory. If not, `save` returns after writing.
     """
 
     def __init__(self, checkpoints: Checkpoints, *, background: bool) -> None:
@@ -55,7 +55,7 @@ class Saving:
         Args:
             wait: whether to wait for the checkpoint that is being written.
         Raises:
-            OSError: that checkpoint could not be written.
+            OSError: the last checkpoint could not be written.
         """
         if wait or (self._writing is not None and self._writing.done()):
             self._wait()

@@ -1,9 +1,9 @@
 """Takes optimiser steps, either eagerly or, on a GPU, by replaying CUDA graphs.
 
-A step of these networks launches hundreds of small kernels, and the GPU waits for the CPU to launch them. Steps with
-the same plan and shapes launch the same kernels. So after a few equal steps, the next equal step is recorded as a CUDA
-graph. Later steps copy their inputs into the recorded step's inputs and replay the graph. The numbers are
-bit-identical.
+A step of these networks launches hundreds of small kernels, and the GPU waits for the CPU to launch them. Two steps
+launch the same kernels if their batches have equal signatures: the same constants and tensor shapes. After a few such
+steps, the next such step is recorded as a CUDA graph. Later steps copy their inputs into the recorded step's inputs and
+replay the graph. The numbers are bit-identical to eager steps.
 """
 
 import os
@@ -41,7 +41,7 @@ SWITCH = "MVAE_CUDA_GRAPHS"
 
 
 class Steps:
-    """Takes eager optimiser steps."""
+    """Takes optimiser steps eagerly, without CUDA graphs."""
 
     def __init__(
         self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Settings
@@ -99,7 +99,7 @@ class _Recorded:
 
 
 class RecordedSteps(Steps):
-    """Takes steps on one GPU and records the steps that recur as CUDA graphs."""
+    """Takes optimiser steps on one GPU. Records recurring steps as CUDA graphs, and replays the graphs."""
 
     def __init__(
         self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Settings
@@ -108,7 +108,7 @@ class RecordedSteps(Steps):
         self.stream = _stream(self.device)
         self.recorded: dict[Hashable, _Recorded] = {}
         self._seen: dict[Hashable, tuple[int, Any]] = {}
-        """For each signature: the number of eager steps, and a batch's constants. Alive constants have valid ids."""
+        """Number of eager steps of each signature, and a batch's constants, kept alive so that their ids stay valid."""
         self._pool: Any = None
         """Memory pool that all graphs share. Sharing is safe because only `losses` is read after a replay."""
 
@@ -164,7 +164,7 @@ class RecordedSteps(Steps):
         return _Recorded(graph, in_place, inputs, step, list(loss.parts), losses)
 
     def _set_capturable(self, value: bool) -> None:
-        """Sets Adam's flag `capturable`, which torch requires for recording, although fused Adam needs no flag.
+        """Sets Adam's flag `capturable`. torch requires the flag for recording, although fused Adam works without it.
 
         The flag is set only while recording, because a checkpoint with the flag cannot be resumed on a CPU.
         """
@@ -186,11 +186,11 @@ def steps_of(
 
 
 def may_be_recorded(trial: Settings, modalities: tuple[Modality, ...], workers: Workers, device: torch.device) -> bool:
-    """Whether recurring steps are recorded.
+    """Whether recurring steps can be recorded as CUDA graphs.
 
     Recording needs a single process on a GPU without torch.compile, and an arm and modalities that allow recording.
-    An arm's own optimiser may count in Python, and a recorded step keeps its learning rate. So the steps of an arm with
-    its own optimiser or schedule stay eager. `SWITCH` turns recording off.
+    An arm's own optimiser may count steps in Python, and a recorded step cannot change its learning rate. So the steps
+    of an arm with its own optimiser or schedule stay eager. The environment variable `SWITCH` can turn recording off.
     """
     chosen = arm(trial.model)
     return (
@@ -207,7 +207,7 @@ def may_be_recorded(trial: Settings, modalities: tuple[Modality, ...], workers: 
 
 @lru_cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    """Returns one stream per process, because libraries keep a workspace for each stream."""
+    """Returns the stream that all steps of this process share. Libraries keep a workspace for each stream."""
     stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     return stream
 
@@ -215,7 +215,7 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 def tensors_of(batch: Any) -> list[Tensor]:
     """Returns a batch's tensors in a fixed order. Tensors differ from step to step; all other parts are constants.
 
-    This function and the next two do not use torch's pytree, because it is private and slower, and saves no code.
+    `tensors_of`, `with_tensors` and `step_signature` do not use torch's pytree, because pytree is private and slower.
     """
     parts = [getattr(batch, field.name) for field in fields(batch)] if is_dataclass(batch) else [batch]
     found: list[Tensor] = []

@@ -1,7 +1,7 @@
-"""CPU time and memory of this process by epoch. These numbers depend on the machine and are never reproducible.
+"""Measures CPU time and memory of this process per epoch. The numbers depend on the machine and are not reproducible.
 
-Reading them takes microseconds, so they need no thread and no further package. The load of a GPU is left out, because
-torch needs another package to read it.
+Reading the numbers takes microseconds and needs no thread and no further package. GPU load is left out, because torch
+needs another package to read it.
 """
 
 import os
@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 PAGES = Path("/proc/self/statm")
-"""File with the process's memory in pages. Its second number is the resident memory. Only Linux has it."""
+"""File with the process's memory in pages; the second number is the resident memory. Only Linux has this file."""
 
 MEGABYTE = 2**20
 
 
 class Usage:
-    """Measures this process from one call to the next.
+    """Measures CPU time and memory of this process from one call to the next.
 
     Args:
         device: device that trains.
@@ -28,7 +28,7 @@ class Usage:
         self._reset()
 
     def __call__(self) -> dict[str, float]:
-        """Returns the usage since the last call. The names are MLflow's, without `system/`.
+        """Returns the usage since the last call, under MLflow's metric names without the prefix `system/`.
 
         process_cpu_percentage: CPU time of all threads per wall time; 100 is one core
         process_memory_megabytes: resident memory now

@@ -18,14 +18,14 @@ SOCKET = "~/.mvae-mlflow/socket"
 
 
 def how_to_browse(uri: str, page: str = "", *, on_cluster: bool) -> str:
-    """Returns the address of a page on the server, or the command that starts a server, and the page's address there.
+    """Returns the address of a page in MLflow. If `uri` is a database, the command that starts a server comes first.
 
     MLflow has no login, so on a machine with other users the command opens a socket instead of a port.
 
     Args:
         uri: from `tracking_uri`.
         page: the page's path after the server's address and `#`; empty if it is not known.
-        on_cluster: whether this command runs on a cluster that RAY_ADDRESS names.
+        on_cluster: whether RAY_ADDRESS names the cluster on which this command runs.
     """
     shown = without_credentials(uri)
     if uri.startswith("http"):
@@ -36,7 +36,7 @@ def how_to_browse(uri: str, page: str = "", *, on_cluster: bool) -> str:
     if not any(os.environ.get(name) for name in BATCH_JOBS):
         return f"{installed('mlflow')} ui --backend-store-uri {shlex.quote(shown)}{then}"
     if not SERVER.is_file():
-        return "see docs/browse.md, MLflow on a shared machine, because other users can open MLflow's port"
+        return "see docs/browse.md, On a machine with other users, because other users can open MLflow's port"
     socket = os.environ.get("MLFLOW_SOCKET") or SOCKET
     start = (
         f"MLFLOW_BACKEND_STORE_URI={shlex.quote(shown)} MLFLOW_SOCKET={socket} bash {shlex.quote(from_here(SERVER))}"

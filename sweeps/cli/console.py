@@ -74,7 +74,7 @@ class Console:
         kinds: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Progress:
-        """Returns a context manager, the progress line of a sweep.
+        """Returns the progress line of a sweep, which is a context manager.
 
         Args:
             work: amount of work of each trial, by key. All trials have the same unit (expected seconds, or epochs).
@@ -87,7 +87,7 @@ class Console:
         return self._progress
 
     def stopping(self, by: str) -> None:
-        """Ends the progress line and says that the signal with this name arrived."""
+        """Ends the progress line and prints the name of the signal or option that stops the sweep."""
         self.stop_progress()
         self.say(f"Stopping after {by}; ending the running trials can take half a minute")
 
@@ -97,7 +97,7 @@ class Console:
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:
-        """On a terminal, shows a line with the elapsed time once the block has taken PATIENCE seconds."""
+        """On a terminal, shows a line with the elapsed time once the `with` block has run for PATIENCE seconds."""
         began = time.monotonic()
 
         def line() -> RenderableType:
@@ -142,7 +142,7 @@ class Progress:
             self._redrawn.stop()
 
     def expect(self, seconds: float | None) -> None:
-        """Sets the estimated seconds until the sweep ends. They are shown until this run's own speed is known."""
+        """Sets the estimated seconds until the sweep ends. The estimate is shown until this run's speed is known."""
         with self._lock:
             self._left, self._estimated_at = seconds, self._clock()
         if self._redrawn:
@@ -206,7 +206,7 @@ class Progress:
         self._left = self._left if left is None else left
 
     def _line(self, room: int | None = None) -> str:
-        """Returns the progress line. Trials that do not fit into `room` columns are only counted."""
+        """Returns the progress line. Trial names that exceed `room` columns are replaced by a count."""
         with self._lock:
             now = self._clock()
             parts = [f"{self._work.fraction:4.0%}", f"{len(self._ended)}/{len(self._work.work)} trials"]

@@ -1,4 +1,4 @@
-"""Lines about data sets that are downloaded, converted or loaded before the first trial starts."""
+"""Lines printed while data sets are downloaded, converted or loaded, before the first trial starts."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ from mvae.data import DATASETS
 
 
 def preparing(name: str) -> str:
-    """Returns the line that announces the loading of a data set, printed before the slow import of torch."""
+    """Returns the line to print before a data set is loaded, and before the slow import of torch."""
     slow = DATASETS[name].prepare is not None
     usually = "can take many minutes the first time" if slow else "usually takes a few seconds"
     return f"Preparing {name}, which {usually}"
@@ -17,8 +17,9 @@ def preparing(name: str) -> str:
 
 @contextmanager
 def shown(say: Callable[[str], None]) -> Iterator[None]:
-    """Passes messages of `mvae.data` about downloads and conversions to `say`, until the block ends. Warnings go to
-    stderr.
+    """In the `with` block, passes messages of `mvae.data` about downloads and conversions to `say`.
+
+    Prints warnings to stderr.
     """
     log, handler = logging.getLogger("mvae.data"), _Saying(say)
     before = log.level
@@ -32,7 +33,7 @@ def shown(say: Callable[[str], None]) -> Iterator[None]:
 
 
 class _Saying(logging.Handler):
-    """Passes each message to a function, and prints each warning on stderr."""
+    """Passes each message to a function, but prints warnings to stderr."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()

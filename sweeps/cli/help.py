@@ -59,7 +59,7 @@ def explanation(options: type[TrialOptions], name: str) -> str:
 
 
 class Parser(ArgumentParser):
-    """Parses a pipeline's command line on behalf of pydantic-settings. Raises Refusal for every mistake.
+    """Parses a pipeline's command line for pydantic-settings. Raises Refusal for every mistake of the user.
 
     Args:
         full: whether the help page explains every option.
@@ -86,7 +86,7 @@ class Parser(ArgumentParser):
         self.add_argument("-h", "--help", FULL, action="help", help=SUPPRESS)
 
     def add_field(self, *flags: str, **kwargs: Any) -> None:
-        """Adds an option that pydantic-settings describes."""
+        """Adds an option. pydantic-settings calls this method with the option's flags and arguments."""
         name = kwargs["dest"]
         field = self.options.model_fields[name]
         if not isinstance(field.default, bool):

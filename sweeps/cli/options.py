@@ -86,7 +86,8 @@ class CommonOptions(TrialOptions):
     plan: bool = False
     """Print the cells, which of them are done, and the cost of the rest. Trains and downloads nothing.
 
-    Data that convert in seconds are converted into the cache. Then a few steps of each kind of trial can be timed."""
+    Data sets that convert in seconds are converted into the cache, so that a few steps of each kind of trial can be
+    timed."""
     price_per_hour: NotNegative | None = None
     """Price per hour of a machine like this one, in any currency; --plan then prints the price of the missing cells."""
     report: bool = False
@@ -122,7 +123,7 @@ class CommonOptions(TrialOptions):
     """MLflow server or database (default: $MLFLOW_TRACKING_URI, else a database in the storage)."""
 
     max_hours: Positive | None = None
-    """Hours after which this command saves the running trials, says what is left, and stops with exit code 3.
+    """Hours after which this command saves the running trials, prints what is left, and stops with exit code 3.
 
     The same command resumes. The hours count from the start of each command."""
     max_concurrent: Count | None = None
@@ -144,7 +145,7 @@ class CommonOptions(TrialOptions):
         return {**super().trial_fields(), **workers}
 
     def asked(self) -> str:
-        """Returns the options in a report folder's name, which keep tables apart: demo-arms-nn_mvae-seeds-0-2."""
+        """Returns the part of a report folder's name that lists the given options: demo-arms-nn_mvae-seeds-0-2."""
         typed = [name for name in type(self).model_fields if name in self.model_fields_set - NOT_OF_THE_TABLE]
         return "-".join([self.preset, *(f"{name}-{in_a_name(getattr(self, name))}" for name in typed)])
 
@@ -169,7 +170,7 @@ NOT_OF_THE_TABLE = frozenset(
     | {"name", "storage", "data_root", "cache", "tracking_uri", "max_concurrent", "gpus_per_trial", "wait_for_nodes"}
     | {"checkpoint_every", "max_hours"}
 )
-"""Options that a report folder's name leaves out, because they change no cell or the name contains them anyway."""
+"""Options that a report folder's name leaves out, because they change no cell, or are already in the name."""
 
 
 def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:
@@ -187,10 +188,10 @@ def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:
 
 
 def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
-    """Like `parse`, but raises Refusal. Also loads the plug-ins, so that their data sets and arms are known afterwards.
+    """Parses the command line, and loads the data sets and arms of the given plug-ins.
 
     Raises:
-        Refusal: one line that names the option (or the plug-in and the line in it) and says what to do.
+        Refusal: a mistake of the user. The message is one line, which names the option, or the plug-in and its line.
     """
     check_names(argv)
     ensure_home()

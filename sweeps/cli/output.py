@@ -11,7 +11,7 @@ from typing import Any, TextIO, cast
 
 @contextmanager
 def outliving_readers(notice: str) -> Iterator[None]:
-    """Within the block, drops output that has no reader. Otherwise any code that prints would raise an error.
+    """In the `with` block, drops output to a closed pipe or terminal. Otherwise, printing would raise an error.
 
     Args:
         notice: printed to stderr when stdout loses its reader. Empty: print nothing.
@@ -36,7 +36,7 @@ def print_every_character(stream: TextIO) -> None:
 
 
 class _Outliving:
-    """A text stream that redirects its file descriptor to /dev/null as soon as nobody reads the stream."""
+    """A text stream that redirects its file descriptor to /dev/null when its reader is gone."""
 
     def __init__(self, stream: TextIO, notice: str = "") -> None:
         self._stream, self._notice = stream, notice

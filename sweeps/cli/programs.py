@@ -12,14 +12,14 @@ COMPLETE, INCOMPLETE, BAD_INPUT, OUT_OF_HOURS, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes of every pipeline and of `mvae`."""
 
 STARTED_BY = "MVAE_STARTED_BY"
-"""Environment variable with the words before the pipeline's file, if not `python` (cluster/slurm.sh)."""
+"""Environment variable: words to type before the pipeline's file instead of `python`. Set by cluster/slurm.sh."""
 
 _typed: list[str] = []
-"""Words that started the pipeline, if not `python FILE`."""
+"""Words that started the pipeline; empty if it was started by `python FILE`."""
 
 
 def started_by(*words: str) -> None:
-    """Records the words that started a pipeline, for its help page and its resume line: mvae run weak_supervision."""
+    """Records the words that started a pipeline (`mvae run NAME`), for its help page and the command that resumes."""
     _typed[:] = words
 
 
@@ -40,13 +40,13 @@ def installed(program: str) -> str:
 
 
 def from_here(path: Path) -> str:
-    """Returns a relative path for anything inside the working directory, else an absolute path."""
+    """Returns a relative path if the path is inside the working directory, else an absolute path."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def command() -> str:
-    """Returns the command that resumes this one. Leaves out --fresh and --resume, which may refuse a second start."""
+    """Returns the command that resumes this sweep, without --fresh and --resume, which may make a second run fail."""
     words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
     return without_credentials(shlex.join([*how_to_start(installed("python")), *words]))
 

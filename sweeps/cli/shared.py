@@ -54,7 +54,7 @@ def arms_for(*measures: Measure, reads: str = "model") -> list[str]:
 
 @dataclass(frozen=True)
 class Preset:
-    """Values that the command line can override. `trial` sets fields of every trial."""
+    """Default values that the command line can override. `trial` sets fields of every trial."""
 
     columns: tuple[float, ...] = ()
     """Values of the table's columns: numbers of subsets, keep probabilities or fractions of pairs."""
@@ -87,10 +87,10 @@ class Preset:
 
 
 def check_declared(name: str, arms: Sequence[str]) -> None:
-    """Checks that an arm declares a hyper-parameter that was typed after `--set`.
+    """Checks that at least one of the arms declares the hyper-parameter that `--set` names.
 
     Raises:
-        Refusal: no arm does.
+        Refusal: none of the arms declares the hyper-parameter.
     """
     if not any(each.name == name for token in arms for each in arm(token).hyperparameters):
         having = [token for token in arms if arm(token).hyperparameters] or ARMS
@@ -101,7 +101,7 @@ def check_declared(name: str, arms: Sequence[str]) -> None:
 
 
 def report_name(name: str, samples: int) -> str:
-    """Returns a report's name, which includes the number of samples if it differs from the paper's."""
+    """Returns a report's name. A number of samples other than the paper's is part of the name."""
     return name if samples == PAPER_SAMPLES else f"{name}-s{samples}"
 
 
@@ -117,12 +117,12 @@ def check_pairs(options: CommonOptions, *fractions: float | None) -> None:
 
 
 def folder_as_data_set(typed: Any, option: str, dataset: str, conflict: str) -> Any:
-    """Replaces an option that names a folder by `--dataset` and `--data-root`.
+    """Translates an option that names a folder into `--dataset` and `--data-root`.
 
     Args:
         typed: options by name, before validation.
         dataset: the data set that reads the folder.
-        conflict: message if another data set is given; `{}` is its name.
+        conflict: message if another data set is given. `{}` stands for the name of that data set.
     Raises:
         Refusal: `--data-root` or another data set is given too.
     """

@@ -1,18 +1,16 @@
 """Ends a sweep on SIGINT, SIGTERM and SIGHUP (a closed terminal), and when the hours of `--max-hours` are over.
 
-The sweep ends even if a library swallows the exception.
+A signal handler raises an exception in whatever code is running, and libraries may swallow this exception. For example,
+Ray's waiting calls raise a plain KeyboardInterrupt instead, and Python drops exceptions raised in destructors. So the
+handler also stores the signal. The driver checks for a stored signal at each message of a trial, and ends the sweep.
 
-A signal handler raises an exception in whatever code is running, and libraries may swallow that exception. Ray's
-waiting calls replace it by a plain KeyboardInterrupt. Python drops exceptions raised in destructors. So the handler
-also stores the signal, and the driver checks for a stored signal at each message of a trial.
+Ending the trials takes seconds, and the handler may have to wait until a library returns to Python. So a separate
+thread acknowledges the signal at once. The thread reads the pipe into which Python's C code writes the signal's number.
 
-Ending the trials takes seconds, and the handler may have to wait until a library returns to Python. So a thread
-acknowledges the signal at once: it reads the pipe into which Python's C code writes the signal's number.
+When the hours of `--max-hours` are over, a timer sends SIGTERM to this process.
 
-When the hours are over, a timer sends this process a SIGTERM, so that both kinds of end take the same path.
-
-A batch system announces its signal in the environment variable MVAE_STOPS_AT (cluster/slurm.sh). The trials then save
-checkpoints more often shortly before that time, as before the end of the hours.
+A batch system announces the time of its signal in the environment variable MVAE_STOPS_AT (cluster/slurm.sh). Shortly
+before that time, and before the end of `--max-hours`, the trials save checkpoints more often.
 """
 
 import os
@@ -32,15 +30,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal arrived. Committed results stay, and the next command resumes the rest.
+    """Raised when a signal arrives. Results in storage are kept, and the same command resumes the other trials.
 
-    The class is a KeyboardInterrupt because Ray's waiting calls drop any other exception of a signal handler, and Tune
-    wraps every `Exception`. Ray raises a plain KeyboardInterrupt instead of this class.
+    The class derives from KeyboardInterrupt, because Ray's waiting calls drop any other exception of a signal handler,
+    and Tune wraps every `Exception`. Even so, Ray raises a plain KeyboardInterrupt instead of this class.
     """
 
 
 class Interruption:
-    """Context manager in which the first of SIGNALS, or the end of the hours, raises `Interrupted`.
+    """Context manager that raises `Interrupted` at the first of SIGNALS, or at the end of `--max-hours`.
 
     Later signals are ignored. If SIGHUP is ignored at the start, as under `nohup`, it stays ignored.
     """
@@ -48,7 +46,7 @@ class Interruption:
     def __init__(self, acknowledge: Callable[[str], None] = lambda _: None, hours: float | None = None) -> None:
         """
         Args:
-            acknowledge: called at once with the name of what ends the sweep, in another thread.
+            acknowledge: called at once, in another thread, with the name of the signal or option that ends the sweep.
             hours: value of `--max-hours`, counted from now; None if not given.
         """
         self.acknowledge = acknowledge
@@ -57,7 +55,7 @@ class Interruption:
         self.until = None if hours is None else time.time() + 3600 * hours
         """Unix time in seconds at which the hours are over; None without `--max-hours`."""
         self.stops_at = self.until
-        """Earliest Unix time in seconds at which the sweep will be stopped: `until`, or what the environment says."""
+        """Earliest Unix time in seconds at which the sweep will be stopped: `until` or MVAE_STOPS_AT."""
         self._budget = "" if hours is None else f"--max-hours {hours:g}"
         self._over = False
         self._timer: threading.Timer | None = None
@@ -65,7 +63,7 @@ class Interruption:
 
     @property
     def out_of_hours(self) -> bool:
-        """Whether the end of the hours, and not a signal, ended the sweep."""
+        """Whether `--max-hours`, and not a signal, ended the sweep."""
         return bool(self.heard) and self.heard == self._budget
 
     def __enter__(self) -> Self:
@@ -105,7 +103,7 @@ class Interruption:
             raise Interrupted(self.heard)
 
     def without_limit(self) -> None:
-        """Stops counting the hours, because no training is left."""
+        """Cancels the time limit of `--max-hours`. Called when no training is left."""
         if self._timer is not None:
             self._timer.cancel()
 

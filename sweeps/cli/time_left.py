@@ -1,6 +1,6 @@
-"""Estimates when a sweep will be finished. Callers pass the time; nothing here reads a clock.
+"""Estimates when a sweep will be finished. Callers pass the current time; no function reads a clock.
 
-A trial cannot be divided: one trial on two free slots takes as long as on one.
+A trial cannot be divided: one trial on two free slots takes as long as on one slot.
 """
 
 import heapq
@@ -21,14 +21,14 @@ def makespan(seconds: Iterable[float], slots: int) -> float:
 
 
 MIN_PROGRESS = 0.02
-"""Fraction of a trial that must be done before the trial's speed, including the start, is used for the estimate."""
+"""Fraction of a trial that must be done before its speed, which includes start-up time, is used for the estimate."""
 
 
 class Work:
     """Progress of a sweep, and the estimate of the time left.
 
     - All trials of a kind have the same unit of work (expected seconds, or epochs).
-    - Seconds per unit are measured per kind, on this run's trials, including the trials' starts.
+    - Seconds per unit of work are measured per kind, on this run's trials, including their start-up time.
     - A kind without measurements is assumed to be as slow as the slowest measured kind.
     - A trial that has reported progress twice is extrapolated from its own speed between the reports.
     """
@@ -72,7 +72,7 @@ class Work:
         self._since.pop(key, None)
 
     def drop(self, key: str) -> None:
-        """Counts a trial as done, without using it for the speed."""
+        """Counts a trial as done, but ignores the trial when measuring the speed."""
         self._before[key] = self._now[key] = 1.0
         self.ended(key)
 
@@ -103,7 +103,7 @@ class Work:
         return makespan([own.get(key, by_kind[key]) for key in running_first], self._at_once)
 
     def _own_speed(self, key: str) -> float | None:
-        """Returns a running trial's fraction per second since its first report, so that its start-up does not count."""
+        """Returns the fraction of a running trial done per second since its first report. Excludes start-up time."""
         if key not in self._since or key not in self._first:
             return None
         when, share = self._first[key]

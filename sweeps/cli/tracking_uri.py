@@ -16,7 +16,7 @@ DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 def default_uri(storage: AnyPlace) -> str:
     """Returns the default tracking URI: a SQLite file in the storage folder.
 
-    Object storage cannot hold this file. `place_of_artifacts` refuses such a URI before anything starts.
+    Object storage cannot hold a SQLite file. `place_of_artifacts` refuses such a storage before anything starts.
     """
     return (
         sqlite_uri(storage.absolute() / "mlflow.db") if isinstance(storage, Path) else f"sqlite:///{storage}/mlflow.db"

@@ -42,8 +42,8 @@ class TrialOptions(BaseSettings):
     """Names that `--help` lists for --dataset and --arms. By default, all data sets and arms are listed."""
 
     set: Assignments = ()
-    """Hyper-parameters that arms declare for themselves, such as beta=2.5,samples=10. Each applies to the arms that
-    declare it."""
+    """Hyper-parameters that arms declare for themselves, such as beta=2.5,samples=10. A value applies only to arms
+    that declare the hyper-parameter."""
     image_network: Token | None = None
     decoder_hidden: Count | None = None
     latents: Count | None = None

@@ -23,11 +23,11 @@ NAMED_BY = ("MVAE_STORAGE", "MVAE_DATA", "MLFLOW_TRACKING_URI", "HOME")
 """Environment variables that contain paths."""
 
 MOST_SEEDS = 10_000
-"""Largest number of seeds in one range. A longer range is taken for a typing error."""
+"""Largest number of seeds in one range. A longer range is refused as a typing error."""
 
 
 class Written(str):
-    """The form of a field's value, which `--help` shows after the option's name."""
+    """Placeholder for an option's value, which `--help` shows after the option's name, for example NAME."""
 
 
 def token(value: object) -> object:
@@ -48,7 +48,7 @@ def check_names(typed: Sequence[str]) -> None:
     Args:
         typed: arguments of the command.
     Raises:
-        Refusal: a name cannot be read.
+        Refusal: a name has characters outside ASCII, and the locale is not UTF-8.
     """
     encoding = sys.getfilesystemencoding()
     for name in (*typed, *(os.environ.get(variable, "") for variable in NAMED_BY), str(Path.cwd())):
@@ -83,12 +83,12 @@ def folder(value: object) -> object:
     if not text:
         raise Refusal("write the path of a folder")
     if "://" in text:
-        raise Refusal("write the path of a folder, not a URI: each machine needs it as a folder (mount a shared one)")
+        raise Refusal("write the path of a folder, not a URI; every machine needs this folder (mount a shared folder)")
     return _absolute(text)
 
 
 def storage(value: object) -> object:
-    """Reads a folder like `folder`, or the URI of object storage: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER.
+    """Reads the path of a folder, or the URI of object storage: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER.
 
     Raises:
         Refusal: the path is empty, or the URI's scheme is unknown.
@@ -100,7 +100,7 @@ def gpus(value: object) -> object:
     """Reads `auto` or a number of GPUs, which may be 0.
 
     Raises:
-        Refusal: the value is not a number, or is above 1 and not whole (trials can only share a single GPU).
+        Refusal: the value is not a number from 0, or is above 1 and not whole. Trials can only share a single GPU.
     """
     if value == "auto" or not isinstance(value, str | int | float):
         return value
@@ -157,14 +157,14 @@ def _fraction(item: str, what: str = "fraction") -> tuple[float]:
 def _assignment(item: str) -> tuple[tuple[str, str]]:
     name, equals, value = item.partition("=")
     if not (name and equals and value):
-        raise Refusal(f"{item} is not NAME=VALUE; write several with commas between them, such as beta=2.5,samples=10")
+        raise Refusal(f"{item} is not NAME=VALUE; separate several settings by commas, as in beta=2.5,samples=10")
     return ((name, value),)
 
 
 def _file(item: str) -> tuple[Path]:
     path = _absolute(item)
     if not path.is_file():
-        raise Refusal(f"file {path} does not exist; write paths with commas between them, such as a.py,b.py")
+        raise Refusal(f"file {path} does not exist; separate several paths by commas, as in a.py,b.py")
     return (path,)
 
 
@@ -173,7 +173,7 @@ files = listed(_file)
 
 
 def unknown_option(parser: ArgumentParser, word: str, listing: str) -> Refusal:
-    """Returns the refusal of an option that a parser does not know.
+    """Returns the Refusal to raise for an option that a parser does not have.
 
     Args:
         word: the option as typed.

@@ -5,6 +5,6 @@ run.py       `mvae run PIPELINE`: the same as `python pipelines/PIPELINE.py`
 prepare.py   `mvae prepare DATASET`: downloads and converts a data set
 ls.py        `mvae ls`: the sweeps of a storage
 rm.py        `mvae rm SWEEP`: deletes the trials that only this sweep uses; removal.py: decides what may be deleted
-verify.py    `mvae verify N`: runs N finished trials again and compares the numbers; again.py: which trials, and how
+verify.py    `mvae verify N`: runs N finished trials again and compares the numbers; again.py: chooses and runs trials
 options.py   the parser and the options that subcommands share
 """

@@ -17,7 +17,7 @@ from sweeps.store.store import Store
 from sweeps.trials.messages import Job, Message
 
 RARELY = 1e9
-"""Seconds between checkpoints, so many that only the final weights are saved."""
+"""Seconds between checkpoints. The number is so large that only the final weights are saved."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Finished:
     key: str
     trial: Trial
     results: tuple[Result, ...]
-    """Results whose measures this version computes."""
+    """Stored results whose measures this version can compute."""
 
     @property
     def name(self) -> str:
@@ -49,17 +49,17 @@ class Outcome:
     differs: str = ""
     """First number that differs; empty if all bits are equal."""
     failed: str = ""
-    """Why the trial, or one of its measures, did not finish here."""
+    """Why the trial, or one of its measures, did not finish here; empty if all finished."""
     here: MadeOn | None = None
     """The machine and versions of this run; None if the trial did not finish."""
 
 
 class Candidates:
-    """Chooses finished trials of a storage at random, with a seed.
+    """Chooses finished trials of a storage at random. A seed makes the choice repeatable.
 
     Args:
         store: the storage; only read.
-        data_root, cache: as in `mvae.data.load`.
+        data_root, cache: same as for `mvae.data.load`.
     """
 
     def __init__(self, store: Store, data_root: Path | None, cache: Path | None) -> None:
@@ -67,9 +67,9 @@ class Candidates:
         self._data_root, self._cache = data_root, cache
         self._marks: dict[str, str] = {}
         self.altered: dict[str, str] = {}
-        """For each key whose stored result was altered: what contradicts the key."""
+        """Maps each key whose stored result was altered to a description of the contradiction."""
         self.passed: dict[str, str] = {}
-        """For each key that was not chosen: the reason."""
+        """Maps each key that was not chosen to the reason."""
 
     def choose(self, number: int, seed: int) -> Iterator[Finished]:
         """Yields trials in an order that depends only on the seed and on the keys in the storage.
@@ -95,14 +95,14 @@ class Candidates:
     def _candidate(self, key: str) -> Finished | None:
         results = self._store.results.where(lambda this, measure: this == key and measure_named(measure) is not None)
         if not results:
-            self.passed[key] = "this version computes none of its measures"
+            self.passed[key] = "this version computes none of the trial's measures"
             return None
         dataset, provenance = str(results[0].trial.get("dataset")), results[0].provenance
         if dataset not in DATASETS:
             self.passed[key] = f"unknown data set {dataset}; give its file to --plugins"
             return None
         if provenance.get("training_version") != TRAINING_VERSION:
-            self.passed[key] = "it was trained by another version of the training code"
+            self.passed[key] = "trained by another version of the training code"
             return None
         try:
             trials = [Trial.create(**{**ADDED_AS, **one.trial}) for one in results]
@@ -111,13 +111,13 @@ class Candidates:
             return None
         trial, mark = trials[0], self._mark(dataset)
         if any(one.key(str(provenance.get("data"))) != key for one in trials):
-            self.altered[key] = "its settings belong to another key"
+            self.altered[key] = "the stored settings belong to another key"
             return None
         if trial.key(mark) != key:
-            self.passed[key] = f"it was trained on other files of {dataset} than those on this machine"
+            self.passed[key] = f"trained on other files of {dataset} than the files on this machine"
             return None
         if trial.workers > 1:
-            self.passed[key] = f"it was trained by {trial.workers} workers together"
+            self.passed[key] = f"trained by {trial.workers} workers together"
             return None
         return Finished(key, trial, tuple(results))
 
@@ -125,7 +125,9 @@ class Candidates:
 def run_again(
     one: Finished, scratch: Store, data_root: Path | None, cache: Path | None, heard: Callable[[Message], None]
 ) -> Outcome:
-    """Runs a trial in this process, after the trials whose models its measures need, and compares the numbers.
+    """Runs a trial again in this process, and compares its numbers with the stored numbers.
+
+    First trains the models that the trial's measures need.
 
     Args:
         scratch: temporary storage.
@@ -162,7 +164,7 @@ def run_again(
 
 
 def _differs(stored: Result, now: Result) -> str:
-    """Describes the first number that differs, among the metrics of the measure and of every epoch."""
+    """Describes the first number that differs, in the final metrics or an epoch. Empty if no number differs."""
     if found := difference(stored.metrics, now.metrics):
         return f"{stored.measure}: {found}"
     if len(stored.history) != len(now.history):

@@ -1,4 +1,4 @@
-"""Entry point of the command `mvae`. Imports a subcommand only when it is typed, so that help answers at once."""
+"""Entry point of the command `mvae`. Imports only the typed subcommand, so that help pages appear at once."""
 
 import importlib
 import sys
@@ -18,7 +18,7 @@ COMMANDS = {
     "rm": ("SWEEP", "Delete the trials that only this sweep uses, with their MLflow runs"),
     "verify": ("N", "Run N finished trials again here, and compare the numbers"),
 }
-"""For each subcommand: its arguments in the usage line, and one line of help."""
+"""Maps each subcommand to its arguments in the usage line and its one-line help."""
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -30,7 +30,7 @@ the files and bytes of checkpoints, artifacts and cache. Writes nothing."""
 
 @dataclass(frozen=True)
 class Taken:
-    """Number of files, and their bytes."""
+    """Number of files, and their total size in bytes."""
 
     files: int = 0
     bytes: int = 0
@@ -48,12 +48,12 @@ class Taken:
 
 @dataclass(frozen=True)
 class Held:
-    """Checkpoints, artifacts and results of a storage name, by key."""
+    """Checkpoints, artifacts and results that are stored under one --name, by trial key."""
 
     checkpoints: Mapping[str, Taken]
     artifacts: Mapping[str, Taken]
     done: frozenset[tuple[str, str]]
-    """Key and measure (token) of each result."""
+    """Trial key and measure token of each result."""
 
     @classmethod
     def of(cls, store: Store) -> Held:
@@ -64,7 +64,7 @@ class Held:
         )
 
     def of_keys(self, keys: Iterable[str]) -> tuple[Taken, Taken]:
-        """Returns checkpoints and artifacts of some keys."""
+        """Returns the total size of the checkpoints, and of the artifacts, of these keys."""
         chosen = list(keys)
         return tuple(  # type: ignore[return-value]
             sum((held.get(key, Taken()) for key in chosen), Taken()) for held in (self.checkpoints, self.artifacts)
@@ -124,7 +124,7 @@ def _row(store: Store, sweep: str, found: SweepList | None, held: Held) -> list[
     written = [version.changed / 1e9 for version in report.listing().values()] if report.is_dir() else []
     if found is None:
         keys = keys_of(report) or frozenset()
-        what, started, cells = "no list; type its command again", "-", "-"
+        what, started, cells = "no list; run the sweep again", "-", "-"
     else:
         keys, what, started = found.keys, found.title, _when(found.started)
         written.append(found.changed)
@@ -147,7 +147,7 @@ def _sum(store: Store, held: Held, listed: set[str]) -> str:
 
 
 def _names_below(root: Place) -> list[str]:
-    """Returns the names in a storage: folders with a namespace, results or checkpoints."""
+    """Returns the names in a storage: folders that contain a namespace, results, checkpoints or lists of sweeps."""
     found = sorted(path.name for path in root.iterdir() if NAME.fullmatch(path.name) and path.name not in RESERVED)
     inside = ("namespace", "results", "checkpoints", "sweeps")
     return [name for name in found if any((root / name / one).exists() for one in inside)]

@@ -1,7 +1,6 @@
 """The parser of `mvae`'s subcommands, and the options that several of them share.
 
-The types of the values are those of the pipelines (sweeps/cli/values.py). This module imports neither torch, Ray nor
-MLflow.
+Values have the same types as in the pipelines (sweeps/cli/values.py). The module imports neither torch, Ray nor MLflow.
 """
 
 import argparse
@@ -22,8 +21,8 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         command: name of the subcommand.
-        positional: how the usage line writes the argument; empty if there is none.
-        about: what the subcommand does; the first thing on its help page.
+        positional: name of the argument in the usage line; empty if the subcommand has no argument.
+        about: description of the subcommand at the top of the help page.
     """
 
     def __init__(self, command: str, positional: str, about: str) -> None:
@@ -85,18 +84,18 @@ class Parser(argparse.ArgumentParser):
         if not unknown:
             return parsed
         if not unknown[0].startswith("-"):
-            raise Refusal(f"unexpected argument {unknown[0]}: {self.prog} --help lists what it takes")
+            raise Refusal(f"unexpected argument {unknown[0]}: {self.prog} --help lists all arguments")
         raise unknown_option(self, unknown[0], f"{self.prog} --help lists all options")
 
     def error(self, message: str) -> NoReturn:
         needed = message.removeprefix("the following arguments are required: ")
         if needed != message:
-            raise Refusal(f"{needed} is missing: {self.prog} --help lists what it takes")
+            raise Refusal(f"{needed} is missing: {self.prog} --help lists all arguments")
         raise Refusal(message.removeprefix("argument ").replace(": ", " ", 1))
 
 
 def read_as(kind: Callable[[Any], Any]) -> Callable[[str], Any]:
-    """Returns an argparse type that reads a value like a pipeline's option does."""
+    """Returns an argparse type that reads a value in the same way as a pipeline's option."""
 
     def value(text: str) -> Any:
         try:
@@ -119,10 +118,10 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def root_of(chosen: argparse.Namespace) -> Any:
-    """Returns the storage's root: the option, $MVAE_STORAGE or ./runs.
+    """Returns the root of the storage: the value of --storage, else $MVAE_STORAGE, else ./runs.
 
     Raises:
-        Refusal: it does not exist.
+        Refusal: the storage does not exist.
     """
     found = place(chosen.storage if chosen.storage is not None else os.environ.get("MVAE_STORAGE") or "runs")
     if not found.is_remote and not found.exists():
@@ -131,20 +130,20 @@ def root_of(chosen: argparse.Namespace) -> Any:
 
 
 def existing_store(chosen: argparse.Namespace) -> Store:
-    """Returns the store of --storage and --name.
+    """Returns the store that --storage and --name select.
 
     Raises:
-        Refusal: it does not exist.
+        Refusal: the store does not exist.
     """
     root = root_of(chosen)
     store = Store.open(root, chosen.name, create=False)
     if not store.folder.is_dir():
-        raise Refusal(f"--name {chosen.name}: {root} has no such name: `mvae ls` lists the names of a storage")
+        raise Refusal(f"--name {chosen.name} does not exist in {root}: `mvae ls` lists the names of a storage")
     return store
 
 
 def mlflow_of(chosen: argparse.Namespace, store: Store) -> str:
-    """Returns MLflow's tracking URI, chosen as the pipelines do.
+    """Returns MLflow's tracking URI: --tracking-uri, else $MLFLOW_TRACKING_URI, else the default of the storage.
 
     Raises:
         Refusal: MLflow does not support the URI.

@@ -8,7 +8,7 @@ from sweeps.cli.data_lines import preparing, shown
 from sweeps.commands.options import Parser, load_plugins
 
 ABOUT = """Downloads a data set's files if they are missing and no --data-root is given, and converts them into --cache.
-Every sweep does the same when it starts. A second time, this command only checks the files."""
+Every sweep does the same when it starts. If the data set is already prepared, this command only checks the files."""
 
 
 def parser() -> Parser:
@@ -20,7 +20,7 @@ def parser() -> Parser:
 
 
 def prepare(options: Namespace) -> str:
-    """Downloads missing raw files into the default data root, converts them, and returns a line for the user.
+    """Downloads missing raw files into the default data root, converts the data set, and returns a line to print.
 
     Raises:
         Refusal: unknown data set; raw files missing or damaged; the cache is unusable.
@@ -35,7 +35,7 @@ def prepare(options: Namespace) -> str:
 
 
 def main(typed: Sequence[str]) -> int:
-    """Prepares the data set, and the data set that its grey values come from; returns 0.
+    """Prepares a data set, and also the data set that provides its grey values. Returns 0.
 
     Raises:
         Refusal: unknown data set, missing or damaged files, or the cache cannot be written.

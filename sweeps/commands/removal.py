@@ -1,14 +1,15 @@
 """Finds the trials and files that only one sweep uses, and deletes them from storage.
 
-A trial is deleted only if this sweep's list names it and no other sweep uses it:
+A sweep's list names its trials, and the models that its measures need. A sweep from an earlier release has no list.
+A trial is deleted only if this sweep's list names the trial and no other sweep uses it. Another sweep uses a trial if:
 
-- another sweep's list names it, as a trial or as a model that a measure needs
-- another sweep has no list (made by an earlier release), and its report names it
-- another sweep has no list, and this sweep's list names it as a model that a measure needs; reports name no such models
+- the other sweep's list names the trial
+- the other sweep has no list, and its report names the trial
+- the other sweep has no list, and a measure of this sweep needs the trial's model; reports do not name such models
 
-Everything is deleted in an order that makes a kill harmless: the results of a trial, then its other files, then the
-sweep's report, and the sweep's list last, because the list says what is left to delete. Links are never followed: a
-link in place of a trial's folder is itself deleted, and a link in place of a folder of the storage is refused.
+A kill at any point is harmless, because of the order: the results of a trial, then its other files, then the sweep's
+report, and last the sweep's list, which names what is left to delete. Links are never followed: a link in place of a
+trial's folder is itself deleted, and a link in place of a folder of the storage is refused.
 """
 
 import errno
@@ -46,7 +47,7 @@ class Part:
         return len(found), sum(found)
 
     def delete(self) -> None:
-        """Deletes the part if it exists. A second call deletes what is left.
+        """Deletes the part if it exists. After a failure, a second call deletes what is left.
 
         Raises:
             OSError: something cannot be deleted.
@@ -66,7 +67,7 @@ class Own:
     store: Store
     listed: SweepList
     others: Mapping[str, frozenset[str]]
-    """Keys of every other sweep, by its name."""
+    """Trial keys of every other sweep, by the sweep's name."""
 
     @property
     def study(self) -> str:
@@ -97,7 +98,7 @@ class Own:
             yield Part(self.store.traceback(key), is_folder=False)
 
     def parts_of_sweep(self) -> Iterator[Part]:
-        """Yields the files of the sweep itself, with its list last."""
+        """Yields the files of the sweep itself. The sweep's list of trials comes last."""
         report = self.store.reports / self.listed.sweep
         yield Part(report, is_folder=True)
         aside = [path for name, path in damaged(self.store) if name == self.listed.sweep]
@@ -109,7 +110,7 @@ class Own:
         """Deletes parts one by one.
 
         Args:
-            check: called before each; may raise an error to stop.
+            check: called before each part; may raise an error to stop.
         Raises:
             OSError: something cannot be deleted.
         """
@@ -119,7 +120,7 @@ class Own:
 
 
 def own(store: Store, sweep: str) -> Own:
-    """Finds the trials and files that only one sweep uses. Call it under the lease.
+    """Finds the trials and files that only one sweep uses. The caller must hold the lease.
 
     Raises:
         Refusal: the sweep has no list, a list or report cannot be read, another sweep's damaged list was set aside, or
@@ -129,19 +130,19 @@ def own(store: Store, sweep: str) -> Own:
     if sweep not in known:
         raise Refusal(
             f"{store.folder} has no sweep {sweep}: "
-            + (f"choose one of {', '.join(known)}" if known else "it has no sweeps")
+            + (f"choose one of {', '.join(known)}" if known else "this storage has no sweeps")
         )
     check_links(store)
     lists = all_lists(store)
     if sweep not in lists:
         raise Refusal(
-            f"sweep {sweep} has no list of its trials, because an earlier release made it, so all its trials count as"
-            " used: type its command again, which writes the list and trains only what is missing"
+            f"sweep {sweep} from an earlier release has no list of its trials, so all its trials count as used: type"
+            " the sweep's command again, which writes the list and trains only missing trials"
         )
     for name, path in damaged(store):
         if name != sweep:
             raise Refusal(
-                f"{path} is the damaged list of sweep {name}, and its new list may lack earlier trials: type"
+                f"{path} is the damaged list of sweep {name}, and the new list may lack earlier trials: type"
                 f" all commands of sweep {name} again, then delete this file"
             )
     others = {}
@@ -150,7 +151,7 @@ def own(store: Store, sweep: str) -> Own:
         if keys is None:
             raise Refusal(
                 f"sweep {name} has no list of its trials, and its report {store.reports / name} cannot be read:"
-                " type that sweep's command again, or move the report away"
+                " type the command of that sweep again, or move the report away"
             )
         if name != sweep:  # a sweep without a list may need the same models, which no report names
             others[name] = keys if name in lists else keys | frozenset(lists[sweep].needs)
@@ -158,7 +159,7 @@ def own(store: Store, sweep: str) -> Own:
 
 
 def check_links(store: Store) -> None:
-    """Refuses a storage whose own folders are links, because deleting would leave the storage.
+    """Refuses a storage in which a folder is a link, because deletion could then reach files outside the storage.
 
     Raises:
         Refusal: a folder is a link.

@@ -1,7 +1,7 @@
 """`mvae rm SWEEP`: deletes the trials that only this sweep uses: files, MLflow runs and a search's study.
 
-Takes the lease, lists what it will delete, asks, and deletes. If the command is killed, typing it again leads to the
-same state as an unbroken command.
+Takes the lease, lists what it will delete, asks, and deletes. If the command is killed, type it again to delete
+the rest.
 """
 
 import json
@@ -41,17 +41,19 @@ def parser() -> Parser:
         help="MLflow server or database (default: $MLFLOW_TRACKING_URI, else a database in the storage).",
     )
     made.add_argument(
-        "--study-uri", metavar="URI", help="Database of a search's study, if its URI has a password (default: known)."
+        "--study-uri",
+        metavar="URI",
+        help="Database of a search's study, needed if its URI has a password (default: the URI in the sweep's list).",
     )
     made.add_argument("--yes", action="store_true", help="Delete without asking.")
     return made
 
 
 def main(typed: Sequence[str]) -> int:
-    """Deletes a sweep and returns 0. Returns 1 if the user said no, and 130 after Ctrl-C.
+    """Deletes a sweep and returns 0. Returns 1 if the user declines, and 130 after Ctrl-C.
 
     Raises:
-        Refusal: the sweep cannot be deleted as it is; nothing was deleted.
+        Refusal: the sweep cannot be deleted. Nothing was deleted.
         OSError: something could not be deleted; the same command deletes the rest.
     """
     chosen = parser().parse_args(typed)
@@ -86,7 +88,7 @@ def main(typed: Sequence[str]) -> int:
             error("interrupted; type the same command again to delete the rest")
             return INTERRUPTED
         for where in removal.left:
-            error(f"left, because it is outside the storage: {where}")
+            error(f"not deleted, because it is outside the storage: {where}")
     console.say(f"Deleted sweep {found.listed.sweep}")
     return 0
 
@@ -129,13 +131,13 @@ class _Everything:
                 runs = self._mlflow.runs()
             found.append(f"  {counted(runs, 'run')} to delete in MLflow, {without_credentials(self._uri)}")
         if elsewhere := self._shown_elsewhere():
-            found.append(f"  its runs in MLflow at {elsewhere} stay, unless you give it to --tracking-uri")
+            found.append(f"  the runs in MLflow at {elsewhere} stay, unless you give --tracking-uri {elsewhere}")
         if self._study:
             found.append(f"  the search's study in {without_credentials(self._study)}")
         return found
 
     def refuse_to_leave_runs(self) -> None:
-        """Refuses to delete everything except runs in an MLflow that the user did not name.
+        """Refuses the deletion if the sweep's runs are in an MLflow server or database that the user did not name.
 
         Raises:
             Refusal: the sweep's last command wrote to another MLflow.
@@ -143,11 +145,11 @@ class _Everything:
         if elsewhere := self._shown_elsewhere():
             raise Refusal(
                 f"sweep {self._own.listed.sweep} last wrote to MLflow at {elsewhere}: give --tracking-uri {elsewhere},"
-                f" or --tracking-uri {without_credentials(self._uri)} to leave its runs there"
+                f" or --tracking-uri {without_credentials(self._uri)} to leave the sweep's runs there"
             )
 
     def _shown_elsewhere(self) -> str:
-        """Returns the tracking URI that the sweep's last command used, if it is another one."""
+        """Returns the tracking URI of the sweep's last command; empty if this command has the same URI."""
         try:
             record = json.loads(self._own.store.mirrored(self._own.listed.sweep).read_bytes())
             last = str(record["tracking_uri"])
@@ -156,7 +158,7 @@ class _Everything:
         return "" if last == without_credentials(self._uri) else last
 
     def delete(self, check: Callable[[], object]) -> None:
-        """Deletes MLflow's runs first, then the study, the trials' files, and the sweep's own files.
+        """Deletes the MLflow runs first, then the study, then the trials' files, then the sweep's own files.
 
         Args:
             check: called between two deletions; may raise an error to stop.

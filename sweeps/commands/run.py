@@ -21,7 +21,7 @@ def main(typed: Sequence[str]) -> int:
     Args:
         typed: a pipeline's name, or the path of your own file; then the pipeline's options.
     Raises:
-        Refusal: there is no such pipeline.
+        Refusal: the pipeline does not exist.
     """
     if not typed or typed[0] in ("-h", "--help"):
         with outliving_readers(""):
@@ -44,7 +44,7 @@ def file_of(name: str) -> Path:
     Args:
         name: name of a pipeline of this project, or the path of a Python file.
     Raises:
-        Refusal: there is no such pipeline or file.
+        Refusal: the pipeline or file does not exist.
     """
     if name.endswith(".py"):
         path = Path(name).expanduser().absolute()

@@ -1,7 +1,7 @@
-"""`mvae verify N`: runs N finished trials again on this machine, and compares every number with the stored one.
+"""`mvae verify N`: runs N finished trials again on this machine, and compares every number with the stored number.
 
-Equal bits are demanded only if the same device type, processor, torch and plug-ins made the stored numbers. Otherwise
-small differences are normal: they are printed, and the exit code stays 0.
+A difference is an error only if the stored numbers were made with the same device type, processor, torch and plug-ins.
+Otherwise small differences are normal: the command prints them, and the exit code stays 0.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from sweeps.store.store import Store
 
 ABOUT = """Runs N finished trials of a storage again, one after the other, in a temporary storage. Compares every metric
 bit for bit. A difference is an error (exit code 1) if the stored numbers were made on the same device type and
-processor with the same torch; otherwise it is only printed. Writes nothing to the storage."""
+processor with the same torch. Other differences are only printed. Writes nothing to the storage."""
 
 
 def parser() -> Parser:
@@ -33,7 +33,7 @@ def parser() -> Parser:
 
 
 def main(typed: Sequence[str]) -> int:
-    """Verifies trials; returns 0, or 1 if a result is not what this machine should give.
+    """Verifies trials. Returns 0, or 1 if a trial fails, was altered, or differs on the same kind of machine.
 
     Raises:
         Refusal: the storage does not exist, no trial can run again here, or raw files are missing.
@@ -45,7 +45,7 @@ def main(typed: Sequence[str]) -> int:
     candidates = Candidates(store, chosen.data_root, chosen.cache)
     wrong, done, started = [], 0, 0
     interruption = Interruption(lambda by: console.say(f"Stopping after {by}"))
-    console.say(f"Running {counted(chosen.number, 'trial')} of {store.folder} again, about as long as the first time")
+    console.say(f"Running {counted(chosen.number, 'trial')} of {store.folder} again; expect the same time as before")
     with interruption, scratch("verify") as folder:
         again = Store.open(folder, "again", create=True)
         for one in candidates.choose(chosen.number, chosen.seed):

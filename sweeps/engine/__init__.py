@@ -1,16 +1,16 @@
 """The engine: the only package that imports Ray.
 
-attach.py        joins or starts the cluster, after checking that the trials can run there
-machines.py      machines of the cluster: do they share the storage and run the same package?
+attach.py        checks that the trials can run, and joins or starts the cluster
+machines.py      checks that all machines of the cluster share the storage and run the same package
 tune.py          runs the trials of a sweep with Ray Tune
 tune_search.py   runs the trials of a search with Ray Tune
 train.py         runs a trial of several workers with Ray Train
 events.py        passes the events of trials to the driver
-watch.py         notices that the head of the cluster is lost
-quiet.py         keeps Ray from printing, from dying with the terminal, and from ending the process
-private.py       every private name of Ray that we use, the reason, and the time saved
+watch.py         detects the loss of the cluster's head
+quiet.py         keeps Ray from printing, from ending with the terminal, and from ending the process
+private.py       all uses of Ray's private names, with the reasons and the CPU time saved
 start_worker.py  starts Ray's worker processes
-idle_agent.py    stands in for a process that Ray starts for its dashboard
+idle_agent.py    replaces the agent process that Ray starts for its dashboard
 """
 
 from sweeps.engine.attach import check, cluster

@@ -31,7 +31,7 @@ from sweeps.store.scratch import SESSIONS, remove_folders_of_the_dead, scratch
 from sweeps.store.store import Store
 
 STARTS = 3
-"""Number of attempts to start a private cluster. On a busy machine the first start may take too long."""
+"""Maximum number of attempts to start a private cluster. On a busy machine the first attempt may take too long."""
 
 STARTING = "Starting Ray on this machine, which usually takes 5 to 20 s"
 
@@ -111,7 +111,7 @@ def check_joinable(at: str) -> None:
 
 
 def _start(**options: Any) -> None:
-    """Calls `ray.init`. Tries again if Ray's processes do not start within the 30 s that Ray allows.
+    """Calls `ray.init`. Retries if the call fails, for example because Ray's processes do not start within 30 s.
 
     Raises:
         OSError: every attempt failed.
@@ -138,10 +138,10 @@ def current_capacity() -> Capacity:
 
 
 def capacity(memory: float) -> Capacity:
-    """Returns the largest capacity of the attached cluster, and the number of multi-worker trials that fit on the head.
+    """Returns the capacity that the attached cluster can grow to, including `together` and `head_trains`.
 
-    The head's memory limits that number. The memory is the smaller of two values: this machine's free memory, and the
-    memory that Ray found, less the driver's own.
+    The head's free memory limits `together`, the number of multi-worker trials. The free memory is `memory`, or the
+    memory that Ray lists for this machine minus DRIVER_BYTES, whichever is smaller.
 
     Args:
         memory: bytes free for trials on this machine before this process used Ray.
@@ -160,7 +160,7 @@ def _addresses() -> list[str]:
 
 
 def largest_capacity(now: Capacity, machines: int, configuration: Path) -> Capacity:
-    """Returns the largest numbers of CPUs and GPUs of a cluster, according to the configuration on its head.
+    """Returns the CPUs and GPUs that a cluster can grow to, according to the configuration file on its head.
 
     Args:
         now: current capacity of the cluster.
@@ -197,10 +197,10 @@ def check(
 ) -> None:
     """Refuses trials that cannot run, before anything starts. Waits until a growing cluster has enough machines.
 
-    Without RAY_ADDRESS only the CPUs and GPUs of this machine are checked, and no cluster is started.
+    Without RAY_ADDRESS, only the CPUs and GPUs of this machine are checked, and no cluster is started.
 
     Args:
-        trials: number of workers and fewest workers of each trial.
+        trials: for each trial, the number of workers, and the minimum number if the trial is elastic (else None).
         wanted: GPUs per trial.
         wait_minutes: longest time to wait for machines that do not exist yet.
         say: gets a line when waiting begins, a line about the cluster, and a line per machine whose package differs.
@@ -219,7 +219,7 @@ def check(
         needs = [demand(workers, fewest, wanted, at_most) for workers, fewest in shapes]
         for need in needs:
             if at_most.final:
-                check_fits(need, wanted, at_most, "at most in this cluster")
+                check_fits(need, wanted, at_most, "in this cluster at its full size")
         largest = max(needs, key=lambda need: (need.least, need.gpus))
         _wait_for(largest, wanted, wait_minutes, say)
         look_at_machines(store, largest, say)
@@ -230,7 +230,7 @@ def _joined_or_refused(at: str) -> Iterator[Capacity]:
     if at.startswith("ray://"):
         raise Refusal(
             f"RAY_ADDRESS {at}: a sweep cannot run through Ray Client. Run the command on the cluster's head"
-            " (ray submit, ray job submit), or give HOST:6379 on one of its machines"
+            " (ray submit, ray job submit), or run it on another machine of the cluster with RAY_ADDRESS=HOST:6379"
         )
     with ExitStack() as stack:
         try:
@@ -252,8 +252,8 @@ def _why_unreachable(error: str) -> str:
     lower = error.lower()
     if "authenticat" in lower and "token" in lower:
         return (
-            "the cluster requires an authentication token, but this machine has none or a different"
-            " one. Put the cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN"
+            "the cluster requires an authentication token, but this machine has no token or a wrong"
+            " token. Put the cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN"
         )
     if "version mismatch" in lower:
         return f"this machine runs another Ray or Python version than the cluster. Install the same version ({error})"
@@ -282,7 +282,7 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
             request_resources(bundles=[needs.of_each] * needs.least)
             if not asked:
                 asked = True
-                say(f"Waiting up to {minutes:g} minutes for machines: {_has()} now, a trial needs {_needed(needs)}")
+                say(f"Waiting up to {minutes:g} minutes for machines: now {_has()}, but a trial needs {_needed(needs)}")
             clock.wait(Event(), LOOK_EVERY)
     finally:
         if asked:
@@ -293,7 +293,7 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
 
 
 def missing_workers(alive: Sequence[str], configuration: Path) -> str:
-    """Returns a line about workers that should always run but have not joined; empty if there are none.
+    """Returns a line about workers that should always run but have not joined the cluster; empty if all have joined.
 
     Args:
         alive: addresses of the cluster's machines, including the head.
@@ -315,8 +315,8 @@ def missing_workers(alive: Sequence[str], configuration: Path) -> str:
     which = ", ".join(sorted(set(named) - set(alive))) if recognised else ""
     return (
         f"{absent} of {wanted} workers {'has' if absent == 1 else 'have'} not joined{f' ({which})' * bool(which)}. The"
-        " sweep uses a worker as soon as it joins. If it never joins, it may run another Ray or Python version, or lack"
-        " the token. For the reason see ray exec CLUSTER.yaml 'ray status' and"
+        " sweep uses a worker as soon as it joins. If a worker never joins, it may run another Ray or Python version,"
+        " or lack the token. To find the reason, run ray exec CLUSTER.yaml 'ray status', and read"
         " /tmp/ray/session_latest/logs/monitor.out on the head"
     )
 
@@ -327,7 +327,7 @@ def _check_after(minutes: float, needs: Demand, wanted: Gpus) -> None:
     check_fits(needs, wanted, now, f"in this cluster {after}")
     if not needs.fits(now):
         do = missing_workers(_addresses(), BOOTSTRAP.expanduser()) or "start machines; ray status says what fails"
-        raise Refusal(f"{_has()} {after}, but a trial needs {_needed(needs)}: {do}")
+        raise Refusal(f"the cluster has {_has()} {after}, but a trial needs {_needed(needs)}: {do}")
 
 
 def _has() -> str:

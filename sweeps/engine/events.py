@@ -9,19 +9,19 @@ from sweeps.trials.messages import Message
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks of the driver for events of trials; called in the driver's main thread."""
+    """The driver's callbacks for the events of trials. They are called in the driver's main thread."""
 
     started: Callable[[str], None]
     """Called with a trial's key when the trial starts or restarts."""
     word: Callable[[str, Message], None]
-    """Called with a trial's key and each message about the trial. The last message is done or failed."""
+    """Called with a trial's key and each message about the trial. The last message has `done` or `failed` set."""
 
 
 class Events:
     """Calls the listener for each event of a trial until the trial has reported its result.
 
-    Tune restarts a trial if its process dies after the last message and before Tune has ended the trial. Such a trial
-    has its result, so the listener is not called again for this trial.
+    A trial's process may die after it has sent its last message, but before Tune has ended the trial. Tune then
+    restarts the trial. The trial already has its result, so the listener is not called again for this trial.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -40,7 +40,7 @@ class Events:
         self.notify(key, self.listener.word, Message(again=why))
 
     def lost(self, key: str, why: str, failures: int, details: str = "") -> None:
-        """Reports a trial that is not restarted again.
+        """Reports a lost trial that Tune does not restart again.
 
         Args:
             why: reason of the last loss.

@@ -1,8 +1,8 @@
-"""Stands in for Ray's dashboard agent on a private cluster, which has no dashboard.
+"""Replaces Ray's dashboard agent on a private cluster, which has no dashboard.
 
-Ray does not start without an agent. Ray's own agent imports half of Ray, only to report that it serves nothing. This
-script writes the same report, the files for which Ray waits (private.py lists the seconds saved). It ends with its
-parent, the raylet.
+Ray does not start without an agent process. Ray's own agent imports half of Ray, but without a dashboard it only writes
+a few files for which Ray waits. This script writes the same files (private.py lists the CPU seconds saved). The script
+ends when its parent process, the raylet, ends.
 """
 
 import os
@@ -11,13 +11,13 @@ import time
 
 SESSION = "--session-dir="
 UNUSED = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
-"""Names of the ports that Ray's agent would open. Each has a file in the session's folder; -1 means no port."""
+"""Names of the ports that Ray's agent would open. Each port has a file in the session's folder; -1 means no port."""
 LOOK_EVERY = 1.0
 """Seconds between checks whether the raylet has ended."""
 
 
 def announce(folder: str, node: str) -> None:
-    """Writes the files for which Ray waits.
+    """Writes one file per port, for which Ray waits. Each file says that the port is not open.
 
     Args:
         folder: the folder of the session.

@@ -34,22 +34,22 @@ class MachineReport:
     """Digest of the package's source files."""
     versions: dict[str, str]
     why_unseen: str
-    """Why the machine cannot read the driver's mark in the storage; empty if it can."""
+    """Why the machine cannot read the file that the driver wrote into the storage; empty if it can."""
     memory: float = math.inf
-    """Bytes of memory that new processes of the cluster can still allocate there."""
+    """Bytes of memory that new processes can still allocate on the machine."""
 
 
 def address() -> str | None:
-    """Returns RAY_ADDRESS; None to start a private cluster, which Ray calls "local"."""
+    """Returns RAY_ADDRESS; None if it is unset, empty or "local", which all mean a private cluster."""
     value = os.environ.get("RAY_ADDRESS")
     return None if value in (None, "", "local") else value
 
 
 def this_host(wanted: Gpus) -> Host:
-    """Returns CPUs, GPUs, memory and device of this machine, for estimates of time and cost.
+    """Returns the CPUs, GPUs, memory and device of this machine, for estimates of time and cost.
 
     Args:
-        wanted: GPUs per trial, as the user typed it.
+        wanted: value of `--gpus-per-trial`.
     """
     count = gpus()
     kind = "cuda" if count and wanted != 0 else "cpu"
@@ -59,10 +59,11 @@ def this_host(wanted: Gpus) -> Host:
 
 
 def host_now(wanted: Gpus, there: Capacity | None) -> Host:
-    """Like `this_host`, with the load that other programs put on this machine now.
+    """Like `this_host`, but the result can also measure the load that other programs put on this machine.
 
     Args:
-        there: capacity of the cluster that runs the trials, which replaces this machine's; None before it has started.
+        there: capacity of the cluster that runs the trials, which replaces the capacity of this machine; None if the
+            cluster has not started.
     """
     here = this_host(wanted)
     if there is not None:
@@ -95,7 +96,7 @@ def look_at_machines(store: Store, needs: Demand, say: Callable[[str], None]) ->
     """Asks all machines of the attached cluster for a report, in parallel, and compares the reports with the driver.
 
     Args:
-        needs: what a trial needs; decides how many processes Ray starts on a machine.
+        needs: resources of one trial. They determine how many processes Ray starts on a machine.
         say: gets one line per machine that does not answer, runs other software than the driver, or has too little
             memory.
     Raises:
@@ -138,19 +139,19 @@ def look_at_machines(store: Store, needs: Demand, say: Callable[[str], None]) ->
         if differences := _differences(report):
             say(
                 f"Warning: {report.host} runs {differences}, so its numbers may differ. To copy this driver's package"
-                " there: ray up --no-restart"
+                " there, run ray up --no-restart"
             )
     for line in filter(None, too_small):
         say(line)
 
 
 def why_too_small(machine: MachineReport, resources: Mapping[str, float], needs: Demand) -> str:
-    """Returns a line if Ray would start more processes of trials on a machine than fit in its memory, else "".
+    """Returns a warning if Ray would start more trial processes on a machine than fit into its memory, else "".
 
     Ray counts CPUs and GPUs, but does not know the memory limits of a batch system.
 
     Args:
-        resources: what Ray offers on the machine: CPU, GPU.
+        resources: numbers of CPUs and GPUs that Ray uses on the machine, by the names CPU and GPU.
     """
     starts = int(resources.get("CPU", 0.0))
     if needs.gpus:

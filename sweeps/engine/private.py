@@ -1,16 +1,17 @@
 """All private names of Ray that this package uses, and why. No other file may use one (tests/test_private_names.py).
 
-Checked with Ray 2.60.0. The table lists the CPU seconds that each name saves per command, over all processes: the
-median difference of five pairs of commands, with and without the name, run alternately on two busy cores. Each command
-starts a private cluster and runs one task (A), a trial of one epoch (B), or a Train job whose only worker does nothing
-(C). A star marks the CPU seconds of the omitted process or import alone, the lower of two measurements. Names below the
-line save less than half a second; we use them for another reason.
+Checked with Ray 2.60.0. The table lists the CPU seconds that each name saves per command, summed over all processes.
+Each number is the median difference of five pairs of commands, with and without the name. The commands ran alternately
+on two busy cores. Each command starts a private cluster. The command then runs one task (A), a trial of one epoch (B),
+or a Train job whose only worker does nothing (C). A number with a star is measured directly: it is the CPU time of the
+omitted process or import, the lower of two measurements. Names below the line save less than half a second; we use
+them for the reason in the last column.
 
 name                                                saves    without it
 utils.get_dashboard_dependency_error                A  0.7   the driver imports the dashboard's packages
 node.Node.start_monitor                             A  0.8   Ray starts a process that scales clusters
 node.Node.start_log_monitor                         A  0.7   Ray starts a process that sends logs to the driver
-node.Node.start_api_server                          A  1.1*  Ray starts a process for requests by HTTP, without a page
+node.Node.start_api_server                          A  1.1*  Ray starts a process that serves HTTP requests
 services._build_python_executable_command_memory_profileable
                                                     A  1.1*  Ray starts its dashboard agent (idle_agent.py)
 usage.tag_callbacks                                 B  0.7*  Tune imports MLflow before the first trial
@@ -22,7 +23,7 @@ RAY_TRAIN_ENABLE_PREEMPTION_WATCHER                 C  0.8   Train starts a proc
 worker.print_to_stdstream                           -        Ray prints errors of its processes on stdout
 utils.set_sigterm_handler                           -        SIGTERM ends the driver while Ray starts
 _temp_dir                                           -        sockets and logs stay in /tmp/ray
-node:__internal_head__                              -        the process that drives a trial may be lost with a machine
+node:__internal_head__                              -        a trial's Tune process may run on a machine that is lost
 ray_constants.ENABLE_RAY_CLUSTER                    -        all processes listen on all addresses of the machine
 _raylet.Config, _raylet.AuthenticationTokenLoader   -        this process keeps the token of its first cluster
 class_cache.ENV_VARS_TO_PROPAGATE                   -        Tune copies AWS keys into logs and a worker's command line
@@ -68,7 +69,7 @@ UNWATCHED = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Keeps Ray from printing errors of its processes on stdout. The listener reports these errors."""
+    """Keeps Ray from printing errors of its processes on stdout. The driver's listener reports these errors."""
     from ray._private import worker
 
     with patch.object(worker, "print_to_stdstream", lambda *_, **__: None):
@@ -79,8 +80,8 @@ def hushed() -> Iterator[None]:
 def bare() -> Iterator[None]:
     """Within the block, Ray starts a head without the parts that a sweep on one machine does not use.
 
-    The head's processes listen on 127.0.0.1 only. `ray.init` would replace an explicit 127.0.0.1 by the machine's
-    address, unless this block changes one of Ray's constants.
+    The head's processes listen on 127.0.0.1 only. For this, the block changes one of Ray's constants, because
+    `ray.init` replaces an explicit 127.0.0.1 with the machine's address.
     """
     from ray._private import node, ray_constants, services, utils
 
@@ -109,10 +110,11 @@ def bare() -> Iterator[None]:
 
 @contextmanager
 def guarded(folder: Path) -> Iterator[None]:
-    """Within the block, a cluster that this process starts answers only to a token made for the block.
+    """Within the block, a cluster that this process starts accepts only clients with a token made for this block.
 
     Args:
-        folder: a folder of mode 0700. The token is in a file of mode 0600 there. Environments hold the file's path.
+        folder: a folder of mode 0700. The token is in a file of mode 0600 there. An environment
+            variable contains the file's path.
     """
     token = folder / TOKEN
     with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
@@ -125,7 +127,10 @@ def guarded(folder: Path) -> Iterator[None]:
 
 
 def read_token() -> None:
-    """Makes this process read the environment's token. Ray reads it once per process. Called between clusters only."""
+    """Makes Ray read the authentication token again, from the place that the environment variables name.
+
+    Ray itself reads the token only once per process. Call this function only while no cluster is attached.
+    """
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")
@@ -133,7 +138,7 @@ def read_token() -> None:
 
 
 def labelled(label: str) -> set[str]:
-    """Returns the addresses, as HOST:PORT, of clusters with a label whose processes this machine shows."""
+    """Returns the addresses (HOST:PORT) of the clusters on this machine that have this label."""
     from ray._private import services
 
     with _searching(lambda line: label in line):
@@ -149,7 +154,7 @@ def hidden(label: str) -> Iterator[None]:
 
 @contextmanager
 def _searching(right: Callable[[str], bool]) -> Iterator[None]:
-    """Within the block, Ray finds a cluster on this machine only if its raylet's command line is right."""
+    """Within the block, Ray finds a cluster on this machine only if `right` accepts its raylet's command line."""
     from ray._private import services
 
     is_raylet = services._is_raylet_process
@@ -163,7 +168,7 @@ def _searching(right: Callable[[str], bool]) -> Iterator[None]:
 
 @contextmanager
 def own_signal_handlers() -> Iterator[None]:
-    """Keeps our signal handlers. The handlers that `ray.init` installs would end the process at once."""
+    """Keeps our handlers of SIGINT and SIGTERM. Handlers that `ray.init` installs would end the process at once."""
     from ray._private import utils
 
     ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -177,10 +182,10 @@ def own_signal_handlers() -> Iterator[None]:
 
 @contextmanager
 def without_keys() -> Iterator[None]:
-    """Within the block, Tune does not copy AWS keys of this process into the environment that it asks for trials.
+    """Within the block, Tune does not copy AWS keys of this process into the environment of trials.
 
-    Ray logs such an environment, and starts the trial's process with it on the command line. Trials do not need the
-    copy: on each machine, Ray's processes find keys as the check of the storage has found them.
+    Ray writes a trial's environment into its logs and onto the command line of the trial's process. Trials do not need
+    the copied keys: `look_at_machines` has checked that Ray's processes on each machine can access the storage.
     """
     from ray.tune.execution import class_cache
 
@@ -211,12 +216,12 @@ def trainer_without_datasets() -> type[TorchTrainer]:
 
 
 def meeting_in(folder: Path) -> TorchConfig:
-    """Returns a configuration of Train with which workers on one machine meet in a file instead of at a port.
+    """Returns a Train configuration with which workers on one machine connect through a file instead of a port.
 
-    torch opens the port on all addresses, and everybody who reaches it may change what workers read.
+    torch would open the port on all of the machine's addresses, so others could change what the workers read.
 
     Args:
-        folder: a folder of mode 0700, on the machine of all workers.
+        folder: a folder of mode 0700, on the machine that runs all workers.
     """
     from ray.train.torch import TorchConfig, config
 

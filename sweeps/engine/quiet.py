@@ -1,4 +1,4 @@
-"""Keeps Ray from printing, from dying with the terminal, and from ending the process at shutdown."""
+"""Keeps Ray from printing, from ending when the terminal closes, and from ending the process at shutdown."""
 
 import gc
 import os
@@ -26,10 +26,10 @@ Warnings are ignored because PYTHONWARNINGS=error would end Ray's own processes 
 
 @contextmanager
 def environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Sets environment variables within the block. None removes a variable.
+    """Sets environment variables within the block. The value None removes a variable.
 
-    The block does not use `warnings.catch_warnings`, whose end would undo the changes that MLflow's import makes in
-    another thread. MLflow's own warnings would then be printed.
+    This function does not use `warnings.catch_warnings`, which restores the warning filters at its end. MLflow's import
+    changes the filters in another thread. If these changes were undone, MLflow's warnings would be printed.
     """
     before = {name: os.environ[name] for name in values if name in os.environ}
     for name, value in values.items():
@@ -75,6 +75,6 @@ def shut_down() -> None:
 
 
 def last_line(error: Exception) -> str:
-    """Returns the last line of an error of Ray. The last line names the cause, after the traceback."""
+    """Returns the last line of one of Ray's errors. It follows the traceback and names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,9 +1,9 @@
-"""The script with which a private Ray cluster starts its worker processes, instead of Ray's own setup_worker.py.
+"""Starts the worker processes of a private Ray cluster, in place of Ray's own script setup_worker.py.
 
-Ray's script imports half of Ray to set environment variables, and then becomes the worker, which imports Ray again.
-This script does the same without importing Ray (private.py lists the seconds saved). If it does not understand an
-argument, it runs Ray's script instead. It saves 1.1 CPU seconds per command, so it stays; whether `make test` is slower
-without it was not measured.
+Ray's script imports half of Ray only to set environment variables. Then it turns into the worker process, which imports
+Ray again. This script does the same without importing Ray, which saves 1.1 CPU seconds per command (private.py). If
+this script does not understand an argument, it runs Ray's script instead. Whether `make test` is slower without this
+script was not measured.
 """
 
 import json
@@ -21,7 +21,7 @@ def worker_command(arguments: list[str]) -> tuple[list[str], dict[str, str]] | N
     """Returns the worker's command line and its additional environment variables; None if Ray's script is needed.
 
     Args:
-        arguments: arguments for Ray's script: the worker's arguments, plus RUNTIME_ENV and LANGUAGE.
+        arguments: arguments for Ray's script: the worker's arguments, plus the options RUNTIME_ENV and LANGUAGE.
     """
     given = {
         flag: [one.removeprefix(flag) for one in arguments if one.startswith(flag)] for flag in (RUNTIME_ENV, LANGUAGE)

@@ -1,10 +1,10 @@
-"""Runs a trial of several workers: a Ray Train job inside a Tune trial, named by the trial's key.
+"""Runs a trial with several workers as a Ray Train job inside a Tune trial. The trial's key is the job's name.
 
 All workers run `sweeps.trials.run.run_as_one_of` in a process group that Train sets up. Two features of Train are not
 used:
 
 checkpoints  we store our own under the trial's key, where any later attempt finds them
-reports      all workers would have to wait for each report; instead, messages reach the trial through a queue
+reports      all workers would have to wait for each report; instead, workers send messages through a queue
 
 Train starts all workers of a trial or none, so a trial that does not fit holds no resources while it waits.
 """
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from ray.util.queue import Queue
 
 LOOK_EVERY = 0.5
-"""Seconds between Train's checks of its workers, and between a trial's checks for messages of workers."""
+"""Seconds between Train's checks of its workers, and between a trial's checks for messages from its workers."""
 
 MOST_BROKEN_STARTS = 3
-"""Largest number of broken starts in a row. Further attempts rarely succeed.
+"""Maximum number of failed starts in a row. After one more failed start the trial fails, because retries rarely help.
 
-A start is broken if Train itself fails, or if workers are lost before the first checkpoint and no machine is lost.
+A start fails if Train itself fails, or if workers are lost before the first checkpoint although no machine is lost.
 """
 
 WAIT_SECONDS = 3600
@@ -49,10 +49,12 @@ RESIZE_EVERY = 5.0
 
 
 def run_together(job: Job, needs: Demand, send: Callable[[Message], None], most_losses: int) -> None:
-    """Runs all workers of a job to their end, and restarts them if some are lost. Called in the trial's Tune process.
+    """Runs all workers of a job until they finish, and restarts all of them if any worker is lost.
+
+    Called in the trial's Tune process.
 
     Args:
-        send: gets the messages of the first worker, in this thread.
+        send: called in this thread with each message about the trial.
         most_losses: largest number of losses in a row without a new checkpoint; after one more loss, the trial fails.
     """
     from ray.train import ControllerError, WorkerGroupError
@@ -101,7 +103,7 @@ def _queue_here() -> Queue:
 
 def _waits_for(needs: Demand) -> str:
     checks = " (checked once a minute)" if needs.fewest is not None else ""
-    return f"waiting for machines with room for {counted(needs.least, 'worker')} at once{checks}"
+    return f"waiting for machines that can hold {counted(needs.least, 'worker')} at once{checks}"
 
 
 def _pass_on(
@@ -115,7 +117,7 @@ def _pass_on(
 
     Args:
         messages: queue that gets None when the workers start, and then the workers' pickled messages.
-        waits: sent once if the workers have not started after WAIT_NOTICE_SECONDS.
+        waits: message that is sent once if the workers have not started after WAIT_NOTICE_SECONDS.
     """
     from ray.exceptions import RayActorError
     from ray.util.queue import Empty
@@ -196,7 +198,9 @@ def _worker(config: dict[str, Any]) -> None:
 
 @contextmanager
 def _sender(messages: Queue) -> Iterator[Callable[[Message], None]]:
-    """Puts messages into the queue from one background thread, in order, so training never waits for the queue.
+    """Yields a function that puts messages into the queue, in order, from a background thread.
+
+    Training therefore never waits for the queue.
 
     Messages are pickled first; otherwise the queue's process would import their classes, and torch with them. If the
     trial's Tune process is gone, messages are lost, and Ray soon ends this process.

@@ -1,4 +1,4 @@
-"""Runs the trials of a sweep with Ray Tune, in processes that run one trial after another, each on a share of a GPU.
+"""Runs the trials of a sweep with Ray Tune. Each process runs one trial after another, and may share a GPU with others.
 
 one worker       a plain Tune function, because a nested Train job needs tens of seconds before its first step
 several workers  a Train job inside a Tune function (sweeps/engine/train.py)
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from ray import tune
 
 MOST_PROCESS_DEATHS = 5
-"""Number of restarts per trial after Tune lost the trial, for example because its process died.
+"""Maximum number of restarts per trial that Tune has lost, for example because the trial's process died.
 
 A trial that itself raises an error is not restarted.
 """
 
 MOST_DEATHS_ON_A_CLUSTER = 100
-"""Number of restarts per trial on a cluster, where a long trial on spot machines may lose many machines."""
+"""Maximum number of restarts per trial on a cluster, where a long trial on spot machines may lose many machines."""
 
 
 def demand_of(job: Job) -> Demand:
@@ -42,7 +42,7 @@ def demand_of(job: Job) -> Demand:
 
 
 def alike(jobs: Sequence[Job]) -> Iterator[tuple[Demand, list[Job]]]:
-    """Groups jobs by the resources that they need. Jobs of one worker come first.
+    """Groups jobs by the resources that they need. Jobs with one worker come first.
 
     A Tune process runs one trial after another, so all trials of a Tuner must need the same resources.
     """
@@ -51,7 +51,9 @@ def alike(jobs: Sequence[Job]) -> Iterator[tuple[Demand, list[Job]]]:
 
 
 def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) -> None:
-    """Runs jobs to their end, within `cluster()`. The last message of each job is done or failed.
+    """Runs jobs to their end. Call this function within `cluster()`.
+
+    The last message about each job has `done` or `failed` set.
 
     Args:
         jobs: one or more jobs that need the same resources.
@@ -88,7 +90,7 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
 
 
 def most_deaths() -> int:
-    """Returns the number of restarts per trial after Tune lost the trial."""
+    """Returns the maximum number of restarts per trial, which is larger on a cluster than on one machine."""
     return MOST_DEATHS_ON_A_CLUSTER if address() else MOST_PROCESS_DEATHS
 
 
@@ -102,9 +104,10 @@ def fit(
     stop: tune.Stopper | None = None,
     **choice: Any,
 ) -> None:
-    """Runs trials with Tune, in processes that run one trial after another. Tune's configuration holds the trial's key.
+    """Runs trials with Tune, in processes that run one trial after another.
 
     Args:
+        trial: function that runs one trial. Its argument is Tune's configuration; the entry "key" is the trial's key.
         holds: resources of each trial's process.
         param_space: argument of Tuner.
         stop: argument of RunConfig.
@@ -142,7 +145,7 @@ def relay(listener: Listener) -> Any:
 
     class Relay(tune.Callback):
         def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
-            """Tune pickles its configuration when it starts, but a listener cannot be pickled."""
+            """Pickles as a plain callback: Tune pickles its callbacks, but a listener cannot be pickled."""
             return tune.Callback, ()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -184,7 +187,9 @@ def _error_text(trial: Any) -> str:
 
 
 def _last_error(trial: Any) -> Exception | None:
-    """Returns the last of a trial's errors that Tune could pickle. Tune can always pickle the death of a process."""
+    """Returns the last of a trial's errors that Tune could pickle; None if it cannot be loaded here.
+
+    Tune can always pickle the death of a process."""
     from ray import cloudpickle
 
     try:

@@ -21,7 +21,7 @@ OBJECTIVE, EPOCH = "objective", "epoch"
 
 @dataclass(frozen=True)
 class Question:
-    """The next trial: its key, and the settings that differ from the default of the search."""
+    """The next trial of a search: its key, and the values of the settings that the search varies."""
 
     key: str
     settings: Mapping[str, Any]
@@ -34,16 +34,16 @@ class SearchListener:
     ask: Callable[[], Question | None]
     """Returns the next trial; None if there are no more."""
     stop: Callable[[str, int, float], bool]
-    """Given a trial's key, epoch and metric at that epoch, returns whether the trial ends there."""
+    """Returns whether to end a trial at a rung. Arguments: the trial's key, the epoch, and the metric at this epoch."""
     trials: Listener
 
 
 def run_search(template: Job, listener: SearchListener, *, metric: str, max_concurrent: int) -> None:
-    """Runs trials until `ask` returns None, within `cluster()`.
+    """Runs trials until `listener.ask` returns None. Call this function within `cluster()`.
 
     Args:
-        template: job of every trial, except that key and settings differ. `checkpoint_at` of the template lists the
-            rungs.
+        template: job from which each trial's job is made, with the trial's own key and settings. The template's
+            `checkpoint_at` lists the rungs.
         metric: name of the validation metric that is passed to `stop`.
         max_concurrent: largest number of trials at a time.
     """
@@ -56,7 +56,7 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
 
     class Asking(Searcher):
         def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
-            """Tune pickles its configuration when it starts, but a listener cannot be pickled."""
+            """Pickles as a plain Searcher: Tune pickles its searcher, but a listener cannot be pickled."""
             return Searcher, ()
 
         def suggest(self, trial_id: str) -> Any:
@@ -67,7 +67,7 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
             return {"key": question.key, "settings": dict(question.settings)}
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            """Does nothing, because `trials` tells the listener about the end of each trial."""
+            """Does nothing, because the callbacks in `listener.trials` already report the end of each trial."""
 
     class Stopping(tune.Stopper):
         def __reduce__(self) -> tuple[type[tune.Stopper], tuple[()]]:

@@ -1,7 +1,7 @@
-"""Notices that the head of the cluster is lost, before Ray ends the driver without a message.
+"""Detects the loss of the cluster's head, before Ray ends the driver without a message.
 
 Ray waits a minute for a head that does not answer. Then Ray's C++ code ends the driver with exit code 1 and no message.
-If Ray's own process on the driver's machine (raylet) is gone, the driver ends within seconds.
+If Ray's own process on the driver's machine (raylet) is lost, Ray ends the driver within seconds.
 """
 
 import os
@@ -14,10 +14,10 @@ from mvae.storage.clock import CLOCK, Clock
 from sweeps.engine.machines import alive
 
 LOOK_EVERY = 1.0
-"""Seconds between checks."""
+"""Seconds between two checks of the head and the raylet."""
 
 CONNECT_SECONDS = 3.0
-"""Seconds to wait for a connection."""
+"""Seconds to wait for a connection to the head or the raylet."""
 
 GIVES_UP_AFTER = "RAY_gcs_rpc_server_reconnect_timeout_s"
 """Environment variable: seconds after which Ray ends a driver whose head does not answer; 60 by default."""

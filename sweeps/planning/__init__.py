@@ -7,7 +7,7 @@ times.py     finds the time of each kind of trial, from finished trials or a pro
 probe.py     times a few steps if no similar trial has finished; kept.py: keeps these times for a day
 load.py      measures the load of this machine by other programs
 estimate.py  estimates the time of a command as a range
-gpu.py       GPU hours of a plan, from trials that were measured on a GPU
-demand.py    the CPUs, GPUs and memory per trial, and how many trials share a machine or a GPU
-price.py     the time of a command in words, and its price
+gpu.py       estimates the GPU hours of a plan, from trials that were measured on a GPU
+demand.py    computes the CPUs, GPUs and memory per trial, and how many trials run at the same time
+price.py     describes the time and the price of a command in words
 """

@@ -9,7 +9,7 @@ from mvae.refusal import Refusal
 from sweeps.cli.words import counted
 
 SHARE_OF_A_GPU = 0.25
-"""GPUs per one-process trial with `--gpus-per-trial auto`. Our networks leave most of a GPU idle."""
+"""Fraction of a GPU that `--gpus-per-trial auto` gives to a trial with one process, which leaves most of a GPU idle."""
 
 ON_THE_HEAD = 1.3 * 2**30
 """Bytes of memory that a trial with several workers takes on the driver's machine: Tune process, controller, queue."""
@@ -89,7 +89,7 @@ def check_fits(needs: Demand, wanted: Gpus, there: Capacity, where: str) -> None
 
     Args:
         wanted: value of `--gpus-per-trial`.
-        where: "here", or a name for the cluster, for the message.
+        where: words for the place in the message: "here", or a description of the cluster.
     Raises:
         Refusal: the trial does not fit, or several workers would have to share a GPU. The message says what fits.
     """
@@ -106,7 +106,7 @@ def check_fits(needs: Demand, wanted: Gpus, there: Capacity, where: str) -> None
     if needs.least > there.cpus and needs.least > 1:
         most = max(1, int(there.cpus))
         raise Refusal(
-            f"{needs.least} workers per trial: there are {there.cpus:g} CPUs for them {where}; ask for at most {most}"
+            f"{needs.least} workers per trial: there are only {there.cpus:g} CPUs {where}; ask for at most {most}"
         )
     if not needs.fits(there) and needs.gpus:
         raise Refusal(

@@ -1,6 +1,6 @@
 """Estimates how long a command takes: start-up, the trials that are still to run, and the load of the machine.
 
-A trial is never divided: with more slots than trials, the command takes as long as its longest trial.
+A trial is never split. If all trials run at the same time, the command takes as long as its longest trial.
 """
 
 from __future__ import annotations
@@ -18,44 +18,46 @@ Shape = tuple[int, int | None]
 MEASURED, PROBED, ELSEWHERE = (0.85, 1.2), (0.8, 1.4), (0.7, 1.5)
 """Low and high end of a trial's time, as factors on the estimate.
 
-The estimate comes from finished trials, from a probe, or from times that were measured under an unknown load.
+The estimate comes from finished trials (MEASURED), from a probe (PROBED), or from times that were measured under an
+unknown load (ELSEWHERE).
 """
 
 START = (7.0, 14.0)
 """Seconds on an idle machine from the command to the first training step: Ray's start, and a trial process's imports.
 
-benchmarks/results/orchestration-cpu.json: 9 to 18 s on two cores beside other work, in 9 to 12 s of CPU time.
+Measured on two cores that also ran other work: 9 to 18 s, of which 9 to 12 s were CPU time
+(benchmarks/results/orchestration-cpu.json).
 """
 
 END = (2.0, 7.0)
 """Seconds on an idle machine from the end of the last trial to the end of the command: MLflow, table, end of Ray.
 
-The benchmark's 11 to 19 s beside other work are for 162 trials that MLflow still had to show; `EACH` counts these.
+The same benchmark measured 11 to 19 s, because MLflow still had to receive 162 trials. `EACH` covers this work.
 """
 
 BUSY_AT_START = 2.0
-"""Number of processors that start and end keep busy."""
+"""Number of processors that are busy while a command starts or ends."""
 
 PROCESS = 3.0
-"""Processor seconds for a further trial process to import torch and Ray."""
+"""Processor seconds that each additional trial process needs to import torch and Ray."""
 
 EACH = 0.3
-"""Processor seconds per trial for checkpoint, result, pictures and messages (`a_trial_cpu`, same benchmark)."""
+"""Processor seconds per trial for checkpoint, result, pictures and messages (`a_trial_cpu` in the same benchmark)."""
 
 
 @dataclass(frozen=True)
 class TrialTime:
-    """Estimated time of the rest of one trial."""
+    """Estimated remaining time of one trial."""
 
     seconds: float
     ends: tuple[float, float] = MEASURED
     """Low and high end of the time, as factors on `seconds`."""
     of_processor: bool = True
-    """Whether `seconds` is processor time, to which the load is added. Else `seconds` is elapsed time, on a GPU or of
-    a trial whose processor time was not recorded."""
+    """Whether `seconds` is processor time, which is multiplied by the slowdown under load. If not, `seconds` is elapsed
+    time: on a GPU, or if no processor time was recorded."""
 
     def end(self, high: bool, slowdown: float) -> float:
-        """Returns the low or high end in seconds, with the engine's own work for the trial."""
+        """Returns the low or high end of the time in seconds, including the engine's own work for the trial."""
         factor = slowdown if self.of_processor else 1.0
         return self.seconds * self.ends[high] * factor + EACH * slowdown
 
@@ -75,7 +77,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Sum over the trials whose time is known, without load and start-up."""
+        """Sum of the seconds of all trials whose time is known, without load and start-up."""
         return sum(time.seconds for times in self.shapes.values() for time in times)
 
     @property
@@ -83,7 +85,7 @@ class Estimate:
         return sum(map(len, self.shapes.values()))
 
     def times(self, trials: int) -> Estimate:
-        """Returns the estimate for `trials` trials, given that this is the estimate for one trial."""
+        """Returns the estimate for several equal trials, if this is the estimate for one trial."""
         shapes = {shape: times * trials for shape, times in self.shapes.items()}
         return Estimate(shapes, trials * self.unknown, self.bases, self.unconverted)
 
@@ -95,7 +97,7 @@ class Estimate:
         return makespan((time.seconds for times in self.shapes.values() for time in times), at_once)
 
     def ends(self, slots: Mapping[Shape, int], load: Load) -> tuple[float, float]:
-        """Returns the low and the high end of the seconds of the whole command, from its start to its end.
+        """Returns the shortest and the longest expected time of the whole command, in seconds.
 
         Args:
             slots: number of trials of each shape that run at the same time on this machine.

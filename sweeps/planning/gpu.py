@@ -1,8 +1,9 @@
-"""Hours that a plan takes on a GPU, from the trials and steps that were measured on one (benchmarks/gpu_runs).
+"""Estimates the GPU hours of a plan, from trials and training steps that were measured on a GPU (benchmarks/gpu_runs).
 
-The measured trials shared the GPU. A trial's GPU seconds are its share of the time in which the GPU was shared, so that
-GPU hours add up. For kinds of trials of which only a training step was measured, the time of the steps is multiplied by
-IN_A_TRIAL. Only measured kinds are counted: arm, network, and data set. The data sets in SAME_SHAPES count as one.
+The measured trials ran on one GPU at the same time. If n trials ran in a second, each counts 1/n GPU seconds, so the
+GPU hours of all trials add up. For some kinds of trials, only training steps were measured. The time of these steps is
+multiplied by IN_A_TRIAL. Trials of other kinds are not counted. A kind is a combination of arm, network and data set.
+The data sets in SAME_SHAPES count as the same data set.
 """
 
 import json
@@ -21,20 +22,23 @@ RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "gpu-
 
 
 SAME_SHAPES = {"mnist": "fashion_mnist", "binary_mnist": "fashion_mnist"}
-"""Data sets with as many examples, of the same shapes, as the data set that was measured."""
+"""Maps data sets to the measured data set with the same number of examples and the same shapes."""
 
 EXAMPLES = {"fashion_mnist": 50_000}
-"""Training examples of an epoch."""
+"""Training examples per epoch, by measured data set."""
 
 IN_A_TRIAL = 1.0, 2.3
-"""Fewest and most seconds of an epoch in a trial, divided by the seconds of its steps. Both were measured for
-FashionMNIST with the DCGAN: 1.1 to 2.3 for the NN, 1.0 to 1.4 for the MVAE."""
+"""Lowest and highest ratio of the time of an epoch in a trial to the time of the epoch's training steps alone.
+
+Measured for FashionMNIST with the DCGAN: 1.1 to 2.3 for the NN, 1.0 to 1.4 for the MVAE."""
 
 
 def gpu_hours(planned: Plan, machine: Host) -> list[str]:
-    """Returns a line with the GPU hours of the missing trials; no line on a machine with a GPU, or if nothing is known.
+    """Returns a line with the GPU hours of the missing trials.
 
-    Only the remaining epochs of half-done trials count.
+    Returns no line on a machine with a GPU, without missing trials, or if no missing trial is of a measured kind.
+
+    For half-done trials, only the remaining epochs count.
     """
     if machine.kind != "cpu" or not planned.todo:
         return []
@@ -66,10 +70,10 @@ def _ends(ends: tuple[float, float]) -> str:
 
 
 def of_steps(throughput: Mapping[str, Mapping[str, float]]) -> dict[Group, tuple[float, float]]:
-    """Returns the fewest and the most GPU seconds per epoch of kinds of trials of which a step was measured.
+    """Returns the fewest and most GPU seconds per epoch for each kind of trial whose training steps were measured.
 
     Args:
-        throughput: examples per second by the name "arm dataset network".
+        throughput: measured examples per second, by a name of the form "arm dataset network" and by the kind of step.
     """
     found = {}
     for name, speeds in throughput.items():
@@ -86,7 +90,7 @@ def _measured_as(group: Group | None) -> Group | None:
 
 
 def seconds_per_epoch(cells: Iterable[Mapping[str, Any]]) -> dict[Group, tuple[float, float]]:
-    """Returns the fewest and the most GPU seconds per epoch of each kind of trial.
+    """Returns the fewest and most GPU seconds per epoch for each kind of trial.
 
     Args:
         cells: results of trials that shared one GPU, with their attempts.

@@ -1,4 +1,4 @@
-"""Keeps the times that a probe measured, so that a plan typed again gives the same hours and needs no probe."""
+"""Caches the times that a probe measured, so that a repeated plan gives the same hours without a new probe."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sweeps.planning.plan import Fingerprints, fingerprint_of
 from sweeps.planning.times import Probe, Probed
 
 FOLDER = "probes"
-"""Folder in the cache."""
+"""Name of the folder in the cache that holds the measured times."""
 KEEP_SECONDS = 86_400.0
-"""Age in seconds from which a kept time is measured again."""
+"""Age in seconds at which a cached time expires and is measured again."""
 
 
 def kept(
@@ -32,7 +32,8 @@ def kept(
     Args:
         cache: folder of the converted data.
         fingerprints: fingerprints of the trials' data sets.
-        about: returns other facts on which the times depend: processor or GPU, versions. Called only for a probe.
+        about: returns other facts on which the times depend: processor or GPU, versions. Called each time that the
+            returned probe is called.
     """
 
     def look_up(trial: Trial, measures: Sequence[Measure]) -> Probed | None:

@@ -17,13 +17,13 @@ ENOUGH = 0.5
 """Seconds of processor time after which the waiting time of a process measures the load well enough."""
 
 FULL = 1.1
-"""Elapsed time of a busy process divided by its processor time: from this ratio up, all processors count as busy."""
+"""Ratio of a busy process's elapsed time to its processor time. From this ratio on, all processors count as busy."""
 
 LESS, MORE = 0.7, 1.4
 """Factors on the number of other processes, for the low and high end of an estimate, because the load may change."""
 
 LEAST, MOST = 0.3, 3.0
-"""Like LESS and MORE, on a machine whose load has changed much in the last 15 minutes."""
+"""Smallest and largest possible factors, used if the load has changed much in the last 15 minutes."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class Load:
     """The other programs that compete for the processors of this machine."""
 
     others: float
-    """Number of other busy processes, each counted as if it were as busy as ours."""
+    """Number of other busy processes. Two processes that are each busy half of the time count as one."""
     processors: int
     changes: tuple[float, float] = (LESS, MORE)
     """Factors on `others`, for the low and the high end of an estimate."""
 
     def slowdown(self, processes: float, more: float = 1.0) -> float:
-        """Returns elapsed time divided by processor time for busy processes that run at the same time, at least 1.
+        """Returns the ratio of elapsed time to processor time for our busy processes under this load, at least 1.
 
         Args:
-            processes: number of our processes.
+            processes: number of our processes that run at the same time.
             more: factor on the number of other processes.
         """
         return max(1.0, (more * self.others + processes) / self.processors)
@@ -62,7 +62,7 @@ IDLE = Load(0.0, 1_000_000)
 
 
 class Reading(NamedTuple):
-    """Seconds of processor time and waiting of this process, and of work on the whole machine, up to a moment."""
+    """Counters at the time `at`, in seconds: this process ran and waited; all processors together were busy."""
 
     at: float
     ran: float
@@ -94,7 +94,7 @@ class LoadWatch:
         self._first = reading()
 
     def load(self, read: Callable[[], Reading] | None = None) -> Load:
-        """Returns the load. If this process has done little since the start, keeps it busy for up to a second."""
+        """Returns the load. If this process has hardly run, first keeps the process busy for up to 2 s."""
         read = read or reading
         deadline = time.monotonic() + 4 * ENOUGH
         while (last := read()).ran - self._first.ran < ENOUGH and time.monotonic() < deadline:
@@ -104,7 +104,7 @@ class LoadWatch:
 
 
 def reading() -> Reading:
-    """Reads the kernel's counters. Without them, waiting is the time in which this process did not run."""
+    """Reads the kernel's counters. If the kernel has none, returns zeros for waiting and for the machine's work."""
     now = time.perf_counter()
     try:
         ran, waited, _ = Path("/proc/self/schedstat").read_text(encoding="ascii").split()

@@ -25,12 +25,12 @@ Fingerprints = str | Mapping[str, str]
 
 @dataclass(frozen=True)
 class Cell:
-    """One seed's part of a table entry."""
+    """One entry of a table for one seed."""
 
     row: str
     """Row heading: the arm, or the arm and the varied setting."""
     column: float | str
-    """Column: a share (printed in percent) or a name."""
+    """Column: a fraction (printed in percent) or a name."""
     trial: Trial
     measure: Measure
     published: float | None
@@ -60,7 +60,7 @@ class PlannedTrial:
     key: str
     trial: Trial
     measures: tuple[Measure, ...]
-    """All measures that the cells need."""
+    """All measures that the plan's cells need from this trial."""
     missing: tuple[Measure, ...]
     """Measures without a result."""
     epoch: int
@@ -84,14 +84,14 @@ class Plan:
     trials: Mapping[str, PlannedTrial]
     """The unique trials by key, in the order of the cells."""
     superseded: tuple[str, ...]
-    """Names of these trials' result files from another version of a measure. These files are not read."""
+    """Names of these trials' result files that another version of a measure wrote. These files are not read."""
     former: tuple[str, ...]
     """Names of result files under the keys that earlier releases gave to these trials. These files are not read."""
     estimate: Estimate
-    """Estimated time left. A partial trial counts only its remaining epochs."""
+    """Estimated time left. For a partial trial, only the remaining epochs count."""
 
     def over(self, cells: Sequence[Cell]) -> Plan:
-        """Returns the plan of another table that has the same trials and measures."""
+        """Returns this plan for another table that needs the same trials and measures."""
         keys = {planned.trial: key for key, planned in self.trials.items()}
         return replace(self, cells=tuple(cells), keys=tuple(keys[cell.trial] for cell in cells))
 
@@ -130,8 +130,8 @@ class Plan:
         if not self.former:
             return []
         return [
-            f"{counted(len(self.former), 'result')} under keys of an earlier release, which did not check the contents"
-            f" of the data set's files, superseded and not read: {_shortened(self.former)}"
+            f"{counted(len(self.former), 'result')} of an earlier release, superseded and not read, because that"
+            f" release did not check the contents of the data set's files: {_shortened(self.former)}"
         ]
 
 
@@ -158,11 +158,11 @@ def plan(
     Args:
         store: storage of results and checkpoints.
         fingerprints: fingerprints of the cells' data sets, which are part of every key.
-        probe: called once per kind of trial without finished or half-done trials. None leaves the time unknown. A
-            probe that returns None has found no converted data.
+        probe: called once for each kind of trial that has no finished or half-done trial. It returns None if the data
+            set is not converted. Without a probe, the time of these kinds stays unknown.
         device: name of the device that trials will run on. Times on other devices are used only if there is no better
             source. None uses the times on all devices.
-        former: fingerprints from an earlier release, by data set, of the data sets whose fingerprint has changed.
+        former: for each data set whose fingerprint has changed, the fingerprint from an earlier release.
     """
     keys = tuple(cell.trial.key(fingerprint_of(cell.trial.dataset, fingerprints)) for cell in cells)
     asked: dict[str, tuple[Trial, dict[Measure, None]]] = {}

@@ -1,4 +1,4 @@
-"""Converts an estimate into the time that a command takes on this machine, and its price."""
+"""Converts an estimate into the time and the price of a command on this machine."""
 
 import math
 import shlex
@@ -29,7 +29,7 @@ class Host:
     """Measures the load of the machine by other programs."""
 
     def share(self, shape: Shape, wanted: Gpus, most: int | None) -> float:
-        """Returns the share of the machine that a trial takes; above 1 if the trial needs several machines.
+        """Returns the fraction of the machine that a trial takes; above 1 if the trial needs several machines.
 
         Args:
             wanted: value of `--gpus-per-trial`.
@@ -49,7 +49,7 @@ class Host:
 
     @property
     def words(self) -> str:
-        """The machine in words: 2 CPUs and 1 GPU."""
+        """The machine in words, for example "2 CPUs and 1 GPU"."""
         cpus, gpus = int(self.capacity.cpus), int(self.capacity.gpus)
         return counted(cpus, "CPU") + f" and {counted(gpus, 'GPU')}" * bool(gpus)
 
@@ -57,8 +57,8 @@ class Host:
 def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str]:
     """Returns lines with the time of a command, its sources, and the price if the user gave a price per hour.
 
-    The time includes start-up and the load of the machine. Only a line about unknown times is returned if no trial's
-    time is known.
+    The time includes start-up and the load of the machine. If no trial's time is known, returns only the lines about
+    unknown times.
     """
     unknown = estimate.unknown_lines(_prepare(options))
     if not estimate.known:
@@ -74,7 +74,7 @@ def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str
     line = f"{span(low, high)} for {counted(estimate.known, 'trial')} on {where} ({machine.words}{at_once})"
     line += ", start-up included"
     if machine.device is None:
-        line += "; this assumes workers like the head: on other machines, times and prices differ"
+        line += "; this assumes that the workers are like the head: on other machines, times and prices differ"
     lines = [line, *(f"  {basis}" for basis in estimate.bases)]
     if load.slowdown(most) >= LOADED:
         alone = span(*estimate.ends(slots, IDLE))
@@ -91,7 +91,7 @@ def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str
 
 
 def left(estimate: Estimate, half_done: int, machine: Host, options: CommonOptions) -> str:
-    """Returns the line about unfinished trials: "Left: 12 trials, 2 half done; 1.5 to 2 h on this machine"."""
+    """Returns a line about unfinished trials, such as "Left: 12 trials, 2 half done; 1.5 to 2 h on this machine"."""
     trials = estimate.known + estimate.unknown
     line = f"Left: {counted(trials, 'trial')}" + f", {half_done} half done" * bool(half_done)
     if not estimate.known:
@@ -104,7 +104,7 @@ def left(estimate: Estimate, half_done: int, machine: Host, options: CommonOptio
 
 
 def _prepare(options: CommonOptions) -> str:
-    """Returns the command that prepares the data set {}, with the folders that the user gave."""
+    """Returns the command that converts a data set, with {} for its name and with the folders that the user gave."""
     folders = {"data-root": options.data_root, "cache": options.cache}
     given = options.model_fields_set
     typed = (

@@ -1,7 +1,7 @@
 """Estimates the time of a trial from a few of its steps, for `--plan`, if no similar trial has finished yet.
 
 On a CPU, a probe measures the processor time of several short blocks of steps and takes the median. Other programs
-hardly change processor time. They take processors away instead, which sweeps/planning/load.py measures.
+hardly change processor time. They increase the elapsed time, and sweeps/planning/load.py measures this increase.
 """
 
 import itertools
@@ -100,7 +100,9 @@ def probed(
 
 
 def converted(name: str, fingerprints: Fingerprints, data_root: Path | None, cache: Path | None) -> Dataset | None:
-    """Returns a data set from the cache. Converts it first if that takes only seconds, else returns None."""
+    """Returns a data set from the cache. If it is not there, converts it if that takes only seconds.
+
+    Returns None if the conversion would take longer or is refused."""
     data = load_converted(name, fingerprint_of(name, fingerprints), cache)
     if data is not None or source(name).prepare is not None:
         return data
@@ -122,7 +124,7 @@ def _seconds_of_fit(model: nn.Module, trial: Trial, data: Dataset) -> float:
 def _seconds_a_sample(
     measure: Measure, model: nn.Module, trial: Trial, data: Dataset, clock: Callable[[], float]
 ) -> float:
-    """Returns the seconds per sample of a likelihood measure on the whole test split."""
+    """Returns the seconds that a likelihood measure takes per sample on the whole test split."""
 
     def on(examples: int) -> object:
         return compute(measure, model, trial, replace(data, test=data.test.first(examples)))
@@ -139,7 +141,7 @@ def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
 
 
 def timed_steps(model: nn.Module, trial: Trial, data: Dataset) -> StepTimes:
-    """Times training steps, and the making of their batches, in blocks.
+    """Times training steps in blocks, including the creation of their batches.
 
     Args:
         model: model of an arm that is trained by steps. The probe changes its weights.
@@ -180,6 +182,6 @@ def timed_steps(model: nn.Module, trial: Trial, data: Dataset) -> StepTimes:
 
 
 def _endless(learner: Learner) -> Iterator[Any]:
-    """Yields batches, one epoch after another. On small data an epoch is shorter than the probe."""
+    """Yields batches without end, because an epoch of a small data set is shorter than the probe."""
     for epoch in itertools.count():
         yield from learner.batches(epoch)

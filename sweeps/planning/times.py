@@ -14,7 +14,7 @@ from sweeps.planning.estimate import ELSEWHERE, MEASURED, PROBED, TrialTime
 from sweeps.store.results import Result
 
 Group = tuple[str, str, str]
-"""Identifies trials that take the same time per epoch: data set, model, and image network with the fields in SIZES.
+"""Identifies trials that take the same time per epoch: data set, arm, and image network followed by the SIZES fields.
 
 The network is empty if the arm has no image network."""
 
@@ -68,10 +68,10 @@ class Cost:
     """Seconds of each measure, as in `Probed`."""
 
     def of(self, trial: Trial, epoch: int, missing: Iterable[Measure]) -> TrialTime:
-        """Returns the time of the rest of a trial.
+        """Returns the remaining time of a trial.
 
         Args:
-            epoch: number of epochs that are trained.
+            epoch: number of epochs that are already trained.
             missing: measures to compute.
         """
         left = max(0, trial.epochs - epoch)
@@ -197,9 +197,10 @@ def _median(samples: Sequence[Timed], by_epoch: bool, measuring: Mapping[str, fl
 
 
 def _measuring(group: Group, results: Iterable[Result], device: str | None) -> dict[str, float]:
-    """Returns the median seconds by measure, as in `Probed`; on this device if there are results from it.
+    """Returns the median seconds of each measure, as in `Probed`: from results on this device, else from all results.
 
-    Only elapsed seconds are recorded, so they are scaled like the training of the same trial.
+    Results record only a measure's elapsed seconds. These are divided by the ratio of elapsed time to processor time in
+    the training of the same trial.
     """
     everywhere: dict[str, list[float]] = {}
     here: dict[str, list[float]] = {}

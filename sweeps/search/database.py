@@ -52,7 +52,7 @@ HELD = re.compile(
 """Errors of SQLite, PostgreSQL and MySQL while another program locks the database, or its server restarts."""
 
 FILE_TROUBLE = {
-    "disk is full": "free space on its disk",
+    "disk is full": "free up space on its disk",
     "readonly database": "make the file and its folder writable",
     "unable to open database file": "make the file and its folder readable and writable",
     "disk I/O error": "check its disk, and your quota on this disk",
@@ -96,10 +96,12 @@ def exists(uri: str) -> bool:
 
 
 def check_can_be_made(uri: str) -> None:
-    """Raises Refusal if the database's file is missing and cannot be made, because its folder is not writable."""
+    """Raises Refusal if the database's file is missing and cannot be created, because its folder is not writable."""
     path = sqlite_path(uri)
     if path is not None and not path.exists() and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise Refusal(f"--study-uri {uri}: folder {path.parent} does not exist or is not writable; choose another")
+        raise Refusal(
+            f"--study-uri {uri}: folder {path.parent} does not exist or is not writable; choose another folder"
+        )
 
 
 @contextmanager
@@ -131,7 +133,9 @@ def database(
 
 
 def make(uri: str, say: Callable[[str], None] | None = None) -> None:
-    """Creates the database's file atomically if it does not exist. Optuna alone would create the tables one by one.
+    """Creates the database's file with all its tables, atomically, if the file does not exist.
+
+    Optuna itself would create the tables one by one, so a kill could leave some of them missing.
 
     Raises:
         StudyLost: the file cannot be created.

@@ -1,8 +1,8 @@
-"""Runs a search: a sweep whose cells the study chooses during the run.
+"""Runs a search: a sweep whose trials are chosen during the run by the study, the record of the search.
 
-As for any sweep (sweeps/main.py), one command starts, resumes, extends and reports a search. If a driver died, the
-study still has the driver's running trials. These trials resume under the same numbers. `--trials` is the total over
-all commands.
+As for any sweep (sweeps/main.py), one command starts, resumes, extends and reports a search. If a driver dies, the
+study still lists the trials that were running. The next command resumes these trials under the same numbers. `--trials`
+is the total over all commands.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ OTHER_SEEDS = 1_000_000
 
 
 def sweep_of(search: Search, uri: str) -> Sweep:
-    """Returns the sweep of a search. The cells are the default settings and the study's choices so far.
+    """Returns the sweep of a search. Its cells are the default trial and the trials that the study has chosen so far.
 
     Args:
         uri: URI of the study's database.
@@ -76,11 +76,11 @@ class Searching:
         return sweep.name
 
     def left(self, planned: Plan) -> int:
-        """Counts trials of the study, because the plan does not know them."""
+        """Returns the number of trials still to run, counted in the study because the plan does not contain them."""
         return self.search.left(self.known)
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
-        """Prints costs that are an upper bound, because they assume that no trial is pruned."""
+        """Prints the state of the search, and its costs if no trial is pruned, which are an upper bound."""
         search, default = self.search, self.search.default
         console.say(Outcome(search, tuple(self.known)).counts())
         ranges = ", ".join(f"{name} ({words(span)})" for name, span in search.varied.items())
@@ -93,7 +93,7 @@ class Searching:
         for line in costs(estimate, host, options):
             console.say(line)
         if estimate.known and search.milestones:
-            console.say("this is an upper bound: pruned trials take less")
+            console.say("this is an upper bound: pruned trials take less time")
         return COMPLETE
 
     def report(self, sweep: Sweep, planned: Plan, store: Store, console: Console) -> int:
@@ -145,7 +145,7 @@ class SearchDriver(Driver):
         return self.study.left > 0
 
     def view(self, state: TrialState) -> SweepView:
-        """Shows the search's metric first, then the varied settings."""
+        """Returns the usual view of a sweep, with the search's metric as the first metric, and the varied settings."""
         usual, search = super().view(state), self.study.search
         metrics = (search.metric, *(name for name in usual.metrics if name != search.metric))
         known = self.study.known()
@@ -199,7 +199,7 @@ class SearchDriver(Driver):
 
     @contextmanager
     def _ending_if_study_lost(self) -> Iterator[None]:
-        """If the study is lost, ends the trials by raising Interrupted. Tune would swallow other exceptions."""
+        """Raises Interrupted if the study is lost, so that the trials end. Tune would swallow any other exception."""
         try:
             yield
         except StudyLost as lost:

@@ -50,7 +50,7 @@ def importances(search: Search, known: Sequence[TriedTrial], shares: Mapping[str
     """Plots the share of the metric's variance that each setting explains (fANOVA).
 
     Args:
-        shares: share of each setting, as in the report.
+        shares: the share of the variance that each setting explains, as in the report.
     """
     import optuna
 
@@ -67,7 +67,7 @@ def importances(search: Search, known: Sequence[TriedTrial], shares: Mapping[str
 
 
 def _study(search: Search, known: Sequence[TriedTrial]) -> optuna.Study:
-    """Returns an in-memory study of the finished trials with their numbers, and settings under readable names."""
+    """Returns an in-memory study with the finished trials. Trials keep their numbers; settings get readable names."""
     import optuna
 
     study = optuna.create_study(direction="maximize" if search.maximize else "minimize")

@@ -96,7 +96,7 @@ class Outcome:
         """Returns a trial's row of the table: the text in each column, by the column's name.
 
         Args:
-            number: writes a metric, rounded for people by default.
+            number: converts a metric to text; by default, rounds it for readers.
         """
         epochs = max(one.steps, default=0) if one.state is not TrialState.DONE else one.trial.epochs
         return {
@@ -112,7 +112,7 @@ class Outcome:
 
 
 def show(outcome: Outcome, console: Console) -> None:
-    """Prints the table of the best trials and the default, then the statements."""
+    """Prints a table of the best trials and the default, then the lines of the summary."""
     console.print(Text(outcome.title, style="bold"))
     first = outcome.ranked[:SHOWN]
     if outcome.default is not None and outcome.default not in first:

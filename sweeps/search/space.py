@@ -1,4 +1,4 @@
-"""Defines a search: the settings that vary, their ranges, the metric to optimise, and the epochs of pruning.
+"""Defines a search: the settings that vary, their ranges, the metric to optimise, and the epochs at which to prune.
 
 `Search` is a plain value, created by pipelines/search.py. sweeps/search/study.py chooses the settings and decides which
 trials to prune. sweeps/search/driver.py runs the search. This module imports neither Optuna nor Ray.
@@ -24,13 +24,13 @@ from sweeps.planning.plan import Cell
 from sweeps.search.tried import TriedTrial
 
 DIGITS = 3
-"""Significant digits of a number chosen from a range. So a command line that shows the number gives the same key."""
+"""Significant digits to which numbers from a range are rounded, so that a printed command gives the same key."""
 
 REDUCTION = 3
 """At each rung the best third of the trials continues; each rung trains three times as long as the last."""
 
 FIRST_RUNG = 0.1
-"""Share of the epochs that every trial trains before it can be pruned."""
+"""Fraction of the epochs that every trial trains before it can be pruned."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Span:
 Range = Span | tuple[Any, ...]
 
 LATENTS = Span(8, 256, log=True, whole=True)
-"""Range of the latents. A data set's default outside the range extends the range."""
+"""Range of the number of latents. If a data set's default is outside the range, the range is extended to include it."""
 
 RANGES: dict[str, Range] = {
     "learning_rate": Span(1e-4, 1e-2, log=True),
@@ -100,7 +100,7 @@ def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -
         if name not in able:
             raise Refusal(f"--vary {name}: {what} can vary only {', '.join(able)}")
         if name in fixed:
-            raise Refusal(f"--vary {name}: another option fixes this setting; remove one of the two")
+            raise Refusal(f"--vary {name}: another option fixes this setting; remove one of the two options")
     free = {name: span for name, span in able.items() if name not in fixed and (wanted is None or name in wanted)}
     if not free:
         raise Refusal(f"nothing to search for: options fix all of {', '.join(able)}; remove one of them")
@@ -120,7 +120,7 @@ def flag(name: str, default: Trial) -> str:
 
 
 def range_of(each: Hyperparameter) -> Range | None:
-    """Returns the range that an arm declares for one of its hyper-parameters; None if it is not searched."""
+    """Returns the range that an arm declares for a hyper-parameter; None if a search cannot vary it."""
     if each.searched is not None:
         return Span(*each.searched, log=each.log, whole=isinstance(each.default, int))
     return (False, True) if isinstance(each.default, bool) else each.choices or None
@@ -157,13 +157,13 @@ class Search:
         every = self.countable
         if every and len(every) < self.total:
             raise Refusal(
-                f"--trials {self.total}: there are only {len(every)} settings of {', '.join(self.varied)}: ask for at"
-                f" most {len(every)}, or fix fewer options"
+                f"--trials {self.total}: there are only {len(every)} combinations of {', '.join(self.varied)}: ask"
+                f" for at most {len(every)}, or fix fewer options"
             )
 
     @property
     def countable(self) -> dict[str, dict[str, Any]]:
-        """Settings of all possible trials, by key; empty if a numeric range makes too many to list."""
+        """Settings of all possible trials, by key; empty if a setting varies in a numeric range."""
         choices = [span for span in self.varied.values() if not isinstance(span, Span)]
         if len(choices) < len(self.varied):
             return {}
@@ -229,7 +229,7 @@ class Search:
             return None
 
     def value(self, history: Sequence[Record]) -> float:
-        """Returns the metric at the last epoch; nan without a value."""
+        """Returns the metric at the last epoch; nan if this epoch has no value."""
         return history[-1]["metrics"].get(self.metric, math.nan) if history else math.nan
 
     def cell(self, number: int, trial: Trial) -> Cell:

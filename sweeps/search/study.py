@@ -4,7 +4,7 @@ Only this file, database.py and plots.py import Optuna.
 
 The study can be rebuilt from storage: `settle` adds the results and pruned trials that the study lacks. So a search
 resumes after its driver was killed or its database was deleted. Only diverged trials are lost with the database.
-Settings that another sweep of the same name has run count as tried and do not run again.
+Settings that any sweep of the same storage name has run count as tried and do not run again.
 
 The sampler is a pure function of (seed, trial number, contents of the study), so it needs no saved state.
 """
@@ -28,8 +28,9 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 
 PATIENCE, REPEATS = 10, 100
-"""Limits on the sampler's repeats of tried settings in a row. After PATIENCE repeats, `ask` takes untried
-settings from the list of all settings, if such a list is possible. After REPEATS repeats, the search ends."""
+"""Limits on how often in a row the sampler may propose settings that were already tried. After PATIENCE repeats,
+`ask` takes untried settings from the list of all settings, if all settings can be listed. After REPEATS repeats, the
+search ends."""
 
 
 class SearchRecord:
@@ -98,8 +99,8 @@ class SearchRecord:
 
         A trial continues if its value is among the best third of the values known at that rung. With fewer than three
         values, only the best trial continues. The default always continues, because all other trials are compared with
-        the default. A trial that has continued at this rung before continues again. The value is recorded only when the
-        trial continues or is pruned, so a kill in between loses nothing.
+        the default. A trial that has continued at this rung before continues again. The value is recorded only together
+        with the decision, so a kill before the decision loses nothing.
 
         We do not use Optuna's pruner, because it stores rungs under private names. A study rebuilt from storage lacks
         these names.
@@ -131,14 +132,15 @@ class SearchRecord:
         self._tell_pruned(key, epoch, value)
 
     def diverged(self, key: str, why: str) -> None:
-        """Records that a trial's loss or weights became nan or infinite. The sampler ranks the trial low."""
+        """Records that a trial's loss or weights became nan or infinite. The sampler then ranks this trial low."""
         self._handles[self._keys[key]].set_user_attr("diverged", why)
         self._study.tell(self._keys[key], state=optuna.trial.TrialState.PRUNED)
 
     def importances(self) -> dict[str, float]:
-        """Returns the share (0 to 1) of the metric's variance between finished trials that each setting explains.
+        """Returns the share (0 to 1) of the metric's variance that each setting explains, over all finished trials.
 
-        The largest share comes first. Empty if fewer than 4 trials are finished, or all have equal metrics or settings.
+        The largest share comes first. The result is empty if fewer than 4 trials are finished, or if all of them have
+        the same metric or the same settings.
         """
         finished = [one for one in self.known() if one.state is TrialState.DONE]
         if len(finished) < 4 or len({one.value for one in finished}) < 2:
@@ -170,11 +172,11 @@ class SearchRecord:
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, constant_liar=True)
 
     def _chosen(self, asked: optuna.Trial, store: Store) -> TriedTrial | None:
-        """Samples the settings of a trial. If its result or pruning is stored, records that in the study.
+        """Samples the settings of a trial. If the trial is done or pruned in the storage, records it in the study.
 
         Returns:
-            The trial. None if its settings repeat another trial's or contradict each other. Such a trial is recorded as
-            failed.
+            The trial. None if its settings contradict each other, or are those of an earlier trial; the study then
+            records the trial as failed.
         """
         number = asked.number
         self._handles[number] = asked
@@ -202,7 +204,7 @@ class SearchRecord:
         return self._tried(number)
 
     def _adopt(self, store: Store) -> None:
-        """Adds missing trials to the study: results of any sweep of this name, and pruned trials of this search.
+        """Adds missing trials to the study: finished trials of any sweep in this storage, pruned trials of this search.
 
         Adds the default first, then the other trials in the order in which they ended.
         """

@@ -1,4 +1,4 @@
-"""Lease: ensures that only one driver works on a name, with a file that the driver renews every few seconds.
+"""Lease: ensures that only one driver works on a storage name. The driver renews its lease file every few seconds.
 
 The holder of the lease increments a counter in `lease.json`. A second driver reads the file repeatedly:
 
@@ -8,10 +8,10 @@ the holder's process on this host ended   the holder is dead: the second driver 
 
 Drivers take the lease under an OS lock next to the file, so exactly one of several waiting drivers wins.
 
-Object storage and file systems without flock have no locks, but a read returns the last write. Without locks, a driver
-writes its lease, waits for `settle` seconds, and reads the file again. By then, each rival that saw no lease has
+Object storage and file systems without flock have no locks, but each read returns the latest write. Without locks, a
+driver writes its lease, waits for `settle` seconds, and reads the file again. By then, each rival that saw no lease has
 written its own lease. The driver whose lease is in the file wins. A rival that takes longer to write overwrites the
-winner's lease. The winner notices this at its next renewal, and stops.
+winner's lease. The winner notices the overwritten lease at its next renewal, and stops.
 """
 
 import json
@@ -31,15 +31,15 @@ from mvae.storage.place import AnyPlace, Place
 from sweeps.store.processes import Process, this_process, user
 
 _STILL_POLLS = 2
-"""Largest time that one gap between two reads counts for, in polling intervals.
+"""Upper limit on the time counted between two reads, in polling intervals.
 
-If the gap is longer, this machine slept, and the holder may have slept too.
+If the time is longer, this machine has slept, and the holder may have slept too.
 """
 
 
 @dataclass(frozen=True)
 class Holder(Process):
-    """Content of a lease file: the process of the driver that holds the lease."""
+    """Content of a lease file: describes the driver process that holds the lease."""
 
     owner: str
     """Id of the lease. Each acquisition gets a new id."""
@@ -62,14 +62,14 @@ class Lease:
     `release`.
 
     Args:
-        folder: existing folder of the name.
-        say: gets one line when waiting begins, and when a lease is taken over, lost or cannot be written.
+        folder: existing folder of the storage name.
+        say: shows a line to the user when waiting begins, and when the lease is taken over, lost or not writable.
         renew_every: seconds between renewals.
         dead_after: seconds without a change after which the holder counts as dead.
         settle: seconds that a rival may take between its read and its write, if there are no locks.
-        clock: measures these seconds.
+        clock: measures time.
     Raises:
-        Refusal: on entry, if another driver is running; one line that says who, since when, and what to do.
+        Refusal: on entry, if another driver holds the lease. The message names that driver and says what to do.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Lease:
         assert 0 < renew_every < dead_after, "a lease must be renewed before it counts as dead"
         self.path = place(folder) / "lease.json"
         self.lost = threading.Event()
-        """Set if another driver took over the lease; this driver must then stop."""
+        """Event that is set when another driver takes over the lease. This driver must then stop."""
         self._name = f"--name {self.path.parent.name!r}"
         self._say = say
         self._renew_every = renew_every
@@ -110,7 +110,7 @@ class Lease:
         self.release()
 
     def acquire(self) -> None:
-        """Takes the lease, or waits until its holder turns out to be dead.
+        """Takes the lease. If another driver holds the lease, first waits until that driver counts as dead.
 
         Raises:
             Refusal: the holder is alive.
@@ -137,7 +137,7 @@ class Lease:
         self._take_unless_held(watched=found, stood_still=True)
 
     def _take_unless_held(self, watched: bytes | None = None, stood_still: bool = False) -> bytes | None:
-        """Takes the lease if no lease exists, if its holder is dead, or if the file stood still.
+        """Takes the lease if no lease exists, if its holder is dead, or if the lease file stopped changing.
 
         Args:
             watched: content of the lease file when watching began; None at the first read.
@@ -145,7 +145,7 @@ class Lease:
         Returns:
             None if the lease was taken, otherwise the content of the file.
         Raises:
-            Refusal: the file has changed since watching began: it was renewed, or another waiting driver was first.
+            Refusal: the holder renewed its lease, or another waiting driver took the lease first.
         """
         with self.path.lock():
             content = _read(self.path)
@@ -194,7 +194,7 @@ class Lease:
                 failed = True
 
     def renew(self) -> bool:
-        """Increments the counter. Returns False if another driver has taken over the lease since the last call."""
+        """Increments the counter in the file. Returns False if another driver has taken over the lease."""
         assert self._mine is not None
         with self.path.lock():
             if self._stop.is_set():
@@ -206,7 +206,10 @@ class Lease:
             return True
 
     def release(self) -> None:
-        """Deletes the lease if it is still ours. A second call, or a call in a forked child, does nothing."""
+        """Deletes the lease file if this driver still holds the lease.
+
+        A second call does nothing. A call in a forked child does nothing either.
+        """
         if self._mine is None or self._mine.pid != this_process().pid:
             return
         self._stop.set()
@@ -217,7 +220,9 @@ class Lease:
                 if self._is_mine(_read(self.path)):
                     self.path.unlink(missing_ok=True)
         except OSError as error:
-            self._say(f"cannot release the lease ({error.strerror}): {self.path}; the lease ends with this process")
+            self._say(
+                f"cannot release the lease ({error.strerror}): {self.path}; the lease expires when this process ends"
+            )
 
     def _is_mine(self, content: bytes | None) -> bool:
         holder = None if content is None else _parsed(content)
@@ -235,7 +240,7 @@ def _read(path: Place) -> bytes | None:
 
 
 def _parsed(content: bytes) -> Holder | None:
-    """Returns the holder; None if the lease is not valid. An invalid file still counts as the lease of some driver."""
+    """Returns the holder; None if the file is invalid. Callers treat an invalid file as a lease of a living driver."""
     try:
         holder = Holder(**json.loads(content))
         return replace(holder, pid=int(holder.pid), since=float(holder.since))

@@ -1,12 +1,12 @@
-"""Lists of sweeps: one JSON file per sweep, <name>/sweeps/<sweep>.json, which names the keys that the sweep uses.
+"""Sweep lists: one JSON file per sweep, <name>/sweeps/<sweep>.json, with the keys of the trials that the sweep uses.
 
-The driver writes the list under the lease before it trains. A later command with the same sweep name adds its keys to
-the list. `mvae rm` deletes a key only if a single list names it. `mvae ls` counts the cells.
+The driver takes the lease and writes the list before training. A later command with the same sweep name adds its keys
+to the list. `mvae rm` deletes a trial only if no other list has the trial's key. `mvae ls` counts the cells.
 
-A damaged list is renamed to `.bad`, and the new list names only the keys of the commands since then. While the `.bad`
-file exists, `mvae rm` deletes no other sweep, because the keys in that file may be missing from the new list.
+A damaged list is renamed to `.bad`, and the new list has only the keys of later commands. While the `.bad` file exists,
+`mvae rm` deletes no other sweep, because the keys in the `.bad` file may be missing from the new list.
 
-Storages of earlier releases have no lists. Typing a sweep's command again writes its list.
+Storages of earlier releases have no lists. Running a sweep's command again writes the sweep's list.
 """
 
 import json
@@ -21,14 +21,16 @@ from mvae.storage.place import Place, each
 from sweeps.store.store import Store
 
 KEY = re.compile(r"[A-Za-z0-9_]+")
-"""A key's form. A damaged list must not name paths outside the storage."""
+"""Allowed form of a key. The check keeps a damaged list from naming paths outside the storage."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-"""A sweep's name, which is also the name of its report's folder."""
+"""Allowed form of a sweep's name. The folder of the sweep's report has the same name."""
 SET_ASIDE = re.compile(rf"({NAME.pattern})\.json\.bad(?:-[0-9]+)?")
-"""Name of a damaged list's file after `mvae.storage.files.set_aside`."""
+"""Form of a damaged list's file name after `mvae.storage.files.set_aside` has renamed the file."""
 
 STUDY = "study.db"
-"""File of a search's study in the folder of the storage name. A list with this name stays correct if the storage moves.
+"""Name of the file with a search's study, in the folder of the storage name.
+
+A list stores this name instead of a URI, so the list stays correct if the storage moves.
 """
 
 
@@ -45,22 +47,22 @@ class SweepList:
     changed: float
     """Unix time in seconds of the last command that changed this list."""
     cells: Mapping[str, Mapping[str, int]]
-    """Number of the sweep's cells by key and measure (token)."""
+    """Number of cells by key and measure token."""
     needs: tuple[str, ...] = ()
-    """Keys of models that the measures need, for example classifiers that judge generated images."""
+    """Keys of trials whose models the measures need, for example classifiers that judge generated images."""
     study: str = ""
-    """URI of a search's database, without credentials; STUDY for the usual file; empty for a grid."""
+    """URI of a search's database, without credentials; STUDY for the default file; empty for a grid."""
 
     @property
     def keys(self) -> frozenset[str]:
-        """Every key that the sweep uses."""
+        """Keys of all trials that the sweep uses, including trials whose models the measures need."""
         return frozenset([*self.cells, *self.needs])
 
 
 def extend(store: Store, new: SweepList) -> None:
-    """Adds the cells of a starting command to the sweep's list; writes the file only if a cell is new.
+    """Adds the cells of a new command to the sweep's list. Writes the file only if the list changes.
 
-    Call it under the lease. A damaged list is renamed to `.bad`, and the new list has only the given cells.
+    The caller must hold the lease. A damaged list is renamed to `.bad`, and the new list has only the given cells.
     """
     path = store.list_of(new.sweep)
     try:
@@ -81,7 +83,11 @@ def extend(store: Store, new: SweepList) -> None:
 
 
 def counted_cells(cells: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """Returns `SweepList.cells` for the key and measure (token) of each cell."""
+    """Counts cells by key and measure token, in the form of `SweepList.cells`.
+
+    Args:
+        cells: key and measure token of each cell.
+    """
     found: dict[str, dict[str, int]] = {}
     for key, token in cells:
         of_key = found.setdefault(key, {})
@@ -90,7 +96,7 @@ def counted_cells(cells: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]
 
 
 def read(store: Store, sweep: str) -> SweepList | None:
-    """Returns the list of a sweep; None if it has no list.
+    """Returns a sweep's list; None if the sweep has no list.
 
     Raises:
         Refusal: the file is damaged.
@@ -103,14 +109,14 @@ def read(store: Store, sweep: str) -> SweepList | None:
 
 
 def names(store: Store) -> list[str]:
-    """Returns the names of all sweeps of a storage name, sorted: sweeps with a list, and sweeps with only a report."""
+    """Returns the sorted names of all sweeps of a storage name, including sweeps with a report but no list."""
     lists = [path.name for path in _below(store.folder / "sweeps") if path.name.endswith(".json")]
     reports = [path.name for path in _below(store.reports)]
     return sorted({name for name in (*(one.removesuffix(".json") for one in lists), *reports) if NAME.fullmatch(name)})
 
 
 def all_lists(store: Store) -> dict[str, SweepList]:
-    """Returns every list by the name of its sweep.
+    """Returns all lists by sweep name.
 
     Raises:
         Refusal: a file is damaged.
@@ -120,7 +126,7 @@ def all_lists(store: Store) -> dict[str, SweepList]:
 
 
 def damaged(store: Store) -> list[tuple[str, Place]]:
-    """Returns the sweep and the path of each damaged list that `extend` has renamed, sorted by path."""
+    """Returns the sweep name and path of each damaged list that `extend` has renamed, sorted by path."""
     found = ((SET_ASIDE.fullmatch(path.name), path) for path in _below(store.folder / "sweeps"))
     return [(match[1], path) for match, path in found if match is not None]
 
@@ -151,9 +157,9 @@ def _parsed(path: Place, sweep: str) -> SweepList:
         raise Refusal(_what_to_do(path, f"{type(error).__name__}: {error}")) from None
     wrong = [key for key in found.keys if not KEY.fullmatch(key)]
     if found.sweep != sweep or wrong:
-        raise Refusal(_what_to_do(path, f"it names {wrong[0]!r}" if wrong else f"it is the list of {found.sweep!r}"))
+        raise Refusal(_what_to_do(path, f"invalid key {wrong[0]!r}" if wrong else f"it is the list of {found.sweep!r}"))
     return found
 
 
 def _what_to_do(path: Place, why: str) -> str:
-    return f"the sweep's list {path} is damaged ({why}): type the sweep's command again, which writes a new list"
+    return f"the sweep's list {path} is damaged ({why}): run the sweep's command again to write a new list"

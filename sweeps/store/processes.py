@@ -1,6 +1,6 @@
-"""Identifies a process by host, boot, PID namespace, process id and start time, and tells whether it has ended.
+"""Identifies a process by host, boot, PID namespace, process id and start time. Checks whether the process has ended.
 
-A process id is not enough. Ids are reused, containers have their own ids, and several machines may share a folder.
+A process id is not unique: ids are reused, containers have their own ids, and several machines may share a folder.
 """
 
 import getpass
@@ -19,10 +19,10 @@ class Process:
     """Boot id and PID namespace that `pid` belongs to; empty if the system does not provide them."""
     pid: int
     pid_started: int
-    """Start time of the process in clock ticks since boot, which differs if a process id is reused."""
+    """Start time of the process in clock ticks since boot, to distinguish processes with the same id."""
 
     def is_dead(self) -> bool:
-        """Whether the process has ended. False if unknown: the process ran on another host, boot or PID namespace."""
+        """Whether the process is known to have ended. False for processes of another host, boot or PID namespace."""
         if not self.machine or (self.host, self.machine) != (platform.node(), machine()):
             return False
         return process_start(self.pid) != self.pid_started
@@ -35,7 +35,10 @@ def this_process() -> Process:
 
 
 def machine() -> str:
-    """Returns boot id and PID namespace, because containers on one machine share the boot id but not process ids."""
+    """Returns boot id and PID namespace; empty if the system does not provide them.
+
+    The boot id is not enough: containers on one machine have the same boot id, but separate process ids.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -57,7 +60,7 @@ def process_start(pid: int) -> int | None:
 
 
 def user() -> str:
-    """Returns the name of the user who runs this process, or the user's number."""
+    """Returns the name of the user who runs this process; "user <number>" if the user has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""Provenance of a result: machine, versions, commit and attempts. Recorded with every result, never part of a key."""
+"""Provenance of a result: machine, versions, commit and attempts. A result includes its provenance; a key does not."""
 
 import hashlib
 import platform
@@ -60,13 +60,14 @@ def stale_package(script: Path) -> str:
         return ""
     return (
         f"Warning: {script.name} differs from the copy in the package at {own.parent.parent}, so this package"
-        " differs from the package on the machine that submitted the script. To copy that one here: ray up --no-restart"
+        " differs from the package on the machine that submitted the script. To copy the package from that machine:"
+        " ray up --no-restart"
     )
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that affect the numbers."""
+    """Returns the versions of Python and of the packages that affect a trial's numbers."""
     found = {"python": platform.python_version()}
     for package in ("mvae-suite", "torch", "ray", "mlflow", "numpy", "scikit-learn", "pyarrow"):
         with suppress(PackageNotFoundError):
@@ -76,7 +77,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def device_name(device: str) -> str:
-    """Returns the name of the GPU or of the processor."""
+    """Returns the GPU's name if the device is cuda, otherwise the processor's name."""
     if device.startswith("cuda"):
         import torch
 
@@ -91,14 +92,14 @@ def device_name(device: str) -> str:
 
 @dataclass(frozen=True)
 class MadeOn:
-    """Facts on which the bits of a trial's numbers may depend. Two runs with equal facts give equal bits."""
+    """Device, torch and plug-ins of an attempt. With the same values, a trial's numbers are equal bit for bit."""
 
     device: str
     """cpu or cuda."""
     name: str
     """Name of the GPU or of the processor."""
     cpu: str
-    """Model of the processor; empty if unknown: results of earlier releases that were trained on a GPU."""
+    """Model of the processor; empty if unknown, as in results that earlier releases trained on a GPU."""
     torch: str
     plugins: tuple[tuple[str, str], ...] = ()
     """File name and digest of the plug-ins that define the trial's data set and arm."""
@@ -109,7 +110,7 @@ class MadeOn:
 
 
 def made_on(provenance: Mapping[str, Any]) -> frozenset[MadeOn]:
-    """Returns the facts of every attempt at a trial, as recorded with its result."""
+    """Returns device, torch and plug-ins of every attempt at a trial, read from the provenance of a result."""
     return frozenset(
         MadeOn(
             device=str(one.get("device")),
@@ -123,7 +124,7 @@ def made_on(provenance: Mapping[str, Any]) -> frozenset[MadeOn]:
 
 
 class Attempts:
-    """All attempts at one trial, including this one, as recorded in checkpoints and results.
+    """Record of all attempts at one trial, including the current attempt. Checkpoints and results include the record.
 
     Args:
         attempt: id of this attempt.
@@ -133,7 +134,7 @@ class Attempts:
         workers: number of processes that train together.
         elastic: whether the number of workers may have changed during training.
         plugins: digests, by file name, of the plug-ins that define the trial's data set and arm.
-        clock: gives the times.
+        clock: gives the current time.
     """
 
     def __init__(
@@ -172,9 +173,9 @@ class Attempts:
         self._all = [*map(dict, earlier), self._this]
 
     def for_checkpoint(self) -> dict[str, Any]:
-        """Returns the provenance of a checkpoint. Updates the seconds that this attempt has taken.
+        """Returns the provenance of a checkpoint, with the seconds that this attempt has taken so far.
 
-        `cpu_seconds` is the processor time of this process. Unlike `seconds`, it does not depend on other programs.
+        `cpu_seconds` is the processor time of this process. Unlike `seconds`, `cpu_seconds` excludes other programs.
         """
         self._this["seconds"] = self._clock.time() - self._this["started"]
         self._this["cpu_seconds"] = time.process_time() - self._cpu_before
@@ -183,7 +184,7 @@ class Attempts:
     def for_result(self, checkpoint: Checkpoint, data: str, training_version: int, measuring: float) -> dict[str, Any]:
         """Returns the provenance of a result, without the commit of the code.
 
-        The field `seconds` is the training time up to the last call of `for_checkpoint`.
+        The field `seconds` is the training time of all attempts, up to the last call of `for_checkpoint`.
 
         Args:
             checkpoint: the checkpoint that was measured.

@@ -1,7 +1,7 @@
 """Trials that a search pruned (stopped early): one file <key>.pruned.json per key, next to the results.
 
-Checkpoints of pruned trials are kept, so another sweep of the same name can train such a trial to its end. For the
-search the trial stays pruned.
+Checkpoints of pruned trials are kept, so another sweep of the same storage name can finish the training of a pruned
+trial. The search still counts the trial as pruned.
 """
 
 import json
@@ -26,18 +26,18 @@ class Pruned:
     value: float
     """Value of the metric when the trial was pruned."""
     epoch: int
-    """Number of epochs that the trial was trained."""
+    """Number of epochs for which the trial was trained."""
     trial: dict[str, Any]
     history: list[Record]
 
 
 def write(store: Store, pruned: Pruned) -> None:
-    """Records that a trial was pruned. Replaces an earlier record of the same key."""
+    """Stores the record of a pruned trial. Replaces an earlier record of the same key."""
     _path(store, pruned.key).write_bytes(json.dumps(asdict(pruned), indent=1).encode())
 
 
 def read(store: Store, key: str, search: str) -> Pruned | None:
-    """Returns the record of a key; None if this search did not prune the trial. Renames a damaged file to `.bad`."""
+    """Returns the record of a trial; None if this search did not prune the trial. Renames a damaged file to `.bad`."""
     path = _path(store, key)
     try:
         found = Pruned(**json.loads(path.read_bytes()))

@@ -1,12 +1,12 @@
-"""Results: one JSON file per key and measure. A measure is done if its file exists. Tables use only these files.
+"""Results: one JSON file per key and measure. A measure is done if its file exists. Tables use only result files.
 
     <folder>/<key>.<measure>.json     {"key", "measure", "trial", "metrics", "provenance", "history"}
 
 An existing result is never overwritten. A damaged file is renamed to `.bad`, reported, and computed again.
 
-In object storage, two processes that compute the same key may both write it. Either their metrics are equal bit for
-bit, or one of the two raises ResultConflict. A result read from object storage is kept in memory, because it never
-changes.
+In object storage, two processes that compute the same result may both write it. Either their metrics are equal bit for
+bit, or one of the two processes raises ResultConflict. Results never change, so a result read from object storage is
+kept in memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _fetched: dict[Place, Result] = {}
 
 
 class ResultConflict(Exception):
-    """A key was computed twice with different numbers: the trial is not reproducible, or two trials share the key."""
+    """Two runs with the same key gave different numbers: the trial is not reproducible, or two trials share the key."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Result:
 
     @property
     def samples(self) -> int:
-        """Number of samples that the measure draws per example (1000 for likelihood-s1000-v1); 0 if it draws none."""
+        """Number of samples that the measure draws per example (1000 for likelihood-s1000-v1); 0 if there are none."""
         found = re.search(r"-s(\d+)-v", self.measure)
         return int(found[1]) if found else 0
 
@@ -64,14 +64,20 @@ class Results:
         self._reported: set[Place] = set()
 
     def path(self, key: str, measure: str) -> Place:
-        """Returns the path for the result of a key and a measure (token), whether the file exists or not."""
+        """Returns the path of a result file. The file need not exist.
+
+        Args:
+            measure: token of the measure, for example accuracy-v1.
+        """
         path = self.folder / f"{key}.{measure}.json"
         assert _FILE.fullmatch(path.name), f"{path.name} is not a valid name of a result"
         return path
 
     def read(self, key: str, measure: str) -> Result | None:
-        """Returns the result of a key and a measure (token); None without a file. Renames a damaged file to `.bad`.
+        """Returns a stored result; None if the file does not exist or is damaged. Renames a damaged file to `.bad`.
 
+        Args:
+            measure: token of the measure, for example accuracy-v1.
         Raises:
             OSError: the file exists but cannot be read.
         """
@@ -118,23 +124,28 @@ class Results:
         return iter(self.where(lambda *_: True))
 
     def where(self, wanted: Callable[[str, str], bool]) -> list[Result]:
-        """Returns the readable results that `wanted` selects by key and measure (token), sorted by file name.
+        """Returns the readable results that `wanted` selects, sorted by file name. Lists the folder once.
 
-        The folder is listed once.
+        Args:
+            wanted: whether to return the result with this key and measure token.
         """
         names = [(match["key"], match["measure"]) for match in self._files() if wanted(match["key"], match["measure"])]
         return [result for result in each(lambda name: self.read(*name), names, self.folder) if result is not None]
 
     def keys(self, measure: str | None = None) -> list[str]:
-        """Returns the keys that have a file for this measure (token), or for any measure. The files are not opened."""
+        """Returns the sorted keys that have a result. Does not open the files.
+
+        Args:
+            measure: token of the measure, for example accuracy-v1; None for any measure.
+        """
         return sorted({match["key"] for match in self._files() if measure in (None, match["measure"])})
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Returns key and measure (token) of every result, sorted. The files are not opened."""
+        """Returns key and measure token of every result, sorted by file name. Does not open the files."""
         return [(match["key"], match["measure"]) for match in self._files()]
 
     def superseded(self, measure: Measure) -> list[str]:
-        """Returns the names of files with another version of this measure. The files are not opened."""
+        """Returns the names of result files with another version of this measure. Does not open the files."""
         return [
             match.string
             for match in self._files()
@@ -142,7 +153,7 @@ class Results:
         ]
 
     def names(self, keys: Container[str]) -> list[str]:
-        """Returns the names of all result files of the given keys, in any measure and version. Opens no file."""
+        """Returns the names of the given keys' result files, for all measures and versions. Does not open the files."""
         return [match.string for match in self._files() if match["key"] in keys]
 
     def _files(self) -> list[re.Match[str]]:
@@ -151,7 +162,10 @@ class Results:
 
 
 def _undamaged(path: Place) -> Result | None:
-    """Returns a file's result; None without a file. Renames a damaged file; the caller holds the folder's lock."""
+    """Returns the result in a file; None if the file does not exist or is damaged. Renames a damaged file.
+
+    The caller must hold the folder's lock.
+    """
     try:
         return _parsed(path)
     except FileNotFoundError:
@@ -162,7 +176,7 @@ def _undamaged(path: Place) -> Result | None:
 
 
 def _parsed(path: Place) -> Result:
-    """Reads one file.
+    """Reads a result from its file.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -187,7 +201,7 @@ def _parsed(path: Place) -> Result:
 
 
 def difference(stored: dict[str, float], computed: dict[str, float]) -> str:
-    """Describes the first metric that is not equal bit for bit (nan equals nan); empty if all metrics are equal."""
+    """Describes the first metric that differs in any bit (nan equals nan). Returns "" if all metrics are equal."""
     for name in sorted(stored.keys() | computed.keys()):
         before, now = stored.get(name), computed.get(name)
         if repr(before) != repr(now):

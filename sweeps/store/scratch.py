@@ -16,7 +16,7 @@ from sweeps.store.processes import Process, this_process
 
 PREFIX = "mvae-"
 KINDS = ("ray", "model", "files", "verify")
-"""Kinds of folders. Folders of other kinds with the same prefix are not ours and are never deleted."""
+"""Kinds of folders. Folders of other kinds belong to other programs and are never deleted."""
 OWNER = "owner.json"
 SESSIONS = "r"
 """Name of a private cluster's folder for sockets and logs, inside a temporary folder of kind ray."""
@@ -41,7 +41,9 @@ def scratch(kind: str) -> Iterator[Path]:
 
 
 def temporary() -> Path:
-    """Returns a folder with a short path, because paths of Ray's sockets may have at most 107 characters.
+    """Returns the parent folder for temporary folders. Its path is short enough for the paths of Ray's sockets.
+
+    A socket's path may have at most 107 characters. The longest path is:
 
     <temporary>/mvae-ray-<random>/SESSIONS/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store
     """
@@ -51,7 +53,7 @@ def temporary() -> Path:
 
 
 def remove_folders_of_the_dead() -> None:
-    """Deletes temporary folders of killed processes. Folders of other hosts and containers stay."""
+    """Deletes temporary folders of processes that have ended. Keeps folders of other hosts and containers."""
     for folder in [found for kind in KINDS for found in temporary().glob(f"{PREFIX}{kind}-*")]:
         with suppress(OSError, ValueError, TypeError):  # deleted meanwhile, owned by another user, or a file
             if not (folder / OWNER).exists():
@@ -62,7 +64,7 @@ def remove_folders_of_the_dead() -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Deletes owner.json last, so that a half-deleted folder still has an owner."""
+    """Deletes a folder, with owner.json last, so that a half-deleted folder still has an owner."""
     for inside in folder.iterdir() if folder.is_dir() else ():
         if inside.name != OWNER:
             shutil.rmtree(inside, ignore_errors=True)

@@ -1,8 +1,8 @@
 """SQLite files: converts paths to URIs and back, and checks a file before MLflow or Optuna opens it.
 
 MLflow and Optuna open databases with SQLAlchemy, which reads %2F in a URI as / and the text after ? as options. So this
-module converts with SQLAlchemy's own functions. Importing SQLAlchemy takes a second. So paths and URIs without special
-characters are converted without SQLAlchemy; they mean the same in every version.
+module converts paths with SQLAlchemy's own functions. Importing SQLAlchemy takes a second. So this module imports
+SQLAlchemy only for special characters. Without special characters, every version of SQLAlchemy reads a path alike.
 """
 
 import re
@@ -15,9 +15,9 @@ from mvae.refusal import Refusal
 
 PREFIX = "sqlite:///"
 DRIVER = "sqlite+pysqlite"
-"""Scheme of URIs of paths with special characters.
+"""URI scheme for paths with special characters.
 
-If a URI begins with sqlite:///, MLflow takes the rest literally as a path, and makes a folder of that name.
+If a URI begins with sqlite:///, MLflow takes the rest literally as a path, and makes a folder with that path.
 """
 
 MAGIC = b"SQLite format 3\0"
@@ -35,10 +35,10 @@ class Unusable(Refusal):
 
 
 def sqlite_uri(path: Path | str) -> str:
-    """Returns the URI with which SQLAlchemy opens a file.
+    """Returns the URI with which SQLAlchemy opens a database file.
 
     Args:
-        path: path of the file. If it is a string, any /./ in it is kept.
+        path: path of the file. In a string, /./ is kept.
     Raises:
         Refusal: the installed SQLAlchemy has no URI for this path.
     """
@@ -55,10 +55,10 @@ def sqlite_uri(path: Path | str) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Returns the file of a SQLite URI, as SQLAlchemy reads it; None for any other URI.
+    """Returns the file that SQLAlchemy opens for a SQLite URI; None for any other URI.
 
     Raises:
-        Refusal: the URI has options, names a database in memory, or means another file than its text suggests.
+        Refusal: the URI has options, names a database in memory, or leads to another file than its text suggests.
     """
     found = _SQLITE.match(uri)
     if found is None:
@@ -80,7 +80,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:
-    """Returns device and inode of a file, which change if the file is deleted and made again; None without a file."""
+    """Returns a file's device and inode, which change if the file is recreated; None if the file does not exist."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -94,11 +94,13 @@ class Found:
 
     tables: frozenset[str]
     revision: str
-    """Version of the tables, which Alembic records for MLflow and Optuna; empty if there is none."""
+    """Schema version, which Alembic records for MLflow and Optuna; empty if none is recorded."""
 
 
 def look_into(path: Path) -> Found | None:
-    """Opens an existing database and checks its pages. Returns None while another program has locked it.
+    """Returns the tables of an existing database; None while another program has locked the file.
+
+    Checks the pages of files up to WHOLE_BYTES first.
 
     Raises:
         sqlite3.DatabaseError: the file is damaged, or is not a SQLite file.

@@ -12,8 +12,8 @@
     <root>/<name>/sweeps/          <sweep>.json: the keys of each sweep (sweeps/store/lists.py)
     <root>/<name>/mirrored/        <sweep>.json: records that MLflow holds the sweep (sweeps/tracking/reconciled.py)
 
-MLflow's default database and artifacts are next to these folders, under <root>. The root is a folder, or a URI of
-object storage (mvae/storage/objects.py), which cannot hold the database.
+MLflow's default database and artifacts are under <root>, next to <name>. The root is a folder, or a URI of object
+storage (mvae/storage/objects.py). Object storage cannot hold MLflow's database.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from sweeps.store.results import Results
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESERVED = ("mlartifacts", "mlruns", "mlflow.db")
-"""Names under the root that MLflow's files use, so a storage cannot have them."""
+"""Names of MLflow's files under the root, which are not allowed as storage names."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A file that the driver writes and other machines read, to check that they see the same storage."""
+    """A file that the driver writes. Other machines read the file to check that they see the driver's storage."""
 
     path: Place
     text: str
@@ -55,7 +55,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Store:
-    """The storage of one name. A plain value that can be sent to other processes. Folders are made on first write."""
+    """The storage of one name. A Store can be sent to other processes. Folders are created at the first write."""
 
     root: Place
     """Absolute path of the storage folder, or URI of object storage."""
@@ -64,13 +64,13 @@ class Store:
 
     @classmethod
     def open(cls, root: AnyPlace | str, name: str, *, create: bool) -> Store:
-        """Returns the store of this name.
+        """Checks that the storage of a name can be used, and returns its Store.
 
         Args:
             root: storage folder, or URI of object storage. The path is made absolute, because trial processes run in
                 other working directories.
             name: letters, digits, '.', '_' and '-'.
-            create: whether to make the folder and check that it can be written. If false, nothing is written.
+            create: whether to create the folder and check that files can be written. If False, nothing is written.
         Raises:
             Refusal: the name is invalid, the root is not a folder or cannot be written, or the object storage cannot
                 be reached.
@@ -94,10 +94,10 @@ class Store:
         return store
 
     def check_writable(self) -> None:
-        """Checks that the storage can be made and written. Leaves nothing behind.
+        """Checks that the storage folder can be created and written. Leaves no files behind.
 
         Raises:
-            Refusal: it cannot.
+            Refusal: the folder cannot be created or written.
         """
         try:
             self.folder.nearest().prove_writable()
@@ -129,7 +129,7 @@ class Store:
         return Checkpoints(self.folder / "checkpoints" / key, attempt, clock=clock)
 
     def begun(self) -> set[str]:
-        """Returns the keys that have a folder for checkpoints; the folder may be empty."""
+        """Returns the keys of all trials that have a checkpoint folder. The folder may be empty."""
         folder = self.folder / "checkpoints"
         return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
@@ -155,7 +155,7 @@ class Store:
         """Returns the UUID of this name. The first call creates it; after that it never changes.
 
         Raises:
-            Refusal: the file was edited by hand.
+            Refusal: the file does not contain a UUID, for example because a user edited the file.
         """
         path = self.folder / "namespace"  # without locks, only the holder of the lease makes this file
         path.create(f"{uuid.uuid4()}\n".encode())
@@ -170,7 +170,7 @@ class Store:
 
     @contextmanager
     def mark(self) -> Iterator[Mark]:
-        """Writes a file into the storage for other machines to read, and deletes it after the block."""
+        """Writes a file for other machines into the storage, and deletes the file when the `with` block ends."""
         mark = Mark(self.folder.nearest() / f".mvae-mark-{uuid.uuid4().hex}", str(uuid.uuid4()))
         mark.path.write_bytes(mark.text.encode())
         try:
@@ -179,10 +179,10 @@ class Store:
             mark.path.unlink(missing_ok=True)
 
     def check_is(self, namespace: str) -> None:
-        """Refuses if the storage's path leads to another folder on this machine, for example on a local disk.
+        """Checks that the storage's path leads to the driver's storage on this machine too, and not to a local disk.
 
         Args:
-            namespace: the UUID that the driver reads; empty to skip the check.
+            namespace: UUID of the driver's storage; empty to skip the check.
         Raises:
             Refusal: the path leads to another folder.
         """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def trained_model(store: Store, key: str, trial: Trial, modalities: tuple[Modality, ...]) -> nn.Module | None:
-    """Returns a trial's module on the CPU, in evaluation mode, at its newest checkpoint; None without a checkpoint.
+    """Returns a trial's model from its newest checkpoint, on the CPU, in evaluation mode; None without checkpoints.
 
     Args:
         key: the trial's key.

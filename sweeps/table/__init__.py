@@ -1,10 +1,11 @@
 """Compares our results with the published numbers, and writes the comparison in all output formats.
 
 published.py, published_likelihoods.py   the paper's tables, with their tolerances
-published_polymnist.py   coherence from two studies of the MVAE's successors
+published_polymnist.py   coherence published in two studies of the MVAE's successors
 comparison.py    builds a report from stored results: our numbers and the published ones
 entries.py       a cell with its seeds and verdict, the difference between two cells, the order of the arms
-judgement.py     statistics: intervals, verdicts, tests; remembered.py: keeps them, so that scipy is not needed again
+judgement.py     statistics: intervals, verdicts, tests
+remembered.py    a cache of statistics, so that an unchanged report needs no scipy
 findings.py      verdicts and differences in words
 protocol.py      differences between our settings and the paper's; decides "agrees" or "reproduced"
 quantities.py    tables whose rows are quantities

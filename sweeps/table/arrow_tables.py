@@ -8,7 +8,10 @@ from sweeps.table.comparison import Report
 
 
 def entry_table(report: Report) -> pa.Table:
-    """Returns a table with one line per (row, column). `keys` has the keys in seed order, separated by spaces."""
+    """Returns a table with one line per (row, column).
+
+    The column `keys` lists the keys of the cell's trials in order of seeds, separated by spaces.
+    """
     schema = pa.schema(
         [
             ("row", pa.string()),
@@ -64,14 +67,14 @@ def _column_type(report: Report) -> pa.DataType:
 
 
 def as_csv(table: pa.Table) -> bytes:
-    """Returns the table as CSV, with quotes where needed."""
+    """Returns the content of a CSV file with the table. Only values that need quotes are quoted."""
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(quoting_style="needed"))
     return bytes(sink.getvalue())
 
 
 def as_parquet(table: pa.Table) -> bytes:
-    """Returns the table as Parquet."""
+    """Returns the content of a Parquet file with the table."""
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
     return bytes(sink.getvalue())

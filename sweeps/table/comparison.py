@@ -1,4 +1,4 @@
-"""Builds the report that compares our table with the published one, from stored results only.
+"""Builds the report that compares our table with the published table, from stored results only.
 
 Each cell keeps its runs, so every number can be traced to keys and MLflow runs. sweeps/table/entries.py defines cells,
 and sweeps/table/judgement.py defines the rules for verdicts.
@@ -23,7 +23,7 @@ __all__ = ["Contrast", "Entry", "Order", "Report", "Run", "Verdict", "tabulate"]
 
 @dataclass(frozen=True)
 class Report:
-    """Our table, and the published table if it exists."""
+    """Our table with the published table, if there is one for this data set and metric."""
 
     dataset: str
     metric: str
@@ -90,12 +90,12 @@ class Report:
         return f"{metric_words(self.metric) or 'each quantity'}: difference from {baseline}, seed by seed"
 
     def mean(self, row: str, column: float | str) -> float | None:
-        """Our mean in a cell; None if the cell is absent or has no result."""
+        """Returns our mean in a cell; None if the cell is absent or has no result."""
         entry = self.entries.get((row, column))
         return None if entry is None else entry.mean
 
     def without_comparing(self, rows: Collection[str]) -> "Report":
-        """Returns the report with some rows neither judged, nor ordered, nor compared with other rows."""
+        """Returns a copy of the report in which the given rows get no verdict and are left out of all comparisons."""
         entries = {
             place: replace(entry, compared=False) if entry.row in rows else entry
             for place, entry in self.entries.items()
@@ -103,7 +103,7 @@ class Report:
         return replace(self, entries=entries)
 
     def notes(self) -> list[str]:
-        """Returns one line per trial that failed or that ran on different machines or versions ("mixed")."""
+        """Returns a line for each failed trial, and for each trial that ran on several device types or versions."""
         failed = {run.key: f"failed: {run.where}: {run.error}" for run in self.failed}
         mixed = {
             run.key: f"mixed: {run.where} ran on several device types, torch versions or versions of a plug-in"
@@ -114,7 +114,7 @@ class Report:
 
     @property
     def judged(self) -> list[Entry]:
-        """Cells with a verdict: complete, published, and with at least 3 seeds."""
+        """Cells whose mean was compared with a published value, in table order."""
         return [entry for entry in self.in_order() if entry.verdict.judged]
 
     @cached_property
@@ -128,10 +128,10 @@ class Report:
 
     @cached_property
     def contrasts(self) -> dict[tuple[str, float | str], Contrast]:
-        """Differences between rows, seed by seed, by (row, column).
+        """Difference between each row and its baseline, seed by seed; the keys are (row, column).
 
-        The baseline of a row is the first row that shows a quantity of that row. Rows that may not be compared have no
-        differences and are no baseline.
+        A row's baseline is the first row that shows one of the same quantities. Rows that are excluded from comparison
+        have no differences and are never a baseline.
         """
         baselines = self._baselines()
         compared = [entry for entry in self.in_order() if entry.compared]
@@ -160,7 +160,7 @@ def tabulate(
     axis: str = "",
     heading: str = "",
 ) -> Report:
-    """Builds the report from the results that are stored now.
+    """Builds the report from the stored results.
 
     Args:
         plan: the cells and their keys. The plan's states are ignored, because results are read again.
@@ -218,7 +218,7 @@ def _entry(members: list[tuple[Cell, Run]], of_row: list[Cell], table: Table | N
 
 
 def _with_pooled_spread(entries: Iterable[Entry], table: Table | None) -> list[Entry]:
-    """Adds to each entry the spread pooled over all columns of its row that are in the same range."""
+    """Returns the entries, each with the spread pooled over its row's columns in the same range of shares."""
     found = []
     by_range = grouped(entries, lambda one: (one.row, one.column if table is None else table.range_of(one.column)))
     for members in by_range.values():

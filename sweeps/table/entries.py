@@ -1,4 +1,4 @@
-"""Cells of a table with their seeds, differences between two cells, and the order of the arms.
+"""Defines a table's cells with their seeds, the difference between two cells, and the order of the arms.
 
 The statistical formulas are in sweeps/table/judgement.py.
 """
@@ -74,12 +74,12 @@ class Run:
 
 
 class OverSeeds:
-    """Mean and spread of one number per seed."""
+    """Base class of results that have one number per seed, with their mean and spread."""
 
     @property
     @abstractmethod
     def values(self) -> Sequence[float]:
-        """One number per seed that has a result."""
+        """The numbers, one for each seed with a result."""
 
     @property
     def mean(self) -> float | None:
@@ -109,7 +109,7 @@ class Entry(OverSeeds):
     """One run per seed, including seeds without a result."""
     metric: str = ""
     quantity: str = ""
-    """The metric without parameters. Cells are compared only if they have the same quantity."""
+    """The metric without its parameters. Only cells with the same quantity are compared."""
     pooled: Pooled | None = None
     """Spread pooled over the row's columns in this cell's range. None: use the spread of this cell only."""
     test_examples: int | None = None
@@ -134,14 +134,14 @@ class Entry(OverSeeds):
 
     @property
     def difference(self) -> float | None:
-        """Our mean minus the published value; None if either is missing, or if they may not be compared."""
+        """Our mean minus the published value; None if a value is missing or the cell is excluded from comparison."""
         if self.mean is None or self.published is None or not self.compared:
             return None
         return self.mean - self.published
 
     @cached_property
     def run_spread(self) -> float | None:
-        """s: standard deviation of one run, at least the binomial value; None with too few seeds to compute s."""
+        """Standard deviation s of one run, at least the binomial value; None if too few seeds have results."""
         pooled = self._pooled
         if pooled is None or self.mean is None:
             return None
@@ -150,14 +150,14 @@ class Entry(OverSeeds):
 
     @cached_property
     def half_width(self) -> float | None:
-        """h: another run lies within mean plus or minus h with probability .95. None with fewer than 3 seeds."""
+        """Half-width h of the interval that contains another run with probability .95; None with fewer than 3 seeds."""
         if self._pooled is None or self.run_spread is None or self.n < FEWEST_SEEDS:
             return None
         return half_width(self.run_spread, self._pooled.freedom, self.n)
 
     @property
     def verdict(self) -> Verdict:
-        """Verdict of comparing our mean with the published value (docs/glossary.md)."""
+        """Verdict on the cell: how our mean compares with the published value (see docs/glossary.md)."""
         if self.n < self.of:
             return Verdict.INCOMPLETE
         if not self.compared:
@@ -175,7 +175,7 @@ class Entry(OverSeeds):
 
 @dataclass(frozen=True)
 class Contrast(OverSeeds):
-    """Difference between a row and its baseline in one column, for each seed that both have."""
+    """Difference between a row and its baseline in one column, for each seed with a result in both rows."""
 
     row: str
     baseline: str
@@ -209,7 +209,7 @@ class Contrast(OverSeeds):
 
 
 def contrast(entry: Entry, baseline: Entry) -> Contrast:
-    """Returns the difference between two cells of the same column, over the seeds that both have."""
+    """Returns the difference between two cells of the same column, for each seed with a result in both cells."""
     theirs = {run.seed: run.value for run in baseline.runs if run.value is not None}
     pairs = tuple((run.value, theirs[run.seed]) for run in entry.runs if run.value is not None and run.seed in theirs)
     return Contrast(entry.row, baseline.row, entry.column, pairs)
@@ -217,7 +217,7 @@ def contrast(entry: Entry, baseline: Entry) -> Contrast:
 
 @dataclass(frozen=True)
 class Order:
-    """Whether our arms are in the published order."""
+    """Comparison of the order of our arms with the published order."""
 
     pairs: tuple[Contrast, ...]
     """Differences of the judged pairs, column by column. The arm with the higher published value comes first in each

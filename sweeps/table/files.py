@@ -64,7 +64,7 @@ def write(
 
     Args:
         details: a second table.
-        pictures: default: one plot, named after the metric.
+        pictures: the pictures to write; by default, one plot named after the metric.
     Returns:
         The paths of all files.
     """
@@ -83,7 +83,7 @@ def write(
 
 
 def recall_statistics(folder: Place) -> None:
-    """Recalls the statistics of the report in a folder, if the same code computed them."""
+    """Loads the statistics stored with a folder's report, if the same version of the code computed them."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         recorded = json.loads(record_of(folder).read_bytes())
         if recorded["code"] == source_digest():
@@ -91,12 +91,12 @@ def recall_statistics(folder: Place) -> None:
 
 
 def record_of(folder: Place) -> Place:
-    """Returns the path of a report folder's record (see RECORDS)."""
+    """Returns the path of the record that belongs to a report's folder (see RECORDS)."""
     return folder.parent / RECORDS / f"{folder.name}.json"
 
 
 def _write_files(folder: Place, report: Report, details: Report | None, pictures: Pictures | None) -> dict[str, str]:
-    """Creates the contents and writes the files that are not up to date; returns the SHA-256 of each file by name."""
+    """Writes all files of the report unless they are up to date. Returns the SHA-256 of each file by name."""
     from sweeps.table.arrow_tables import as_csv, as_parquet, entry_table, run_table
 
     cells, runs = entry_table(report), run_table(report)
@@ -149,8 +149,8 @@ def _files_up_to_date(folder: Place, record: Place, inputs: str) -> dict[str, st
 def own_name(reports: AnyPlace, name: str, cells: Iterable[tuple[str, str]], asked: str) -> str:
     """Returns the name of a report's folder. A report is overwritten only by a report that includes all of its cells.
 
-    Returns the first free name of: `name`; `name--asked`; `name--asked-DIGEST`. A report of the same cells that an
-    earlier version called `name-DIGEST` keeps its folder.
+    Returns the first free name of `name`, `name--asked` and `name--asked-DIGEST`. If `name` is taken and an earlier
+    version stored the same cells as `name-DIGEST`, returns `name-DIGEST`.
 
     Args:
         cells: key and measure of each cell.
@@ -173,12 +173,12 @@ def own_name(reports: AnyPlace, name: str, cells: Iterable[tuple[str, str]], ask
 
 
 def known_links(folder: AnyPlace) -> dict[str, str]:
-    """Returns the MLflow run of each trial by key, as recorded in the folder's report."""
+    """Returns the MLflow run of each trial by the trial's key, read from the runs.csv of a report's folder."""
     return {run["key"]: run["link"] for run in _runs(folder) or () if run["link"]}
 
 
 def keys_of(folder: AnyPlace) -> frozenset[str] | None:
-    """Returns the keys of a report's trials; None if the report's runs.csv is missing or damaged."""
+    """Returns the keys of all trials in a report; None if the report's runs.csv is missing or damaged."""
     runs = _runs(folder)
     return None if runs is None else frozenset(run["key"] for run in runs)
 

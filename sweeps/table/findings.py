@@ -20,7 +20,7 @@ Line = tuple[str, Callable[[Compared], str]]
 
 
 def verdict_words(entry: Entry) -> str:
-    """Returns the verdict of a cell in words; empty without a verdict."""
+    """Returns a cell's verdict in words, or an empty string if the cell has no verdict."""
     if entry.failed:
         return "failed"
     verdict = entry.verdict
@@ -32,7 +32,7 @@ def verdict_words(entry: Entry) -> str:
 
 
 def seeds_in_words(report: Report, shown: str = "mean and standard deviation") -> str:
-    """Returns "one seed", or the statistic and the number of seeds: "mean and standard deviation over 3 seeds"."""
+    """Describes the number of seeds per cell: "one seed", or "mean and standard deviation over 3 seeds"."""
     seeds = sorted({entry.n for entry in report.entries.values() if entry.n})
     if not seeds:
         return "no seeds yet"
@@ -45,8 +45,8 @@ def seeds_in_words(report: Report, shown: str = "mean and standard deviation") -
 def findings(report: Report) -> list[str]:
     """Returns the conclusions, one line per conclusion.
 
-    The conclusions are: counts of verdicts, verdicts expected by chance, the interval, protocols, the order of the
-    arms.
+    The lines count the verdicts, give the number expected by chance, and explain the 95 % interval. Further lines
+    describe differences in protocol and the order of the arms. Without a published table there are no conclusions.
     """
     if report.table is None:
         return []
@@ -66,10 +66,10 @@ def entry_lines(
     """Returns the lines to print for a row. Lines that are empty in every cell are left out.
 
     Args:
-        first: the lines with our numbers.
+        first: lines to print at the top, with our numbers.
         difference: label of the line with the differences from the published values.
-        seeds: returns the text of the last line.
-        mark: printed before a half-width.
+        seeds: function that returns a cell's text in the last line.
+        mark: sign printed before a half-width.
     """
 
     def half_width(entry: Entry) -> str:
@@ -91,7 +91,7 @@ def contrast_lines(contrasts: Collection[Contrast], mark: str = "±") -> list[Li
     """Returns the lines to print for differences between arms. Lines that are empty everywhere are left out.
 
     Args:
-        mark: printed before a spread or a half-width.
+        mark: sign printed before a spread or a half-width.
     """
     lines: list[Line[Contrast]] = [
         ("mean", lambda one: shown_value(one.mean, one.spread, signed=True) or "-"),
@@ -108,7 +108,7 @@ def contrast_lines(contrasts: Collection[Contrast], mark: str = "±") -> list[Li
 
 
 def half_interval(one: Contrast, mark: str) -> str:
-    """Returns half the width of a difference's 95 % interval, after the mark; empty without an interval."""
+    """Returns half the width of a difference's 95 % interval, after the mark; empty if there is no interval."""
     if one.interval is None:
         return ""
     half = (one.interval[1] - one.interval[0]) / 2
@@ -116,7 +116,7 @@ def half_interval(one: Contrast, mark: str) -> str:
 
 
 def contrast_legend(contrasts: Collection[Contrast]) -> list[str]:
-    """Returns the legend for the lines of differences, only for lines that are printed."""
+    """Explains the labels of the lines that `contrast_lines` returns. Absent labels are not explained."""
     labels = {label for label, _ in contrast_lines(contrasts)}
     words = {
         "95%": "95%: Student's interval of the mean difference over the seeds that both arms have; p: paired t test.",
@@ -180,7 +180,7 @@ def _order(report: Report) -> list[str]:
 
 
 def _places(places: Iterable[tuple[str, float | str]], report: Report) -> str:
-    """Returns places in words, for example "NN at 1%, 2%; MVAE in all columns"."""
+    """Lists cells in words, grouped by row, for example "NN at 1%, 2%; MVAE in all columns"."""
     texts = []
     for head, of_head in grouped(places, lambda place: place[0]).items():
         columns = [column for _, column in of_head]

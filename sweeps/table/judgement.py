@@ -3,7 +3,7 @@
 All functions are pure functions of numbers. Importing scipy takes a second, so only functions that need scipy import
 it.
 
-    s      standard deviation of one run, pooled over the row's columns in a range; never below the binomial value
+    s      standard deviation of one run, pooled over neighbouring columns of a row; at least the binomial value
     nu     degrees of freedom of s
     n      number of seeds in the cell
     h      t(.975, nu) * s * sqrt(1 + 1/n): half-width of the interval that contains another run with probability .95
@@ -105,10 +105,10 @@ def pooled_spread(samples: Iterable[tuple[Sequence[float], Hashable]]) -> Pooled
 
     Args:
         samples: for each column, the values over seeds, and an identifier of the measured models. Columns with the same
-            identifier vary together, for example read-outs of one VAE at several fractions. So their degrees of freedom
-            count once.
+            identifier vary together, for example read-outs of one VAE at several fractions, so their degrees of freedom
+            count only once.
     Returns:
-        None if no column has two finite values.
+        The pooled spread; None if every column has fewer than two values, or a value that is not finite.
     """
     squares, terms = 0.0, 0
     freedom: dict[Hashable, int] = {}
@@ -128,7 +128,7 @@ def binomial_spread(share: float, examples: int) -> float:
 
 
 def half_width(spread: float, freedom: int, n: int) -> float:
-    """Returns h: another run lies within the mean of n runs plus or minus h with probability .95."""
+    """Returns h, such that another run lies within the mean of n runs plus or minus h with probability .95."""
     return student(freedom) * spread * math.sqrt(1 + 1 / n)
 
 
@@ -137,7 +137,7 @@ def judge(difference: float, half_width: float, tolerance: float, *, as_publishe
 
     Args:
         difference: d, our mean minus the published value.
-        half_width: h, half the width of the interval that contains another run.
+        half_width: h, half the width of the interval that contains another run with probability .95.
         tolerance: delta, the largest difference that counts as agreement.
         as_published: whether our protocol equals the published protocol.
     """
@@ -154,16 +154,16 @@ def judge(difference: float, half_width: float, tolerance: float, *, as_publishe
 
 
 def by_chance(judged: int) -> float:
-    """Returns the number of judged cells that are expected to be above or below the paper by chance."""
+    """Returns the number of verdicts "above" or "below" to expect by chance among the judged cells."""
     return (1 - CONFIDENCE) * judged
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Paired test of the mean difference between two arms."""
+    """Results of paired tests: p values and intervals of the mean difference between two arms."""
 
     interval: tuple[float, float]
-    """Student's 95 % confidence interval; of width 0 if all differences are equal."""
+    """Student's 95 % confidence interval; its width is 0 if all differences are equal."""
     p: float | None
     """Two-sided p of Student's t test; None if all differences are equal."""
     permutation_p: float | None = None
@@ -179,19 +179,19 @@ class Paired:
 
     @property
     def ordering(self) -> Ordering:
-        """Our order compared with the published order, if the first arm's published value is the higher one."""
+        """Whether our arms are in the published order, if the first arm has the higher published value."""
         if not self.resolved:
             return Ordering.UNRESOLVED
         return Ordering.IN_ORDER if self.interval[0] > 0 else Ordering.REVERSED
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
-    """Compares two arms over the seeds that both have.
+    """Compares two arms over the seeds for which both have results.
 
     Args:
         ours, theirs: values of both arms, in the same order of seeds.
     Returns:
-        None with fewer than 3 seeds, or if any difference is not finite.
+        The tests; None with fewer than 3 seeds, or if any difference is not finite.
     """
     assert len(ours) == len(theirs)
     differences = [one - other for one, other in zip(ours, theirs, strict=True)]
@@ -206,7 +206,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
 
 @remembered
 def _paired_tests(ours: tuple[float, ...], theirs: tuple[float, ...]) -> Any:
-    """Returns the fields of `Paired`, with lists for intervals."""
+    """Returns the values of the fields of `Paired`. Intervals are lists, because JSON has no tuples."""
     import numpy as np
     from scipy import stats
 
@@ -230,14 +230,14 @@ def _paired_tests(ours: tuple[float, ...], theirs: tuple[float, ...]) -> Any:
 
 
 def seeds_to_resolve(mean: float, spread: float, n: int) -> int | None:
-    """Estimates the number of seeds that would show, with a probability of 80 %, that a difference is not 0.
+    """Estimates the number of seeds needed to show, with 80 % probability, that a difference is not 0.
 
     Args:
         mean: mean of the differences over seeds.
         spread: standard deviation of the differences.
         n: number of seeds so far.
     Returns:
-        One of 10, 30, 100, 300 and 1000, greater than n; None if more than 1000 would be needed.
+        The smallest sufficient number among 10, 30, 100, 300 and 1000 that exceeds n; None if 1000 are not enough.
     """
     for seeds in MAGNITUDES:
         if seeds > n and abs(mean) >= (student(seeds - 1) + POWER_Z) * spread / math.sqrt(seeds):
@@ -250,13 +250,13 @@ def gap_is_clear(gap: float, spread: float, other_spread: float) -> bool:
 
     Args:
         gap: one published value minus the other.
-        spread, other_spread: s of each arm; the root mean square of both is used.
+        spread, other_spread: standard deviation of one run of each arm; s is their root mean square.
     """
     return abs(gap) > 2 * math.hypot(spread, other_spread)
 
 
 def tau_b(published: Sequence[float], ours: Sequence[float]) -> float | None:
-    """Returns Kendall's tau-b of two orders; None for fewer than 3 arms, or if all values on one side are equal."""
+    """Returns Kendall's tau-b between two lists; None for fewer than 3 arms, or if a list has only equal values."""
     if len(published) < 3:
         return None
     tau = _kendall(tuple(map(float, published)), tuple(map(float, ours)))

@@ -59,7 +59,7 @@ BANDED = STYLES[1]
 
 @dataclass(frozen=True)
 class Value:
-    """Contents of a cell."""
+    """Printed text of a cell: the number and its spread."""
 
     text: str = ""
     spread: str = ""
@@ -99,7 +99,7 @@ def latex(report: Report, part: str = "") -> str:
     """Returns the table: our mean and spread in each cell, with the published value below.
 
     Args:
-        part: suffix of the label, for a report with several tables.
+        part: suffix of the LaTeX label, for a report with several tables.
     """
     blocks = tuple(_block(report, row) for row in report.rows)
     return _document(report, _caption(report, blocks), part, blocks)
@@ -232,7 +232,7 @@ def _value_width(value: Value, style: Style) -> float:
 
 
 def _floats(content: Content, style: Style, bands: Sequence[Content]) -> Iterator[list[list[str]]]:
-    """Yields the floats. A float is a list of tabulars, and a tabular is a list of lines."""
+    """Yields the table's floats. Each float is a list of tabulars, and each tabular is a list of lines."""
     room = TEXT_HEIGHT - 12 * (2 + len(content.caption) / 70)
     gathered: list[list[str]] = []
     height = 0.0
@@ -293,7 +293,7 @@ def _tabular(content: Content, head: Sequence[str], blocks: Sequence[str]) -> li
 
 
 def _float(content: Content, style: Style, number: int, tabulars: Sequence[Sequence[str]]) -> str:
-    """Returns one LaTeX table. All floats of a table have the same table number."""
+    """Returns the LaTeX source of one float. All floats of a table have the same table number."""
     first = [rf"\caption{{{content.caption}}}", rf"\label{{{content.label}}}"]
     caption = [r"\addtocounter{table}{-1}", r"\caption{Continued.}"] if number else first
     lines = [*(line for tabular in tabulars for line in [*tabular, r"\par\medskip"])][:-1]

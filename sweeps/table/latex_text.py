@@ -46,10 +46,10 @@ LETTERS = frozenset("\u00df\u00c6\u00e6\u00d8\u00f8\u0141\u0142\u0152\u0153")
 """Accents and letters that every LaTeX font has."""
 
 FORMULA = re.compile(r"(?:\blog )?\b[pq]\([a-z0-9,| ]+\)")
-"""A density, for example log p(x1|x2) or q(z|x1)."""
+"""Pattern of a probability density, for example log p(x1|x2) or q(z|x1)."""
 
 WORD = re.compile(rf"(?:{FORMULA.pattern}|\S)+")
-"""A word, or a formula with adjacent punctuation."""
+"""Pattern of a word, or of a formula with adjacent punctuation."""
 
 NARROW, WIDE = frozenset(".,:;'!|()[]ijlt "), frozenset("mwMW%±&@+-\u2212")
 """Characters that are much narrower or wider than a digit."""
@@ -59,12 +59,12 @@ DIGIT, CAPITAL = 5.0, 7.2
 
 
 def escaped(text: str) -> str:
-    """Escapes text for LaTeX without packages, on one line. Unsupported characters become [U+1F600]."""
+    """Escapes text for LaTeX without packages, and joins its lines. An unsupported character becomes [U+1F600]."""
     return "".join(SPECIAL.get(character) or _known(character) for character in " ".join(text.split()))
 
 
 def typeset(text: str) -> str:
-    """Escapes text and puts densities in math mode: log p(x1|x2) becomes $\\log p(x_1 \\mid x_2)$."""
+    """Escapes text and puts probability densities in math mode: log p(x1|x2) becomes $\\log p(x_1 \\mid x_2)$."""
     parts = re.split(f"({FORMULA.pattern})", text)
     return "".join(_formula(part) if FORMULA.fullmatch(part) else _escaped_with_spaces(part) for part in parts)
 

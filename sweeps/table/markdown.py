@@ -30,8 +30,8 @@ def markdown_table(
     """Returns a Markdown table: first the stubs, aligned left, then the columns, aligned right.
 
     Args:
-        stubs: headings of the columns with words.
-        columns: headings of the columns with numbers.
+        stubs: headings of the columns that hold words.
+        columns: headings of the columns that hold numbers.
         lines: Markdown text of each cell; bars and line breaks are escaped here.
         padded: whether to align the Markdown source, for people who read the file itself.
     """
@@ -56,7 +56,7 @@ def markdown_table(
 
 
 def word_tables(tables: Iterable[WordTable]) -> str:
-    """Returns tables of the sentences that models generate, each with a heading; empty if there are no tables."""
+    """Returns the given tables of generated sentences as Markdown, each below a heading; empty without tables."""
 
     def without_html(row: Sequence[str]) -> list[str]:
         return [text.replace("<", "&lt;") or "-" for text in row]

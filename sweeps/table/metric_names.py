@@ -48,7 +48,7 @@ NAMES = {
     "active_units": ("share of active latent dimensions", ""),
     "examples_per_second": ("training examples per second", ""),
 }
-"""Readable name and unit of a metric, by the part of its name that says what is measured."""
+"""Readable name and unit of a metric; the key is the part WHAT of the metric's name (see `metric_words`)."""
 
 WITHOUT_SPLIT = frozenset(name for name in NAMES if name.startswith(("log_", "variance_", "ess_", "attribute_")))
 """Metrics that are computed on test data only, so their readable names omit "test"."""

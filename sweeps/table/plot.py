@@ -85,7 +85,7 @@ def figure(plots: Mapping[str, Sequence[Line]], about: Report) -> Figure:
 
     Args:
         plots: lines of each panel, by the panel's title.
-        about: the report that gives data set and seeds for the figure's title.
+        about: the report whose data set and number of seeds appear in the figure's title.
     """
     from matplotlib.figure import Figure
 
@@ -105,10 +105,10 @@ def figure(plots: Mapping[str, Sequence[Line]], about: Report) -> Figure:
 
 
 def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high: float) -> Figure:
-    """Draws the means of some rows by column as a heat map; cells without a result are empty.
+    """Draws a heat map of our means: the given rows by all columns. Cells without a result stay empty.
 
     Args:
-        rows: label of each row to draw, by its name in the report.
+        rows: the rows to draw; maps a row's name in the report to its label in the figure.
         low, high: limits of the colour scale.
     """
     import numpy as np
@@ -131,13 +131,13 @@ def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high:
 
 
 def forms(name: str, draw: Callable[[], Figure]) -> dict[str, Callable[[], bytes]]:
-    """Returns the files of a figure by name: NAME.png, NAME.pdf and NAME.svg. The figure is drawn only once."""
+    """Maps NAME.png, NAME.pdf and NAME.svg to functions that return the file. The figure is drawn only once."""
     once = cache(lambda: _laid_out(draw()))
     return {f"{name}.{form}": partial(saved, once, form) for form in FORMS}
 
 
 def saved(draw: Callable[[], Figure], form: str) -> bytes:
-    """Returns the figure as a file in one of the formats `FORMS`."""
+    """Draws a figure and returns the content of its file in one of the formats `FORMS`."""
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
@@ -147,7 +147,7 @@ def saved(draw: Callable[[], Figure], form: str) -> bytes:
 
 
 def _laid_out(figure: Figure) -> Figure:
-    """Computes the layout once, because each further drawing would move the parts slightly."""
+    """Fixes the layout of a figure, because each later drawing would otherwise move its parts slightly."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
@@ -283,7 +283,7 @@ def _lighten(axes: Axes, grid: str = "0.9") -> None:
 
 
 def place_of(column: float | str, report: Report) -> float:
-    """Returns a column's horizontal position: log10 if all columns are positive numbers, else its index."""
+    """Returns a column's horizontal position: its log10 if all columns are positive numbers, else its index."""
     if isinstance(column, str) or any(isinstance(other, str) or other <= 0 for other in report.columns):
         return float(report.columns.index(column))
     return math.log10(column)

@@ -52,13 +52,13 @@ WITHOUT_A_TABLE = (
 
 
 def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
-    """Describes the differences between our settings and the published settings, and the settings that the paper omits.
+    """Lists our settings: those that differ from the paper's, those that agree, and those that the paper omits.
 
     A setting is described only for rows whose arm reads the setting. If rows differ, the setting is described row by
     row. A setting that varies along a row is omitted, because it is the table's axis.
 
     Returns:
-        At most one line per kind of statement.
+        Lines to print below the table.
     """
     if table is None:
         settings = _line("Settings", [_described(name, cells) for name in (*WITHOUT_A_TABLE, *_own_settings(cells))])
@@ -85,7 +85,7 @@ def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
 
 
 def remarks(cells: Sequence[Cell], *, network_given: bool) -> tuple[str, ...]:
-    """Returns the choices that were made for the user, as lines to print before trials start.
+    """Returns lines to print before trials start: choices that the command made because the user gave none.
 
     Args:
         network_given: whether the user chose the image network.
@@ -94,11 +94,12 @@ def remarks(cells: Sequence[Cell], *, network_given: bool) -> tuple[str, ...]:
 
 
 def departures(members: Sequence[Cell], of_row: Sequence[Cell], table: Table) -> tuple[str, ...]:
-    """Returns the differences between the trials of one cell and the published protocol: "epochs 10 (paper 100)".
+    """Returns one text per difference between a cell's settings and the paper's, for example "epochs 10 (paper 100)".
 
     Args:
-        members: the cell, once per seed.
-        of_row: all cells of the row. If the number of training examples varies along the row, it is the table's axis.
+        members: the trials of the cell, one per seed.
+        of_row: the trials of the whole row. If the number of training examples varies along the row, it is the table's
+            axis and not a difference.
     """
     found = []
     for name, stated in table.protocol.items():
@@ -152,7 +153,7 @@ def _line(head: str, parts: Iterable[str]) -> list[str]:
 
 
 def _described(name: str, cells: Sequence[Cell]) -> str:
-    """Returns name and value of a setting: one value for all rows, the commonest value with exceptions, or all values.
+    """Describes a setting by its name and value: one value for all rows, a common value with exceptions, or all values.
 
     Also lists the rows that do not use the setting, or the rows that do, whichever are fewer. Returns "" for a setting
     that varies along a row, a setting that no row uses, and `k` if it is 0 everywhere.
@@ -181,7 +182,7 @@ def _described(name: str, cells: Sequence[Cell]) -> str:
 
 
 def _short(rows: Iterable[str], cells: Sequence[Cell]) -> list[str]:
-    """Replaces an arm's rows by the arm's title, if the arm has several rows and all of them are listed."""
+    """Replaces an arm's rows with the arm's title, if the arm has several rows and all these rows are listed."""
     by_arm: dict[str, set[str]] = {}
     for cell in cells:
         by_arm.setdefault(cell.trial.model, set()).add(cell.row)

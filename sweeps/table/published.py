@@ -17,12 +17,12 @@ from sweeps.table.rounding import printed
 
 @dataclass(frozen=True)
 class Quantity:
-    """A column of a table in which each column shows a different metric."""
+    """A column of a table whose columns show different metrics."""
 
     label: str
     metric: str
     tolerance: float
-    """Largest difference that counts as agreement, as a share of the published value."""
+    """Largest difference that counts as agreement, as a fraction of the published value."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Table:
     dataset: str
     """Name of the data set in `mvae.data.DATASETS`."""
     metric: str
-    """The metric of our results that the values are compared with."""
+    """Our metric that is compared with the published values."""
     axis: str
     columns: tuple[float | str, ...]
     """Shares in ascending order (0.001 is printed as 0.1%), or names of quantities."""
@@ -57,7 +57,7 @@ class Table:
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     """The quantity of each named column, if the columns are quantities rather than points on an axis."""
     label: str = ""
-    """Name in titles, if it is no numbered table of the paper."""
+    """Name in titles, for values that are not from a numbered table of the paper."""
 
     def __post_init__(self) -> None:
         for arm, values in self.rows.items():
@@ -73,7 +73,7 @@ class Table:
         return tuple(column for column in self.columns if not isinstance(column, str))
 
     def range_of(self, column: float | str) -> float | str:
-        """Returns the range of a column; each named column is its own range."""
+        """Returns an identifier of the range that contains a column. A column with a name is a range by itself."""
         if isinstance(column, str):
             return column
         return float(bisect_right(self.ranges, column * (1 + 1e-9)))
@@ -156,7 +156,7 @@ def _same(known: float | str, column: float | str) -> bool:
 
 
 def ordered_columns(columns: Iterable[float | str]) -> tuple[float | str, ...]:
-    """Returns each column once: numbers in ascending order; names, or names and numbers, in the given order."""
+    """Returns each column once: in ascending order if all columns are numbers, else in the given order."""
     unique = tuple(dict.fromkeys(columns))
     numbers = [column for column in unique if not isinstance(column, str)]
     return tuple(sorted(numbers)) if len(numbers) == len(unique) else unique

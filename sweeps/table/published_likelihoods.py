@@ -1,8 +1,8 @@
 """Tables 1 and 2 of the supplement as data: likelihood estimates and the variance of their log weights, in nats.
 
 The published numbers use samples from q(z|x1,x2) (supplement, section 4). Our estimates with q(z|x1) have no published
-values, because we do not have the text of the main paper. A `Table` here holds one data set from both tables. The rows
-are arms, and the columns are quantities.
+values, because we do not have the text of the main paper. Each `Table` here holds the values of one data set from both
+published tables. Its rows are arms, and its columns are quantities.
 """
 
 from sweeps.table.published import Quantity, Table
@@ -11,7 +11,7 @@ from sweeps.table.rounding import printed
 BY_BOTH, BY_IMAGE = "q(z|x1,x2)", "q(z|x1)"
 
 LOG_TOLERANCE, VARIANCE_TOLERANCE = 0.005, 0.1
-"""Largest relative differences from the published value that count as agreement: of log-likelihoods, of variances."""
+"""Largest relative difference that counts as agreement: the first for log-likelihoods, the second for variances."""
 
 
 def _quantities(proposal: str, suffix: str) -> tuple[Quantity, ...]:
@@ -84,7 +84,7 @@ NETWORKS = {
 
 
 def likelihood_table(dataset: str) -> Table | None:
-    """Returns a data set's part of Tables 1 and 2; None if these tables lack the data set."""
+    """Returns the values of Tables 1 and 2 for one data set; None if these tables do not contain the data set."""
     if dataset not in PUBLISHED:
         return None
     return Table(

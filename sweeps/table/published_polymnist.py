@@ -2,7 +2,7 @@
 
 "Multi-View Representation Learning via Total Correlation Objective" (Hwang et al. 2021), figure 2: read off by eye,
 within 0.01 to 0.02; 5 seeds. MultiVae's case study: means of 4 logged seeds; mopoe was read off a figure. The studies
-differ in split, learning rates, epochs and networks' heads, so each cell of ours names the study next to it.
+differ in data split, learning rates, epochs and networks' heads, so our tables name the study that they compare with.
 """
 
 from sweeps.table.published import Table
@@ -71,7 +71,8 @@ MISSING = {
 }
 """MultiVae's case study, 4 seeds: values of `COLUMNS` by share of missing training values and arm.
 
-In that study, the first modality is never missing, and the MVAE has only the joint term. It gives one number for mmvae.
+In this study, the first modality is never missing, and the MVAE has only the joint term. The study gives one number for
+mmvae.
 """
 
 STUDIES = {"mvtcae": MVTCAE, "multivae": MULTIVAE}
@@ -82,7 +83,7 @@ BESIDE = {"mvtcae": "MVTCAE study", "multivae": "MultiVae study"}
 
 
 def published(study: str, arm: str, column: str, missing: float = 0.0) -> float | None:
-    """Returns a study's value for an arm; None if it has none.
+    """Returns the value that a study published for an arm in a column; None if the study has no such value.
 
     Args:
         missing: share of the training values that are missing.

@@ -1,4 +1,4 @@
-"""Builds tables whose rows are quantities; the columns are often a setting of the trials."""
+"""Builds tables with one row per quantity. The columns are often the values of one setting of the trials."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from mvae.trial import Trial
 from sweeps.planning.plan import Cell
 
 SLOW = frozenset({"fashion_mnist", "vision", "vision_faces", "vision_faces_small", "vision_images"})
-"""Data sets whose default network is a DCGAN. Demos replace it by an MLP, which trains in minutes on a CPU, not in
-hours. Networks of other data sets, for example of a plug-in's, are never replaced."""
+"""Data sets whose default network is a DCGAN. Demos replace the DCGAN with an MLP, which trains on a CPU in minutes
+instead of hours. Networks of other data sets, for example those of a plug-in, are never replaced."""
 
 
 @dataclass(frozen=True)
 class ShownQuantity:
-    """A quantity that a measure computes."""
+    """A quantity to show in a table, and the measure that computes the quantity."""
 
     label: str
     metric: str
@@ -59,7 +59,7 @@ def quantity_cells(shown: Iterable[ShownQuantity], trained: Sequence[TrialAt]) -
 
 
 def variants(trained: Iterable[TrialAt]) -> tuple[str, ...]:
-    """Returns each variant once."""
+    """Returns the variants of the trained models, each only once, in order of first appearance."""
     return tuple(dict.fromkeys(one.variant for one in trained))
 
 
@@ -70,9 +70,9 @@ def arm_title(token: str, dataset: str) -> str:
 
 
 def readings(token: str, asked: Sequence[Targets]) -> list[tuple[Targets, str]]:
-    """Returns the targets to train an arm with, each with the suffix of its row's title: " (own)", " (all)".
+    """Returns one pair per row of an arm: the setting `targets`, and the suffix of the row's title, such as " (own)".
 
-    An arm that does not read `targets` has one row without a suffix.
+    An arm that ignores the setting `targets` has one row, without a suffix.
     """
     if "targets" not in arm(token).reads:
         return [("own", "")]
@@ -85,13 +85,13 @@ def quick_network(dataset: str) -> str | None:
 
 
 def check_reads(token: str, name: str, what: str) -> None:
-    """Refuses an arm that does not read a field of the trial.
+    """Raises an error if an arm ignores a field of the trial.
 
     Args:
-        name: the field.
+        name: name of the field.
         what: says what the arm cannot do, for example "samples no subsets of modalities".
     Raises:
-        Refusal: the arm does not read the field. The message names the arms that read it.
+        Refusal: the arm ignores the field. The message names the arms that use the field.
     """
     if name not in arm(token).reads:
         able = ", ".join(other for other, known in ARMS.items() if name in known.reads)

@@ -1,6 +1,6 @@
-"""Remembers statistics that need scipy, whose import takes a second: an unchanged report then needs no scipy.
+"""Caches statistics, so that an unchanged report does not import scipy, which takes a second.
 
-A report's record (sweeps/table/files.py) keeps the statistics. The next command on the same report recalls them.
+A report's record (sweeps/table/files.py) stores the statistics. The next command on the same report loads them.
 """
 
 from collections.abc import Callable
@@ -11,15 +11,15 @@ Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
 
 KNOWN: dict[str, Any] = {}
-"""Answers by function and arguments, as JSON can store them."""
+"""Cached results by function and arguments, in a form that JSON can store."""
 
 
 def remembered(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """Returns a pure function that computes each answer once. Arguments and answers must survive JSON."""
+    """Caches the results of a pure function. JSON must be able to store the results."""
 
     @wraps(function)
     def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
-        question = f"{function.__name__}{arguments!r}"
+        question = f"{function.__name__}{arguments!r}{named or ''}"
         if question not in KNOWN:
             KNOWN[question] = function(*arguments, **named)
         return cast(Answer, KNOWN[question])

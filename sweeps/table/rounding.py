@@ -20,7 +20,7 @@ SMALLEST_P = 0.001
 
 
 class Printed(float):
-    """A published number that remembers how the paper prints it: 0.7690, not 0.769."""
+    """A published number that keeps its printed form: 0.7690, not 0.769."""
 
     text: str
 
@@ -31,7 +31,7 @@ class Printed(float):
 
 
 def printed(texts: str) -> tuple[Printed, ...]:
-    """Returns the published numbers in a line of the paper."""
+    """Parses numbers that are copied from a line of the paper, separated by spaces."""
     return tuple(map(Printed, texts.split()))
 
 
@@ -65,7 +65,7 @@ def shown_value(value: float | None, spread: float | None = None, *, signed: boo
 
 
 def shown_spread(value: float | None, spread: float | None, mark: str = "±") -> str:
-    """Returns the mark and the spread, which has as many decimal places as the value; "" for None."""
+    """Returns the spread after the mark, with as many decimal places as the value; "" if either number is None."""
     return "" if value is None or spread is None else f"{mark}{spread:.{places(value, spread)}f}"
 
 

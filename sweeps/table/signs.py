@@ -20,7 +20,7 @@ class Marks:
     spread: str
 
     def verdict(self, entry: Entry) -> str:
-        """Returns a cell's symbol; a failed seed takes precedence over an incomplete cell."""
+        """Returns the symbol of a cell's verdict, or the symbol for a failure if any seed failed."""
         if entry.failed:
             return self.failed
         return self.verdicts[list(Verdict).index(entry.verdict)]

@@ -1,8 +1,8 @@
 """Prints the table and the plan to the terminal.
 
 Each row of the table is a block of lines: ours, spread, paper, difference, half-width, seeds with verdict. In this
-form, nine fractions fit in 100 characters. In a narrower terminal, the remaining columns are printed below the first
-ones.
+form, the nine columns of Table 4 fit in 100 characters. In a narrower terminal, the columns that do not fit are printed
+below.
 """
 
 import math
@@ -166,10 +166,10 @@ def _plan_grid(
 
 
 def _columns_of(plan: Plan) -> dict[float | str, float | str]:
-    """Returns the plan's column for each column of the table.
+    """Maps each column of the table to the column of the printed plan.
 
-    If each row has the same trials in all columns, for example because one measure fills all columns, the plan has one
-    column.
+    The plan has a single column if each row has the same trials in all columns, for example because one measure fills
+    all columns.
     """
     columns = ordered_columns(cell.column for cell in plan.cells)
     by_row: dict[str, dict[float | str, list[tuple[str, str]]]] = {}

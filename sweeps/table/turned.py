@@ -29,7 +29,10 @@ def turnable(report: Report) -> bool:
 
 
 def table_by_quantity(report: Report, rows: Sequence[str], marks: Marks) -> Grid:
-    """Returns the grid of some rows: ours, spread, paper and verdict per quantity, without empty lines."""
+    """Returns a grid with one column for each of the given rows of the report.
+
+    Each quantity has a line each for ours, spread, paper and verdict. Empty lines are left out.
+    """
     lines: list[tuple[str, Callable[[Entry], Text]]] = [
         ("ours", lambda entry: Text(shown_value(entry.mean, entry.spread) or "-", style="bold")),
         ("spread", lambda entry: Text(shown_spread(entry.mean, entry.spread, marks.spread), style="dim")),
@@ -93,7 +96,7 @@ def _add(grid: Grid, name: Text, label: str, texts: Sequence[Text]) -> None:
 
 
 def _with_headings(grid: Grid, report: Report) -> Iterator[tuple[float | str, str]]:
-    """Yields each column with its label; first adds a heading to the grid for columns that share an estimator."""
+    """Yields (column, label) pairs. Adds a heading to the grid before columns with the same estimator."""
     for heading, names in _groups(report):
         if heading:
             grid.add_row(Text(heading, style="dim"), *[""] * (len(grid.columns) - 1))
@@ -101,7 +104,7 @@ def _with_headings(grid: Grid, report: Report) -> Iterator[tuple[float | str, st
 
 
 def _groups(report: Report) -> Iterator[tuple[str, list[tuple[float | str, str]]]]:
-    """Groups neighbouring columns by estimator: yields the heading ("" for a single column), columns and labels."""
+    """Groups neighbouring columns by estimator. Yields each group's heading, if any, and its (column, label) pairs."""
     for estimator, columns in groupby(report.columns, lambda column: column_label(column).partition(BY)[2]):
         labels = {column: column_label(column) for column in columns}
         if estimator and len(labels) > 1:
@@ -111,7 +114,7 @@ def _groups(report: Report) -> Iterator[tuple[str, list[tuple[float | str, str]]
 
 
 def _seeds(report: Report, row: str, marks: Marks) -> Text:
-    """Returns the number of finished seeds, which is the same in all cells of a row: one measure fills the row."""
+    """Returns a row's number of seeds, such as "3/5". All cells have the same number: one measure fills the row."""
     entry = next(entry for entry in report.in_order() if entry.row == row)
     shown = entry.failed or entry.n < entry.of or not entry.compared
     sign = marks.verdict(entry) if shown else ""

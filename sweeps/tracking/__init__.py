@@ -1,9 +1,9 @@
-"""Shows in MLflow what is in storage.
+"""Shows the content of the storage in MLflow.
 
 view.py        RunView, CellView and SweepView: parameters, tags and numbers of a trial, a cell and a sweep
-cells.py       numbers over seeds: makes a CellView of each cell of a table
+cells.py       makes a CellView, with numbers over seeds, of each cell of a table
 notes.py       descriptions of experiments, runs and models, and saved views
-views.py       the catalogue: makes a RunView of each key from storage
+views.py       makes a RunView of each trial from storage
 tracker.py     sends views to MLflow from a background thread
 reconciled.py  checks, without importing mlflow, whether MLflow still holds everything
 database.py, server.py   check MLflow's database or server before MLflow opens it

@@ -1,10 +1,10 @@
-"""The numbers of a table over seeds, for MLflow: a CellView of each cell, and the metrics of the sweep's run.
+"""Computes numbers over seeds for MLflow: a CellView of each cell of a table, and the metrics of the sweep's run.
 
-MLflow computes group means but no standard deviations. So each cell gets a run with these metrics, which a chart draws
-as a band:
+MLflow computes means of groups, but no standard deviations. So each cell gets its own run with the metrics below. A
+chart draws mean, mean_minus_std and mean_plus_std as a band.
 
     test/accuracy/mean, std, mean_minus_std, mean_plus_std   over the seeds of the cell
-    test/accuracy/seeds, published, difference               number of seeds, the paper's value, our mean minus it
+    test/accuracy/seeds, published, difference               number of seeds, paper's value, our mean minus paper's
     validation/accuracy/mean, mean_minus_std, mean_plus_std  by epoch, over the same seeds
 """
 
@@ -22,18 +22,18 @@ from sweeps.table.published import column_label
 from sweeps.tracking.view import CellView, RunView
 
 MEAN, LOW, HIGH = "mean", "mean_minus_std", "mean_plus_std"
-"""Last parts of the names of the three metrics that form a band."""
+"""Endings of the names of the three metrics that form a band."""
 
 AGREEING = (Verdict.REPRODUCED, Verdict.AGREES)
 
 
 def band(metric: str) -> tuple[str, str, str]:
-    """Returns the three metrics that a chart draws as the band of a metric over seeds."""
+    """Returns the names of the metrics that form a band over seeds: mean, mean minus std, mean plus std."""
     return f"{metric}/{MEAN}", f"{metric}/{LOW}", f"{metric}/{HIGH}"
 
 
 def watched(views: Iterable[RunView]) -> tuple[str, ...]:
-    """Returns the metrics whose mean over seeds is shown by epoch, one per kind of trial."""
+    """Returns the metrics to plot per epoch. Each trial adds its first validation metric by name, or train/loss."""
     last = (view.history[-1:] for view in views)
     return tuple(dict.fromkeys(_watched(record) for records in last for record in records))
 
@@ -41,8 +41,8 @@ def watched(views: Iterable[RunView]) -> tuple[str, ...]:
 def sweep_numbers(report: Report) -> dict[str, float]:
     """Returns the metrics of the sweep's run.
 
-    `agreement/<row>` is the share of the row's judged cells that agree with the paper. It is nan if no cell is judged,
-    and absent if the row has no published value.
+    `agreement/<row>` is the fraction of the row's judged cells that agree with the paper. The fraction is nan if no
+    cell is judged. The metric is absent if the row has no published value.
     """
     entries = report.in_order()
     numbers = {"cells/done": float(sum(entry.n == entry.of for entry in entries)), "cells/all": float(len(entries))}
@@ -55,10 +55,10 @@ def sweep_numbers(report: Report) -> dict[str, float]:
 
 
 def cell_views(report: Report, view: Callable[[str], RunView]) -> tuple[CellView, ...]:
-    """Returns the cells that have a result, in the table's order.
+    """Returns the CellViews of all cells that have a result, in the table's order.
 
     Args:
-        view: returns the view of a key.
+        view: returns the RunView of a key.
     """
     return tuple(
         _cell(report.dataset, entry, [view(run.key) for run in entry.runs if run.value is not None])
@@ -97,7 +97,7 @@ def _watched(record: Record) -> str:
 
 
 def _by_epoch(histories: Sequence[Sequence[Record]]) -> tuple[Record, ...]:
-    """Returns the band of the watched metric at each epoch that all histories have."""
+    """Returns the band of the plotted metric, at each epoch that all histories include."""
     found = []
     for records in zip(*histories, strict=False):
         metric = _watched(records[0])
@@ -111,7 +111,7 @@ def _by_epoch(histories: Sequence[Sequence[Record]]) -> tuple[Record, ...]:
 
 
 def _over_seeds(values: Sequence[float]) -> dict[str, float]:
-    """Returns the mean; with two or more seeds also the standard deviation (n - 1) and the edges of the band."""
+    """Returns the mean. For two or more values, also returns the standard deviation (n - 1) and the band's edges."""
     mean = statistics.fmean(values)
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return {MEAN: mean}
@@ -120,7 +120,7 @@ def _over_seeds(values: Sequence[float]) -> dict[str, float]:
 
 
 def _allowed(name: str) -> str:
-    """Returns a name without the characters that MLflow does not allow in names of metrics."""
+    """Returns a metric's name with spaces instead of the characters that MLflow forbids."""
     return " ".join(re.sub(r"[^/\w.\- ]", " ", name).split())
 
 

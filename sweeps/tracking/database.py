@@ -1,7 +1,7 @@
-"""Checks MLflow's SQLite database before MLflow opens it. If MLflow cannot use the file, says what to do.
+"""Checks MLflow's SQLite database before MLflow opens it. If MLflow cannot use the file, the error says what to do.
 
-MLflow itself needs two seconds to import, and ten seconds to reject a database with a traceback. So this module reads
-the newest version of MLflow's tables from its migration files.
+MLflow takes two seconds to import, and ten seconds to reject a database with a traceback. So this module does not
+import MLflow. It reads the newest schema version from the migration files in MLflow's package.
 """
 
 import functools
@@ -19,35 +19,37 @@ from sweeps.store.sqlite import MAGIC, Unusable, look_into, sqlite_uri
 
 REBUILT = "move it away, and the same command rebuilds it from storage"
 OUT_OF_DATE = "out-of-date database schema"
-"""Part of MLflow's error message about a database whose tables have another version."""
+"""Part of MLflow's error message about a database with another schema version."""
 
 _REVISION = re.compile(r"^(down_)?revision\s*(?::[^=]*)?=\s*[\"']([^\"']+)[\"']", re.M)
 
 
 def check_file(path: Path) -> None:
-    """Refuses a file that MLflow cannot use. Does not make the file if it does not exist yet.
+    """Checks that MLflow can use a database file and write to its folder. Does not create a missing file.
 
     Raises:
-        Unusable: one line.
+        Unusable: MLflow cannot use the file. The message is one line.
     """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
         place(folder).prove_writable()
     except OSError:
-        raise Unusable(f"tracking database {path}: cannot write to the folder {folder}; choose another") from None
+        raise Unusable(
+            f"tracking database {path}: cannot write to the folder {folder}; choose another folder"
+        ) from None
     check_content(path)
 
 
 def check_content(path: Path) -> None:
-    """Like `check_file`, but does not check the folder, because a disk that is full now may have room later.
+    """Checks a database file, if it exists. Does not check the folder, because a full disk may have space later.
 
     Raises:
-        Unusable: one line.
+        Unusable: MLflow cannot use the file. The message is one line.
     """
     if not path.exists():
         return
     if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
-        raise Unusable(f"tracking database {path} is not a readable and writable file: choose another")
+        raise Unusable(f"tracking database {path} is not a readable and writable file: choose another file")
     with path.open("rb") as file:
         head = file.read(len(MAGIC))
     if head not in (b"", MAGIC):
@@ -76,14 +78,14 @@ def check_content(path: Path) -> None:
 
 
 def how_to_migrate(uri: str) -> str:
-    """Returns what to do with a database whose tables are older than the installed MLflow."""
+    """Returns advice about a database whose schema is older than the installed MLflow."""
     command = f"{installed('mlflow')} db upgrade {shlex.quote(uri)}"
     return f"back it up and run `{command}` to migrate it, or {REBUILT}"
 
 
 @functools.cache
 def revisions() -> tuple[str, frozenset[str]]:
-    """Returns the newest version of MLflow's tables, and all versions that MLflow can migrate.
+    """Returns the newest schema version of the installed MLflow, and all schema versions that MLflow can migrate.
 
     Both results are empty if the migration files cannot be found.
     """

@@ -2,9 +2,9 @@
 
 A description is the tag `mlflow.note.content` of an experiment or a run.
 
-A saved view is a tag of the experiment, listed under "Views" on MLflow's page of runs. The view stores filter, groups,
-columns and charts. The view groups a sweep's trials by row and column of the sweep's table. Each group also has the run
-with the cell's mean and standard deviation over seeds (sweeps/tracking/cells.py).
+A saved view is a tag of the experiment, listed under "Views" on MLflow's page of runs. The view stores the filter,
+groups, columns and charts. The view groups a sweep's trials by row and column of the sweep's table. Each group also has
+the run with the cell's mean and standard deviation over seeds (sweeps/tracking/cells.py).
 
 Links and pictures are relative to MLflow's page, so they work on any host and port. This module needs neither Ray nor
 MLflow.
@@ -130,7 +130,7 @@ def model_note(view: RunView, run: str) -> str:
 
 
 def model_name(view: RunView) -> str:
-    """Returns the name of a trial's logged model: the run's name without the characters that MLflow does not allow."""
+    """Returns the name of a trial's logged model: the run's name without characters that MLflow forbids."""
     return "-".join(re.sub(r"[^\w.-]+", " ", view.name.replace("%", " percent")).replace(".", "_").split())
 
 
@@ -149,9 +149,9 @@ def view_id(sweep: str) -> str:
 
 
 def view_page(sweep: str, experiment: str) -> str:
-    """Returns the address of a sweep's saved view, after the server's address and `#`.
+    """Returns the part of a saved view's address that follows the server's address and `#`.
 
-    Without workflowType, a browser that has never shown MLflow's pages for models opens its pages for language models.
+    The address sets workflowType. Without workflowType, a new browser opens MLflow's pages for language models.
 
     Args:
         sweep: name of the sweep.
@@ -161,11 +161,11 @@ def view_page(sweep: str, experiment: str) -> str:
 
 
 def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
-    """Returns the value of the tag of a sweep's saved view.
+    """Returns the tag value that stores a sweep's saved view.
 
     Args:
         when: the time now, in milliseconds since 1970.
-        there: current value of the tag; returned unchanged if only the dates differ.
+        there: current value of the tag, returned unchanged if only the dates differ; None if the tag is missing.
     """
     chosen = sweep.metrics[:6]  # a tag of an experiment may have 5,000 characters
     over_seeds = [f"{name}/{part}" for name in sweep.quantities[:2] for part in (MEAN, "std", "seeds")]
@@ -214,7 +214,7 @@ _PROGRESS = {
 
 
 def _band_chart(metric: str) -> dict[str, Any]:
-    """Returns a line chart of a metric's mean over seeds, between the mean minus and plus its standard deviation."""
+    """Returns the settings of a line chart that shows a metric's mean and standard deviation over seeds."""
     return {
         "uuid": f"mvae-{metric}",
         "type": "LINE",
@@ -238,7 +238,7 @@ def _band_chart(metric: str) -> dict[str, Any]:
 
 
 def _sections(metrics: Iterable[str]) -> list[dict[str, Any]]:
-    """Sections of charts in reading order. MLflow fills the sections with charts and adds further sections."""
+    """Returns chart sections in reading order. MLflow fills the sections with charts, and adds further sections."""
     own = [name.rpartition("/")[0] for name in metrics if "/" in name]
     return [
         {"uuid": f"mvae-{name}", "name": name, "display": name not in FOLDED_CHARTS, "isReordered": False}

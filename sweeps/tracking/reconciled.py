@@ -1,12 +1,12 @@
 """Checks whether MLflow still holds a finished sweep, without importing MLflow.
 
-When MLflow holds everything, the storage records the tracking URI, a digest of the views and a digest of MLflow's
-state. While all three stay equal, nothing needs to be written. The state covers what the mirror compares:
+When MLflow holds everything, the tracker records the tracking URI, a digest of the views and a digest of MLflow's
+state. While all three stay equal, nothing needs to be written. MLflow's state consists of:
 
 SQLite          the experiment and its tags; names, statuses, tags, parameters, newest metrics, data sets and logged
                 epochs of the runs; models; names of all artifact files
 server          the same, read with three requests, except artifact files and epochs before the newest epoch. Reading
-                these would need requests per run, so a record about a server is valid only until midnight (UTC)
+                the rest would take requests per run, so a server's record is valid only until midnight (UTC)
 other database  no record: every command compares MLflow with storage
 """
 
@@ -77,10 +77,12 @@ class Reconciled:
     clock: Clock = CLOCK
 
     def read(self, sweep: SweepView, views: Iterable[RunView]) -> tuple[dict[str, str], str] | None:
-        """Returns `Mirror.links` and the experiment's id; None unless MLflow still holds all views.
+        """Returns the recorded links and the experiment's id; None unless MLflow still holds all views.
+
+        The links are the result of `Mirror.links`.
 
         Args:
-            sweep: a running sweep counts as finished, because it may have nothing left to run.
+            sweep: view of the sweep. A running sweep counts as finished, because all its trials may be finished.
         """
         try:
             record = json.loads(self.path.read_bytes())
@@ -109,7 +111,7 @@ class Reconciled:
         return ""
 
     def _about(self, sweep: SweepView, views: Iterable[RunView]) -> dict[str, str]:
-        """Returns the record without MLflow's state: tracking URI, and digest of the views."""
+        """Returns two parts of the record: the tracking URI, and a digest of the views."""
         state = TrialState.DONE if sweep.state is TrialState.RUNNING else sweep.state
         folder = None if sweep.report is None else place(sweep.report)
         report = [] if folder is None else [(name, (folder / name).digest()) for name in folder.listing()]
@@ -124,7 +126,7 @@ class Reconciled:
 
 
 def _without_past_epochs(view: RunView) -> tuple[object, ...]:
-    """Returns a view without the values of past epochs, because logged epochs are never sent again."""
+    """Returns a view without the values of past epochs, because the tracker never sends a logged epoch again."""
     results = [(result.measure, result.metrics, result.provenance) for result in view.results]
     history = view.history
     return replace(view, records=(), results=()), results, [record["epoch"] for record in history], history[-1:]
@@ -135,7 +137,7 @@ def _digest(*values: object) -> str:
 
 
 def _in_database(path: Path, experiment: str, namespace: str) -> list[object]:
-    """Rows of the experiment, its runs and its models, with the names of the files in their artifact folders."""
+    """Returns the rows of the experiment, its runs and its models, with the names of all artifact files."""
     uri = f"{path.absolute().as_uri()}?mode=rw"  # not read-only, so that SQLite can undo a killed writer's transaction
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as connection:
         about = connection.execute(_EXPERIMENT, [experiment]).fetchall()
@@ -183,7 +185,7 @@ def _chosen(values: dict[str, Any], names: Iterable[str]) -> list[str]:
 
 
 def _sorted(held: Iterable[dict[str, Any]]) -> list[tuple[str, object, object]]:
-    """Tags, parameters or metrics, sorted by name because servers do not keep their order."""
+    """Returns tags, parameters or metrics sorted by name, because servers return them in any order."""
     return sorted((one["key"], one.get("value"), one.get("step")) for one in held)
 
 

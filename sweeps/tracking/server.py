@@ -1,4 +1,4 @@
-"""Checks whether MLflow can use a tracking URI: one request to a server or database, or a look at a SQLite file."""
+"""Checks whether MLflow can use a tracking URI. Sends one request to a server or database, or reads a SQLite file."""
 
 import base64
 import json
@@ -19,18 +19,18 @@ from sweeps.tracking.database import check_file
 CHECK_SECONDS = 5.0
 """Seconds within which a server must answer."""
 CHECK_LIMIT = 8.0
-"""Seconds within which a server must answer, including the look-up of its name, for which there is no other timeout."""
+"""Seconds within which a server must answer, including the DNS look-up, which has no timeout of its own."""
 NOTICE_SECONDS = 2.0
-"""Seconds of waiting for a server before a progress line tells the user."""
+"""Seconds of waiting for a server before a progress line is shown."""
 
 
 def check(uri: str, say: Callable[[str], None] = lambda _: None) -> None:
-    """Checks within 10 seconds that MLflow can use the tracking URI: one request, no retries, writes nothing.
+    """Checks within 10 seconds that MLflow can use the tracking URI. Sends one request, and writes nothing.
 
     Args:
-        say: gets a progress line if a server does not answer at once.
+        say: shows a progress line if a server does not answer at once.
     Raises:
-        Refusal: one line that says what is wrong and what to do.
+        Refusal: MLflow cannot use the URI. The message is one line that says what to do.
     """
     path = sqlite_path(uri)
     if path is not None:
@@ -59,7 +59,7 @@ def reply(uri: str, path: str, seconds: float, body: dict[str, Any] | None = Non
 
     Args:
         uri: tracking URI of the server.
-        path: path of the request, below `mlflow`.
+        path: path of the request, after `/api/2.0/mlflow/`.
         seconds: longest time to wait.
         body: JSON to send; None for a GET request.
     Returns:
@@ -85,7 +85,7 @@ def reply(uri: str, path: str, seconds: float, body: dict[str, Any] | None = Non
 
 
 def ask(uri: str) -> str:
-    """Returns what is wrong with the server at `uri`, to print after the server's name; empty if all is well."""
+    """Checks the server at `uri`. Returns what is wrong, as the end of a sentence; empty if the server works."""
     try:
         reply(uri, "experiments/search?max_results=1", CHECK_SECONDS)
     except HTTPError as error:
@@ -101,7 +101,7 @@ def ask(uri: str) -> str:
 
 
 def ask_database(uri: str) -> str:
-    """Like `ask`, for a database: is its driver installed, and is its port open?"""
+    """Checks the database at `uri`: address, Python driver and open port. Returns what is wrong; empty if nothing."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 

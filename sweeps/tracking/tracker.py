@@ -1,8 +1,9 @@
 """The tracker: sends views to MLflow from a background thread, so training never waits for MLflow.
 
-The driver passes views to `update`, which returns at once. The thread takes the newest view of each key, and writes
-what MLflow lacks. If MLflow cannot be written to, the thread reports this once, retries every minute, and later writes
-everything that is missing. Only the thread imports MLflow, so `--plan` and refusals are fast.
+A view holds what MLflow should show about a trial or a sweep. The driver passes views to `update`, which returns at
+once. The thread takes the newest view of each trial, and writes what MLflow lacks. If MLflow cannot be written to, the
+thread reports this once, retries every minute, and later writes everything that is missing. Only the thread imports
+MLflow, so `--plan` and refusals are fast.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ GATHER_SECONDS = 5.0
 UNHEARD_SECONDS = 60.0
 """Seconds after which MLflow shows the first trials, even if no trial has finished an epoch."""
 LOOK_AGAIN_SECONDS = 20.0
-"""Seconds within which a closing tracker must check that MLflow holds everything, and record the outcome."""
+"""Seconds that a closing tracker may take to check that MLflow holds everything, and to record the outcome."""
 CLOSING_RETRY_SECONDS = 2.0
 """Seconds between attempts while the tracker closes."""
 
@@ -53,13 +54,13 @@ class Tracker:
         namespace: UUID of the storage name.
         experiment: name of the MLflow experiment with all sweeps of the storage name.
         sweep: the sweep that this driver runs.
-        artifacts: location from `place_of_artifacts`.
-        load_model: called in the tracker's thread, once per finished key without a model in MLflow.
-        say: gets a line for the user; called in the tracker's thread, in `links` and in `close`.
+        artifacts: location of artifacts, from `place_of_artifacts`.
+        load_model: called in the tracker's thread, once per finished trial without a model in MLflow.
+        say: shows a line to the user; called in the tracker's thread, in `links` and in `close`.
         retry_seconds: seconds between attempts while MLflow cannot be written to.
-        record: file that tells the next command that MLflow holds everything (reconciled.py), or None.
-        cache: folder that keeps an empty database to copy (`open_database`), or None.
-        clock: gives times to values without a time.
+        record: file which records that MLflow holds everything (reconciled.py); None for no record.
+        cache: folder with an empty database that `open_database` copies; None for no cache.
+        clock: gives the time of values without a timestamp.
     """
 
     def __init__(
@@ -101,10 +102,10 @@ class Tracker:
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
 
     def start(self, delay: float = 0.0) -> None:
-        """Starts the thread, unless it runs.
+        """Starts the thread, unless the thread is already running.
 
         Args:
-            delay: seconds until the thread imports MLflow. A call without a delay, and `close`, end an earlier delay.
+            delay: seconds until the thread imports MLflow. A later call without a delay, or `close`, ends the delay.
         """
         if not delay:
             self._due.set()
@@ -113,7 +114,7 @@ class Tracker:
             self._thread.start()
 
     def update(self, view: RunView) -> None:
-        """Replaces the view of one key. After `close` was called, a RUNNING view becomes INTERRUPTED."""
+        """Replaces the view of one key. After `close`, changes the state RUNNING to INTERRUPTED."""
         with self._changed:
             view = _stopped(view) if self._closing else view
             if self._views.get(view.key) != view:
@@ -122,7 +123,7 @@ class Tracker:
                 self._changed.notify()
 
     def update_sweep(self, sweep: SweepView) -> None:
-        """Replaces the view of the sweep. Files in its report folder are compared again."""
+        """Replaces the view of the sweep. The thread then compares the files in the sweep's report folder again."""
         with self._changed:
             self._sweep = sweep
             self._sweep_is_new = True
@@ -132,7 +133,7 @@ class Tracker:
         """Returns the MLflow run of each key: the URL of the run's page if MLflow is a server, otherwise the run's id.
 
         Args:
-            timeout: longest time in seconds to wait until all views are written. Keys without a known run are left out.
+            timeout: longest time in seconds to wait for all views to be written. Keys without a known run are omitted.
         """
         with self._changed:
             self._asked = True
@@ -149,10 +150,10 @@ class Tracker:
     def close(self, timeout: float = 60.0) -> bool:
         """Brings MLflow up to date, leaves no run RUNNING there, and stops. Does nothing if `start` was not called.
 
-        Afterwards, compares MLflow with the views once more, and records the outcome in storage.
+        Then compares MLflow with the views once more, and records in storage whether MLflow holds everything.
 
         Args:
-            timeout: longest time in seconds between two written keys. After that time, the call returns.
+            timeout: longest time in seconds between the writes of two trials. After that time, the call returns.
         Returns:
             Whether MLflow holds everything. If not, a line tells the user what to do.
         """
@@ -179,11 +180,11 @@ class Tracker:
         return self._complete
 
     def give_up(self) -> None:
-        """Stops after the current write, because another driver writes now or will write later."""
+        """Stops the thread after the current write, because another driver writes now or will write later."""
         self._given_up = True
 
     def _wait(self, wait: Callable[[float], bool], timeout: float) -> bool:
-        """Calls `wait`. If MLflow is a server, tells the user after NOTICE_SECONDS, but only once."""
+        """Calls `wait` and returns its result. If a server takes longer than NOTICE_SECONDS, shows a message once."""
         if wait(min(timeout, NOTICE_SECONDS)):
             return True
         if timeout > NOTICE_SECONDS and not self._noticed and sqlite_path(self._uri) is None:
@@ -216,7 +217,7 @@ class Tracker:
             self._look_again()
 
     def _write_all(self) -> bool:
-        """Writes all waiting views. After an error, all views wait again, and the view that failed comes last."""
+        """Writes all waiting views. After an error, queues all views again, with the failed view last."""
         key: str | None = None
         try:
             if self._mirror is None and self._is_known_to_hold_all():
@@ -270,7 +271,7 @@ class Tracker:
     def _look_again(self) -> None:
         """Records that MLflow holds a finished sweep, if a new mirror finds nothing to write.
 
-        The mirror in use remembers what it wrote, so it would not notice that a user has deleted something.
+        The mirror in use remembers what it wrote, so that mirror would not notice deletions by a user.
         """
         if self._record is None or self._mirror is None or self._sweep.state is not TrialState.DONE:
             return

@@ -28,7 +28,7 @@ class DatasetView:
 
 @dataclass(frozen=True)
 class RunView:
-    """Everything known about one key. A new view replaces the old one."""
+    """Everything that MLflow should show about one trial. A new view replaces the old view."""
 
     key: str
     name: str
@@ -57,7 +57,7 @@ class RunView:
 
     @property
     def history(self) -> tuple[Record, ...]:
-        """Records of all finished epochs in order. Records of this view replace the records stored in results."""
+        """Records of all finished epochs in order. `records` takes precedence over the records in `results`."""
         carried = {record["epoch"]: record for result in self.results for record in result.history}
         return tuple(record for _, record in sorted({**carried, **{r["epoch"]: r for r in self.records}}.items()))
 
@@ -102,7 +102,7 @@ class RunView:
 
 @dataclass(frozen=True)
 class CellView:
-    """One cell of the table over its seeds, which becomes a run of its own, so that MLflow can plot a band."""
+    """Numbers of one cell of the table over its seeds. The cell gets its own run, so that MLflow can plot a band."""
 
     name: str
     """Readable name in MLflow's lists: "digits MVAE 1%: mean of 3 seeds"."""
@@ -118,13 +118,16 @@ class CellView:
 
     @property
     def place(self) -> str:
-        """Identifies the cell within its sweep."""
+        """Text that identifies the cell within its sweep: row and column."""
         return f"{self.tags['row']} | {self.tags['column']}"
 
 
 @dataclass(frozen=True)
 class SweepView:
-    """Everything known about one sweep. The sweep's run is the parent of the trial runs that the sweep creates."""
+    """Everything that MLflow should show about one sweep.
+
+    The sweep's run is the parent of the trial runs that the sweep creates.
+    """
 
     name: str
     """Name of the sweep and of its parent run: "weak_supervision digits". Unique within the storage name."""
@@ -162,7 +165,10 @@ def member_tag(sweep: str) -> str:
 
 
 def tagged(values: Mapping[str, Any]) -> dict[str, str]:
-    """Returns tags for MLflow. Names other than MLflow's get the prefix `mvae.`. Values other than text become JSON."""
+    """Converts values to MLflow tags. Adds the prefix `mvae.` to names without the prefix `mlflow.`.
+
+    Converts values other than text to JSON, and omits values that are None.
+    """
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
         for name, value in values.items()

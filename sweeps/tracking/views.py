@@ -1,4 +1,4 @@
-"""The catalogue: makes a RunView of each key of a sweep from storage, and updates the views while the sweep runs."""
+"""Catalogue: makes a RunView of each trial of a sweep from storage, and updates the views while the sweep runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Catalogue:
-    """Views of all keys of a plan. The driver's main thread keeps the views up to date."""
+    """RunViews of all trials of a plan, by key. The driver's main thread keeps the views up to date."""
 
     def __init__(
         self, plan: Plan, store: Store, fingerprints: Fingerprints, cache: Path | None = None, clock: Clock = CLOCK
@@ -48,7 +48,7 @@ class Catalogue:
         self._views = dict(zip(plan.trials, views, strict=True))
 
     def name(self, key: str) -> str:
-        """Returns the trial's readable name: MVAE 1% seed 0, or VAE seed 0 if the trial is the same in all columns."""
+        """Returns the trial's readable name: "MVAE 1% seed 0", or "VAE seed 0" if all columns share the trial."""
         return f"{self._name_without_seed(key)} seed {self._cells[key][0].trial.seed}"
 
     def view(self, key: str) -> RunView:
@@ -78,10 +78,10 @@ class Catalogue:
         return self._views[key]
 
     def add(self, plan: Plan, key: str) -> RunView:
-        """Adds a key with one cell.
+        """Adds a key and returns its view.
 
         Args:
-            plan: the plan that includes the new key.
+            plan: extended plan that includes the new key.
         """
         self._plan = plan
         self._cells[key] = [cell for cell, of in zip(plan.cells, plan.keys, strict=True) if of == key]
@@ -93,8 +93,8 @@ class Catalogue:
     def load_model(self, view: RunView) -> tuple[torch.nn.Module, np.ndarray | None] | None:
         """Returns the trained module of a key on the CPU, in evaluation mode, and an example of its input.
 
-        Pickling the module includes the code of plug-ins, so that the module can be loaded without them. The example is
-        None for a module that needs more than an image.
+        Pickling the module includes the code of plug-ins, so loading the module does not need the plug-ins. The example
+        is None if the module needs more than an image.
         """
         from cloudpickle import register_pickle_by_value
 
@@ -109,7 +109,7 @@ class Catalogue:
         return module, np.zeros((1, *modalities[0].shape), dtype=np.float32) if from_image else None
 
     def _modalities(self, trial: Trial) -> tuple[Modality, ...] | None:
-        """Modalities of a trial's model; None if they are recorded only in converted data, which is missing."""
+        """Returns the modalities of a trial's model; None if the converted data that records them is missing."""
         if source(trial.dataset).made_of is None:
             return source(trial.dataset).modalities
         from mvae.data import load_converted
@@ -130,14 +130,14 @@ class Catalogue:
             return ""
         return (
             f"Warning: {counted(others, 'trial')} ran with another version of {' and '.join(names)}; the results are"
-            " kept. To run such trials again, raise `version` in the Source or Arm that has changed"
+            " kept. To run these trials again, raise `version` in the Source or Arm that has changed"
         )
 
     def _name_without_seed(self, key: str) -> str:
         return " ".join(part for part in (self._cells[key][0].trained, self._column(key)) if part)
 
     def _column(self, key: str) -> str:
-        """The column that the trial is trained for; "" if the trial's cells differ only in what is measured."""
+        """Returns the column that the trial is trained for; "" if the trial's cells differ only in what is measured."""
         columns = {cell.column for cell in self._cells[key]}
         measured = {value for cell in self._cells[key] for _, value in cell.measure.parameters}
         return "" if len(columns) > 1 or columns & measured else column_label(columns.pop())
@@ -173,11 +173,11 @@ class Catalogue:
 
 
 def _unfinished(state: TrialState) -> TrialState:
-    """Returns a planned trial's state if a result is missing now, because its file was damaged after the planning."""
+    """Returns the state of a trial without all results. DONE becomes INTERRUPTED: a file was damaged after planning."""
     return TrialState.INTERRUPTED if state is TrialState.DONE else state
 
 
 def _current(token: str) -> bool:
-    """Whether this package computes the version of a measure that a token (likelihood-s1000-v1) names."""
+    """Whether this package can compute the measure version in a token, for example v1 in likelihood-s1000-v1."""
     label, _, version = token.rpartition("-v")
     return (label.partition("-")[0], int(version)) in VERSIONS | OWN.keys()

@@ -1,4 +1,4 @@
-"""The work of one trial's process. This package does not use Ray.
+"""Code that runs in the process of a trial. This package does not use Ray.
 
 run.py       trains or resumes, computes the measures, writes the results, reports progress
 messages.py  the job that a process gets, and the messages that it sends

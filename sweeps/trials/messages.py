@@ -1,4 +1,7 @@
-"""Job: one trial, sent by the driver to a process. Message: what the process reports. Imports no torch."""
+"""Defines `Job`, a trial that the driver sends to a process, and `Message`, a report that the process sends back.
+
+This module imports no torch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +18,7 @@ TRANSLATIONS = "translations.md"
 """Name of the file with translated sentences (Tables 6 to 8)."""
 
 REPORT_EVERY = 1.0
-"""Seconds between progress messages of a trial. A message with committed records is sent at once."""
+"""Seconds between progress messages of a trial. A message about a new checkpoint is sent at once."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Job:
     data_root: Path | None = None
     cache: Path | None = None
     gpus: float = 0.0
-    """GPUs per process: a share of one GPU, or whole GPUs."""
+    """GPUs per process: a fraction of one GPU, or whole GPUs."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints."""
     until: float | None = None
@@ -51,7 +54,7 @@ class Job:
 
 
 def waves(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Returns the jobs in the order in which they can run: first the trials whose models other jobs' measures need."""
+    """Returns groups of jobs that run one after another. Trials whose models other jobs need come first."""
     first_trained = {trial for job in jobs for trial in needed(job.measures, job.trial.dataset)}
     first = [job for job in jobs if job.trial in first_trained]
     return [wave for wave in (first, [job for job in jobs if job.trial not in first_trained]) if wave]

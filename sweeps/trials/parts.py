@@ -1,4 +1,4 @@
-"""Keeps finished parts of a long measure, because a measure may outlast training. A killed measure resumes.
+"""Stores finished parts of a long measure, so that a killed measure resumes. A measure may take longer than training.
 
 <measuring>/<key>/<measure>-<identity>/<part>.pt     identity: digest of the weights, the device and torch's version
 

@@ -61,7 +61,7 @@ def run_as_one_of(job: Job, send: Callable[[Message], None], workers: Workers, d
 
     Args:
         send: called only in the process of rank 0.
-        device: cpu, or cuda with this process's number.
+        device: cpu, or cuda with the number of this process's GPU, for example cuda:1.
     Raises:
         Repeats: the job itself failed, in this or another process.
         Exception: another process was lost.
@@ -98,7 +98,7 @@ def _why(error: Exception, job: Job) -> str:
 
 
 def _finished_by_another(job: Job) -> bool:
-    """Whether all results exist. A dead driver's process may have written them and deleted our checkpoints."""
+    """Whether all results of the job exist. Another process may have written them and deleted our checkpoints."""
     try:
         return all(job.store.results.read(job.key, measure.token) is not None for measure in job.measures)
     except OSError:
@@ -114,8 +114,8 @@ def _run(job: Job, send: Callable[[Message], None], workers: Workers, device: st
     data = _data(job.trial.dataset, job.data_root, job.cache, device, job.trial.needs_grey)
     if job.trial.key(data.fingerprint) != job.key:
         raise Refusal(
-            f"{platform.node()} computes another key for this trial than the driver, because its data or package"
-            " differ: copy the driver's data and package there"
+            f"{platform.node()} computes another key for this trial than the driver, because the data or the"
+            f" package differs between them: copy the driver's data and package to {platform.node()}"
         )
     data = data.knowing(job.trial.vocabulary)
     attempt = uuid.uuid4().hex[:12]
@@ -193,7 +193,7 @@ def _finished(job: Job, trial: Trial, data: Dataset) -> nn.Module:
 
 
 def _take(device: str, share: float) -> None:
-    """Selects the device of this process. A share of a GPU limits the process to that share of the GPU's memory."""
+    """Selects this process's device. Limits the process to a fraction `share` of the GPU's memory."""
     if device == "cpu":
         return
     if not torch.cuda.is_available():

@@ -39,8 +39,8 @@ def speeds(records: Sequence[Record], workers: int, by_itself: float | None) -> 
     If `by_itself` is known, the result also has examples_per_second_alone and scaling_efficiency.
 
     Args:
-        records: records of this attempt's epochs. If there are several, the first is left out, because it includes the
-            warm-up.
+        records: records of this attempt's epochs. If there are several, the first epoch is left out, because it
+            includes the warm-up.
         workers: number of workers.
         by_itself: result of `speed_of_one`.
     """

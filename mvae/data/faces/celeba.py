@@ -1,11 +1,12 @@
 """Defines `celeba` and `celeba19`: aligned faces with 18 of CelebA's 40 attributes (files: celeba_files.py).
 
-Attributes and image size follow sections 1 and 6 of the supplement. The short side is scaled to 64, and the 64x64
-pixels in the middle are kept. `celeba` has two modalities: the image, and all attributes together. `celeba19` has 19
-modalities: the image, and one per attribute.
+Attributes and image size follow sections 1 and 6 of the supplement. An image's short side is scaled to 64 pixels,
+and the central 64x64 pixels are kept. `celeba` has two modalities: the image, and all attributes together. `celeba19`
+has 19 modalities: the image, and one per attribute.
 
 Images are decoded once for both data sets, into `<cache>/celeba-<digits>-pictures` (mvae/data/faces/pictures.py; 2.5 GB
-for all of CelebA). This folder is kept, so the second data set decodes nothing. Images are never all in memory.
+for all of CelebA). The folder is kept, so the second data set need not decode the images again. The images are
+never in memory all at once.
 """
 
 import functools
@@ -45,14 +46,14 @@ ATTRIBUTES = (
 PARTITIONS = "partitions.npy"
 """File next to the pictures: uint8 [N], the split (0, 1, 2) of each picture. Pictures are sorted by split."""
 VALUES = "attributes.npy"
-"""File next to the pictures: uint8 [N, A], 0 or 1."""
+"""File next to the pictures: uint8 [N, A], the attributes of each picture, 0 or 1."""
 
 
 def prepare(root: Path, cache: Path) -> Path:
-    """Reads the lists and decodes all images, into a folder of the cache that both data sets share.
+    """Reads the lists and decodes all images. `celeba` and `celeba19` share the result, a folder of the cache.
 
     Returns:
-        The folder, for `convert`.
+        The folder, which `convert` takes.
     Raises:
         Refusal: a list or an image is damaged, or the lists do not match each other.
         OSError: the cache is not writable.
@@ -73,10 +74,10 @@ def prepare(root: Path, cache: Path) -> Path:
 
 
 def convert(folder: Path, separate: bool) -> Arrays:
-    """Returns the splits of the prepared folder. Images are memory-mapped.
+    """Returns the splits from the folder that `prepare` made. Images are memory-mapped.
 
     Args:
-        separate: return one array per attribute instead of one for all.
+        separate: return one array per attribute instead of one array for all attributes.
     """
     partitions, values = np.load(folder / PARTITIONS), np.load(folder / VALUES)
     images = pictures.mapped(folder, len(partitions))
@@ -84,7 +85,7 @@ def convert(folder: Path, separate: bool) -> Arrays:
 
 
 def modalities(separate: bool) -> tuple[Modality, ...]:
-    """Returns the image's modality, followed by one modality per attribute if `separate`, else by one for all."""
+    """Returns the image modality, then one modality per attribute if `separate`, else one for all attributes."""
     image = Modality("image", Kind.IMAGE, pictures.SHAPE)
     if separate:
         return image, *(Modality(name, Kind.ATTRIBUTE, (), classes=2) for name in ATTRIBUTES)
@@ -92,7 +93,10 @@ def modalities(separate: bool) -> tuple[Modality, ...]:
 
 
 def defaults(separate: bool) -> Defaults:
-    """Returns the settings of section 1 (supplement): Adam 1e-4, 100 epochs, annealing over 20; k = 1 for MVAE19."""
+    """Returns the settings of section 1 of the supplement.
+
+    Adam has learning rate 1e-4. Training takes 100 epochs, 20 of them with annealing. MVAE19 has k = 1.
+    """
     common = Defaults(
         latents=100,
         epochs=100,

@@ -53,9 +53,9 @@ class Files:
         return self.images.suffix == ".zip"
 
     def located(self, names: Sequence[str]) -> list[str]:
-        """Returns each image's path, relative to the folder or in the zip, at any depth.
+        """Returns each image's path, relative to the image folder or to the root of the zip. Searches inner folders.
 
-        An image may be PNG or JPEG, whatever ending its name has in the list.
+        An image may be PNG or JPEG, regardless of the ending of its name in the list.
 
         Raises:
             Refusal: the folder cannot be read, an image is missing, or two images have the same name.
@@ -82,7 +82,7 @@ class Files:
         return located
 
     def by_split(self, names: Sequence[str], partitions: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-        """Returns the images' paths sorted by split, and the images' positions in that order: int64 [N]."""
+        """Returns the images' paths sorted by split, and the position in `names` of each sorted image: int64 [N]."""
         places, order = self.located(names), np.argsort(partitions, kind="stable")
         return tuple(places[number] for number in order), order
 
@@ -101,7 +101,7 @@ class Files:
         return places
 
     def stamps(self, places: Sequence[str]) -> dict[str, contents.Stamp]:
-        """Returns the stamp of each image's file, by path. An image in a zip has the stamp of the zip."""
+        """Returns size, times and inode of each image's file, by path. An image in a zip has the zip's values."""
         if self.zipped:
             return dict.fromkeys(places, contents.stamp(self.images))
         try:
@@ -110,13 +110,13 @@ class Files:
             raise Refusal(f"{error.filename} cannot be read: {error.strerror}") from error
 
     def size(self, place: str) -> int:
-        """Returns the size of an image's file in bytes, unzipped."""
+        """Returns the uncompressed size of an image's file, in bytes."""
         if self.zipped:
             return _archive(self.images, contents.stamp(self.images)).getinfo(place).file_size
         return (self.images / place).stat().st_size
 
     def image_bytes(self, place: str) -> bytes:
-        """Returns the content of an image's file, unzipped.
+        """Returns the uncompressed content of an image's file.
 
         Raises:
             Refusal: the file is missing or cannot be read, or its checksum in the zip is wrong.
@@ -139,7 +139,7 @@ class Files:
 
         Raises:
             Refusal: the image is missing, truncated or of another format. Wrong bytes in the middle of an image are
-                found only in a zip, because zips have checksums.
+                detected only in a zip, because zips have checksums.
         """
         wanted = FORMATS.get(Path(place).suffix.lower(), "JPEG")
         try:
@@ -180,10 +180,12 @@ def find(root: Path) -> Files:
 
 
 def content_digest(root: Path, cache: Path | None = None) -> str:
-    """Returns a hex sha256 of the lists' entries and of each listed image's name and content, in any packing.
+    """Returns a hex sha256 of the lists' entries and of each listed image's name and content.
+
+    The digest is the same for all accepted packings.
 
     Args:
-        cache: remembers the digests of unchanged files (mvae/data/contents.py). None: read all files.
+        cache: folder that remembers the digests of unchanged files (mvae/data/contents.py). None: read all files.
     Raises:
         Refusal: a list is damaged, or an image of the partition list is missing.
     """
@@ -202,7 +204,9 @@ def content_digest(root: Path, cache: Path | None = None) -> str:
 
 
 def names_and_sizes_digest(root: Path) -> str:
-    """Returns the digest of earlier releases: a hex sha256 of the lists' bytes and each listed image's name and size.
+    """Returns the digest used by earlier releases: a hex sha256.
+
+    The digest covers the bytes of both lists, and the name and size of each listed image.
 
     Raises:
         Refusal: same as `content_digest`.

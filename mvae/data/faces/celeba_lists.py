@@ -100,7 +100,7 @@ def read_attributes(path: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.
     """Returns the images' names and the chosen attributes, uint8 [N, len(chosen)]: 1 for CelebA's 1, 0 for its -1.
 
     Raises:
-        Refusal: the file is not a list of attributes, lacks a column, or has more or fewer lines than its count says.
+        Refusal: the file is not a list of attributes or lacks a column, or its count of images is wrong.
     """
     columns, rows, before = _table(path)
     if unknown := [column for column in columns if column not in COLUMNS]:
@@ -121,7 +121,7 @@ def read_attributes(path: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.
 
 
 def read_lists(attributes: Path, partitions: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Reads both lists, which must contain the same images in the same order.
+    """Reads the lists of attributes and splits, which must contain the same images in the same order.
 
     Returns:
         Names, partitions uint8 [N], chosen attributes uint8 [N, len(chosen)].
@@ -132,7 +132,8 @@ def read_lists(attributes: Path, partitions: Path, chosen: tuple[str, ...]) -> t
     described, values = read_attributes(attributes, chosen)
     if len(described) != len(names):
         raise Refusal(
-            f"{attributes} lists {len(described):,} images, but {partitions.name} {len(names):,}: fetch both again"
+            f"{attributes} lists {len(described):,} images, but {partitions.name} lists {len(names):,}:"
+            " fetch both again"
         )
     for number, (here, there) in enumerate(zip(described, names, strict=True), 1):
         if here != there:
@@ -143,7 +144,7 @@ def read_lists(attributes: Path, partitions: Path, chosen: tuple[str, ...]) -> t
 
 
 def canonical(path: Path) -> bytes:
-    """Returns an attribute list in a form that is the same for every packing.
+    """Returns an attribute list in one form, whether the file is text, CSV or zipped.
 
     The first line holds the column names. Each further line describes one image. Single spaces separate the words.
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 SIZE = (178, 218)
 """Width and height of a face in pixels, as in CelebA."""
 NUMBERS = 24
-"""Random numbers per face that vary its looks."""
+"""Number of random numbers per face, which vary the face's appearance."""
 
 Colour = tuple[int, ...]
 
@@ -30,7 +30,7 @@ MIDDLE, EYES, MOUTH = 89, 111, 153
 
 
 class Pen:
-    """Draws on one picture, slightly shifted and stretched, so that faces are not all placed alike."""
+    """Draws on one picture. A small shift and stretch vary the position and size of the face."""
 
     def __init__(self, background: Colour, shift: tuple[float, float], stretch: float) -> None:
         self.picture = Image.new("RGB", SIZE, background)
@@ -53,7 +53,7 @@ class Pen:
         self._draw.ellipse(self._box(x, y, width, height), outline=fill, width=thick)
 
     def arc(self, x: float, y: float, width: float, height: float, degrees: tuple[int, int], fill: Colour) -> None:
-        """Draws part of an ellipse's outline, between two angles, clockwise from the right."""
+        """Draws an ellipse's outline between two angles, measured clockwise from the right."""
         self._draw.arc(self._box(x, y, width, height), *degrees, fill=fill, width=5)
 
     def lower_half(self, x: float, y: float, width: float, height: float, fill: Colour) -> None:
@@ -70,10 +70,10 @@ def draw(has: Set[str], numbers: Sequence[float]) -> Image.Image:
     """Draws one face.
 
     Args:
-        has: the face's attributes.
+        has: names of the attributes that the face has.
         numbers: 24 random numbers in [0, 1).
     Returns:
-        RGB, 178x218.
+        RGB image of 178x218 pixels.
     """
     vary = iter(numbers)
     pen, skin, hair, wide = _start(has, vary)
@@ -100,7 +100,7 @@ def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
     Args:
         has, numbers: same as for `draw`.
     Returns:
-        RGB, 178x218.
+        RGB image of 178x218 pixels.
     """
     pen, _, _, wide = _start(has, iter(numbers))
     pen.picture.paste((0, 0, 0), (0, 0, *SIZE))
@@ -230,12 +230,12 @@ def _hat(pen: Pen, wide: float, colour: Colour) -> None:
 
 
 def _strand(hair: Colour) -> Colour:
-    """Returns a shade that is visible on hair: darker, or lighter on black hair."""
+    """Returns the colour of a visible strand: darker than the hair, or lighter if the hair is black."""
     return _scaled(hair, 0.6) if sum(hair) > 150 else _mixed(hair, (255, 255, 255), 0.2)
 
 
 def _varied(colour: Colour, spread: float, vary: Iterator[float]) -> Colour:
-    """Moves each channel by up to half of `spread` in either direction."""
+    """Changes each colour channel at random by at most half of `spread` in either direction."""
     return tuple(min(255, max(0, round(channel + spread * (next(vary) - 0.5)))) for channel in colour)
 
 

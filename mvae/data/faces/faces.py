@@ -1,15 +1,16 @@
 """Defines `faces` and `faces19`: small drawn faces with CelebA's attributes, for tests and for runs without CelebA.
 
 A face is drawn at 178x218 pixels (mvae/data/faces/drawing.py), then reduced to 64x64 like CelebA's images. Eyes and
-mouth are about where CelebA's aligned images have them. The paper's 18 attributes and nine more (DRAWN) are visible in
-the drawings. CelebA's other attributes hold for no face. Each of the paper's 18 attributes holds for 8 % to 92 % of the
-faces.
+mouth have about the same positions as in CelebA's aligned images. The paper's 18 attributes and nine more (DRAWN) are
+visible in the drawings. No face has CelebA's other attributes. Each of the paper's 18 attributes holds for 8 % to 92 %
+of the faces.
 
 The attributes are consistent. A face is bald or has exactly one hair colour. A bald face has no bangs, no receding
 hairline, and neither straight nor wavy hair. A face with a hat has neither bangs nor a receding hairline. Only men have
 a mustache. Only women have heavy makeup.
 
-Face i depends only on the seed, on i and on Pillow's drawing. The digest covers version, seed and count.
+Face i depends only on the seed, on i and on Pillow's drawing. The digest covers the version, the seed and the
+number of faces.
 """
 
 import functools
@@ -35,7 +36,7 @@ VERSION = 1
 SEED = 178218
 COUNT = 12_000
 DRAWS = len(COLUMNS) + NUMBERS
-"""Random numbers per face: one per column of CelebA's list, then NUMBERS that vary its looks."""
+"""Random numbers per face: one per column of CelebA's list, then NUMBERS that vary the face's appearance."""
 
 DRAWN = (
     *ATTRIBUTES,
@@ -72,7 +73,10 @@ Afterwards, `columns` corrects attributes that contradict each other.
 
 
 def draws(seed: int, start: int, stop: int) -> np.ndarray:
-    """Returns random numbers of faces start .. stop - 1: float64 [N, 64] in [0, 1). A face's numbers never change."""
+    """Returns the random numbers of faces start to stop - 1: float64 [N, 64] in [0, 1).
+
+    The numbers of a face depend only on the seed and on the face's index.
+    """
     words = [np.random.Philox(key=[seed, face]).random_raw(DRAWS) for face in range(start, stop)]
     return np.asarray((np.array(words).reshape(-1, DRAWS) >> np.uint64(11)) * 2.0**-53)
 
@@ -121,12 +125,12 @@ def partitions(count: int) -> np.ndarray:
 
 
 def block(seed: int, start: int, stop: int) -> np.ndarray:
-    """Draws faces start .. stop - 1 and reduces them to 64x64 pixels: uint8 [N, 3, 64, 64]."""
+    """Draws faces start to stop - 1 and reduces them to 64x64 pixels: uint8 [N, 3, 64, 64]."""
     return np.stack([pictures.square(face) for face in drawn(seed, start, stop)])
 
 
 def drawn(seed: int, start: int, stop: int, how: Callable[[Set[str], Sequence[float]], Image] = draw) -> list[Image]:
-    """Draws faces start .. stop - 1 at 178x218 pixels. Draws their masks if `how` is `drawing.draw_mask`."""
+    """Draws faces start to stop - 1, or their masks if `how` is `drawing.draw_mask`, at 178x218 pixels."""
     random = draws(seed, start, stop)
     has = columns(random)
     return [
@@ -136,7 +140,7 @@ def drawn(seed: int, start: int, stop: int, how: Callable[[Set[str], Sequence[fl
 
 
 def prepare(_root: Path, cache: Path, seed: int, count: int) -> Path:
-    """Draws all faces into a folder of the cache that both data sets share. See `mvae.data.faces.celeba.prepare`."""
+    """Draws all faces into one cache folder for `faces` and `faces19`. See `mvae.data.faces.celeba.prepare`."""
     folder = cache / f"faces-{digest(_root, seed, count)[:16]}-pictures"
     pictures.make(
         folder,
@@ -157,7 +161,7 @@ def digest(_root: Path, seed: int, count: int) -> str:
 
 
 def describe(name: str, *, separate: bool, seed: int = SEED, count: int = COUNT) -> Source:
-    """Returns a data set of `count` faces. `separate` gives one modality per attribute."""
+    """Returns the description of `count` drawn faces, with one modality per attribute if `separate`."""
     training = int((partitions(count) == 0).sum())
     return Source(
         name=name,

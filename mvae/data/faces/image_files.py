@@ -4,10 +4,10 @@
     transparent parts       laid over white
     EXIF orientation        turned upright
     CMYK, palettes, grey    converted to red, green, blue
-    several frames          the first
+    several frames          only the first is used
 
-Images that match none of these rules are refused: 32-bit values have no defined white, and a completely transparent
-image shows nothing.
+Images with 32-bit grey values are refused, because no value is defined as white. Completely transparent images are
+refused, because they show nothing.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 
 class BadImage(Exception):
-    """Raised for an unusable image file. The caller puts the file's name before the message: "is damaged (...)"."""
+    """Raised for an unusable image file. The message has no subject, so that callers can put the file's name first."""
 
 
 def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
@@ -55,7 +55,7 @@ def rgb(image: Image.Image) -> Image.Image:
     """Converts an image of any mode to 8-bit RGB.
 
     Raises:
-        BadImage: no rule covers this image.
+        BadImage: the image has 32-bit grey values, is completely transparent, or cannot be converted.
     """
     mode = image.mode
     if mode.startswith("I;16"):
@@ -74,7 +74,7 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Converts 16-bit grey values to 8 bits. Adds an alpha channel if one grey value means transparent."""
+    """Converts 16-bit grey values to 8 bits. Adds an alpha channel if one grey value marks transparent pixels."""
     deep = np.asarray(image).astype(np.uint32)
     grey = Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
     clear = image.info.get("transparency")

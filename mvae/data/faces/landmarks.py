@@ -1,10 +1,11 @@
-"""Computes edges and landmark masks of pictures of faces (supplement, section 10), for `vision`.
+"""Computes edges and landmark masks of pictures of faces (supplement, section 10).
 
 Edges are Canny edges from scikit-image. The mask is drawn, white on black, from the 68 points that dlib's shape
 predictor finds. Mouth, brows, eyes and nose are filled; the jaw is a line.
 
 Both libraries belong to the optional extra `vision` and are imported only when used. The predictor's file comes with
-the package face_recognition_models. That package is never imported, because it needs a module that setuptools removed.
+the package face_recognition_models. This package is never imported, because its import needs a module that
+setuptools removed.
 """
 
 import functools
@@ -39,7 +40,7 @@ NEEDED = {"skimage": "scikit-image", "dlib": "dlib-bin", "face_recognition_model
 
 
 LONGEST = 800
-"""Largest width or height, in pixels, of a photograph in which a face is searched."""
+"""Largest width or height, in pixels, of a photograph in which dlib searches for a face."""
 
 
 def check_installed(*modules: str) -> None:
@@ -50,11 +51,11 @@ def check_installed(*modules: str) -> None:
     """
     absent = [NEEDED[module] for module in modules if find_spec(module) is None]
     if absent:
-        raise Refusal(f"{', '.join(absent)} missing, needed for edges and masks: run pip install -e '.[vision]'")
+        raise Refusal(f"edges and masks need {', '.join(absent)} (not installed): run pip install -e '.[vision]'")
 
 
 def edges(image: np.ndarray) -> np.ndarray:
-    """Returns the Canny edges of uint8 [3, H, W]: uint8 [1, H, W], 255 on edges, else 0.
+    """Returns the Canny edges of an image, uint8 [3, H, W], as uint8 [1, H, W]: 255 on edges, else 0.
 
     First smooths the image with a Gaussian whose standard deviation is 2 pixels of the 64x64 image (section 10).
     """

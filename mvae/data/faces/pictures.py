@@ -1,4 +1,4 @@
-"""Converts pictures of faces to 64x64 bytes, once, in blocks and with several processes. A killed conversion resumes.
+"""Converts pictures of faces to 64x64 pixels, once, in blocks and with several processes. A killed conversion resumes.
 
     <folder>/pictures.u8                all pictures, [N, C, 64, 64]; C is 3, or more if channels
                                         besides the colours are stored (mvae/data/faces/vision.py)
@@ -6,10 +6,10 @@
              *.npy                      small data that belong to the pictures, for example labels
 
 The folder is in the cache. The picture file has its full length from the start. Each block is written to its place and
-flushed to disk before its `.done` mark appears. So a resumed run makes exactly the unfinished blocks. Once all marks
-exist, the folder never changes, and any process may call `mapped`.
+flushed to disk before its `.done` file appears. So a resumed run makes exactly the unfinished blocks. Once all `.done`
+files exist, the folder never changes, and any process may call `mapped`.
 
-Processes are spawned, so a script run as a file must start its work under `if __name__ == "__main__":`.
+Worker processes are spawned, so a script must start its work under `if __name__ == "__main__":`.
 """
 
 import math
@@ -44,7 +44,7 @@ VERSION = 1
 PICTURES = "pictures.u8"
 
 Part = Callable[[int, int], "Job"]
-"""Returns the job that makes pictures start .. stop - 1."""
+"""Takes start and stop. Returns the job that makes pictures start to stop - 1."""
 
 Block = tuple[int, int]
 """A block of pictures: index of the first picture, and index after the last picture."""
@@ -61,7 +61,7 @@ def square(image: Image) -> np.ndarray:
     Returns:
         uint8 [3, 64, 64], red, green, blue.
     Raises:
-        Refusal: the image cannot be converted; the message names its file, if it has one.
+        Refusal: the image cannot be converted; the message names the image's file, if known.
     """
     width, height, left, top = _shrunk(image.size)
     try:
@@ -87,7 +87,7 @@ def placed(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _shrunk(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns width and height of the image scaled to a short side of 64, then left and top of the middle 64x64."""
+    """Returns an image's width and height after scaling the short side to 64, and left and top of the central 64x64."""
     width, height = size
     short = min(width, height)
     width, height = SIDE * width // short, SIDE * height // short
@@ -104,17 +104,17 @@ def make(
     channels: int = 3,
     block: int | None = None,
 ) -> None:
-    """Makes all missing pictures. One process works at a time, others wait.
+    """Makes all missing pictures. If several processes call this function, one works and the others wait.
 
     Args:
-        folder: folder of the cache, whose name depends on everything that determines the pictures and `beside`.
-        count: N.
+        folder: folder of the cache. Its name must depend on everything that determines the pictures and `beside`.
+        count: number of pictures, N.
         part: returns the job of a block.
         beside: small arrays to keep in the folder, by file name (.npy).
         what: description of the pictures for the progress bar (on a terminal) and the log (elsewhere).
-        channels: C.
-        block: number of pictures per block; choose fewer if each picture takes long. Always pass the
-            same number for the same folder.
+        channels: number of channels, C.
+        block: number of pictures per block; choose a small number if each picture takes long. Always pass the same
+            number for the same folder.
     Raises:
         Refusal: a job raised a Refusal, or a process was killed. Finished blocks are kept.
         OSError: the disk is full or the folder is not writable.
@@ -141,7 +141,7 @@ def cut(partitions: np.ndarray, *columns: np.ndarray) -> Arrays:
     """Cuts the values of all pictures into the splits that `Source.convert` returns.
 
     Args:
-        partitions: uint8 [N], the number of each picture's split, ascending.
+        partitions: uint8 [N], the split (0, 1, 2) of each picture, in ascending order.
         columns: for each modality, its values [N, ...].
     """
     ends = np.searchsorted(partitions, range(len(SPLITS) + 1)).tolist()
@@ -150,7 +150,7 @@ def cut(partitions: np.ndarray, *columns: np.ndarray) -> Arrays:
 
 
 def _unfinished_blocks(folder: Path, count: int, channels: int, block: int) -> list[Block]:
-    """Returns the blocks without a mark, after creating the picture file if necessary. Needs the folder's lock."""
+    """Returns the blocks without a `.done` file. Creates the picture file if necessary. Requires the folder's lock."""
     for abandoned in folder.glob(".*.tmp"):  # left by a killed process
         abandoned.unlink(missing_ok=True)
     path, size = folder / PICTURES, count * channels * SIDE**2
@@ -200,7 +200,7 @@ def _mark(folder: Path, block: Block) -> Path:
 
 
 def _begin_worker() -> None:
-    """Leaves Ctrl-C to the parent process, and ends this process as soon as the parent ends for any reason."""
+    """Ignores Ctrl-C, which the parent process handles, and ends this process as soon as the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

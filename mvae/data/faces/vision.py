@@ -9,12 +9,12 @@ The views correspond to Figures 7 to 10:
     obscured    the image with its right half black                      computed per batch
     watermark   the image with the letters MVAE over its middle          computed per batch
 
-`vision` uses CelebA, and `vision_images` any folder of images. `vision_faces` uses the drawn faces of
+`vision` uses CelebA. `vision_images` uses any folder of images. `vision_faces` uses the drawn faces of
 mvae/data/faces/faces.py and draws their masks too. `vision_faces_small`, for the demo, uses fewer drawn faces.
 
 Finding the face in a photograph takes a tenth of a second, so edges and masks are computed once, on all cores, in
-blocks. A killed conversion keeps its finished blocks. An image without a detected face has an empty mask; the number of
-these images is logged.
+blocks. A killed conversion keeps its finished blocks. An image without a detected face gets an empty mask. The log
+shows the number of empty masks.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _LETTERS = (
 
 @functools.cache
 def watermark() -> Tensor:
-    """Returns the pixels of the watermark: boolean [64, 64], the letters MVAE across the middle, dots of 2x2 pixels."""
+    """Returns which pixels belong to the watermark, the letters MVAE in dots of 2x2 pixels: boolean [64, 64]."""
     import torch
 
     rows = ["  ".join(letter[row] for letter in _LETTERS) for row in range(7)]
@@ -75,7 +75,7 @@ def watermark() -> Tensor:
 
 @functools.cache
 def hidden_half() -> Tensor:
-    """Returns the pixels of the obscured half: boolean [64, 64]."""
+    """Returns which pixels belong to the obscured right half: boolean [64, 64]."""
     import torch
 
     return torch.arange(SIDE).expand(SIDE, SIDE) >= SIDE // 2
@@ -105,7 +105,7 @@ MODALITIES = (
     Modality("obscured", Kind.IMAGE, (3, SIDE, SIDE), view=obscured),
     Modality("watermark", Kind.IMAGE, (3, SIDE, SIDE), view=watermarked),
 )
-"""The six modalities, stored ones and views, in the data sets' order."""
+"""The six modalities, in order. Three are stored, and three are computed per batch."""
 
 
 DEFAULTS = Defaults(
@@ -119,11 +119,11 @@ DEFAULTS = Defaults(
     k=1,
     pairing="proportional",
 )
-"""Section 1 of the supplement: 250 latents, batches of 50, Adam 1e-4, 100 epochs, beta annealed over 20 of them."""
+"""Section 1 of the supplement: 250 latents, batches of 50, Adam with 1e-4, 100 epochs, annealing over 20 epochs."""
 
 
 def convert(folder: Path) -> Arrays:
-    """Returns the splits of the prepared folder, memory-mapped. Logs the number of empty masks."""
+    """Returns the splits from a prepared folder, memory-mapped. Logs the number of empty masks."""
     partitions = np.load(folder / PARTITIONS)
     stored = pictures.mapped(folder, len(partitions), CHANNELS)
     blocks = np.array_split(stored, max(1, len(stored) // BLOCK))
@@ -201,7 +201,7 @@ def images_digest(root: Path, cache: Path | None = None) -> str:
     """Returns a hex sha256 of each image's name and content.
 
     Args:
-        cache: remembers the digests of unchanged files (mvae/data/contents.py). None: read all files.
+        cache: folder that remembers the digests of unchanged files (mvae/data/contents.py). None: read all files.
     Raises:
         MissingFiles: same as `images_of`.
         Refusal: a file cannot be read.
@@ -218,7 +218,7 @@ def images_digest(root: Path, cache: Path | None = None) -> str:
 
 
 def names_and_sizes_digest(root: Path) -> str:
-    """Returns the digest of earlier releases: a hex sha256 of each image's name and size."""
+    """Returns the digest used by earlier releases: a hex sha256 of each image's name and size."""
     digest = hashlib.sha256()
     for path in images_of(root):
         digest.update(_bytes(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n"))
@@ -226,7 +226,7 @@ def names_and_sizes_digest(root: Path) -> str:
 
 
 def _bytes(name: str) -> bytes:
-    """Returns a file's name as bytes, whatever its encoding."""
+    """Returns a file's name as bytes, even if the name is not valid UTF-8."""
     return name.encode("utf-8", "surrogateescape")
 
 
@@ -283,7 +283,7 @@ VISION_IMAGES = Source(
 
 
 def faces_block(seed: int, start: int, stop: int) -> np.ndarray:
-    """Draws faces start .. stop - 1 with edges and masks, uint8 [n, 5, 64, 64]."""
+    """Draws faces start to stop - 1 with edges and masks: uint8 [n, 5, 64, 64]."""
     masks = faces.drawn(seed, start, stop, draw_mask)
     return np.stack(list(map(landmarks.described, faces.drawn(seed, start, stop), masks)))
 
@@ -302,7 +302,7 @@ def prepare_faces(_root: Path, cache: Path, count: int) -> Path:
 
 
 def describe_faces(name: str, *, count: int) -> Source:
-    """Returns a data set of `count` drawn faces."""
+    """Returns the description of a data set of `count` drawn faces with six views."""
     return replace(
         faces.describe(name, separate=False, count=count),
         modalities=MODALITIES,

@@ -4,14 +4,14 @@ A trial on black-and-white images (binary_mnist) gets its training images in one
 
 fixed
     The default. The conversion draws the bits of all images once, and all trials use these bits. The supplement
-    compares its numbers with its reference [5] (Larochelle and Murray, the NADE paper), which binarises MNIST once.
+    compares its numbers with reference [5] (Larochelle and Murray, the NADE paper), which binarises MNIST once.
 dynamic
     Each epoch draws new bits for the training images from their grey values. All arms trained by steps, including RBM,
-    use these bits. Much later work draws new bits each epoch, so that a model cannot memorise one draw.
+    use these bits. Many later papers draw new bits each epoch, so that a model cannot memorise one draw.
 
 The dynamic bits of a training image depend only on (seed, epoch, position in the training split). Resumed runs,
 data-parallel workers, every batch order and every arm with the same seed therefore get the same bits. If an epoch
-shows an image several times, alone or in pairs, its bits are the same each time. All ELBO terms of a step use the
+shows an image several times, alone or in pairs, the image has the same bits each time. All ELBO terms of a step use the
 same bits, as inputs and as targets.
 
 Validation, test, read-outs and LOGREG (which is not trained by steps) always use the fixed bits, so that their numbers
@@ -38,7 +38,7 @@ def binarise(images: np.ndarray, bits: np.random.Philox) -> np.ndarray:
 
     Args:
         images: uint8 [N, C, H, W].
-        bits: advances by one word per four pixels.
+        bits: random bit generator; advances by one word per four pixels.
     """
     drawn = np.empty_like(images)
     for start in range(0, len(images), BLOCK):
@@ -53,8 +53,8 @@ def binarise(images: np.ndarray, bits: np.random.Philox) -> np.ndarray:
 def redrawn(grey: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """Returns the images of a training split for one epoch of dynamic binarisation.
 
-    Image i starts at count i * C * H * W / 16 of the stream ("binarisation", seed, epoch). Its bits therefore do not
-    depend on the number of images.
+    The bits of image i start at counter value i * C * H * W / 16 of the stream ("binarisation", seed, epoch).
+    Therefore, the bits of an image do not depend on the number of images.
 
     Args:
         grey: uint8 [N, C, H, W], with C * H * W a multiple of 16.

@@ -1,6 +1,7 @@
-"""Defines `digits`: the 1,797 handwritten 8x8 digits in scikit-learn (UCI, Alpaydin and Kaynak 1998). No download.
+"""Defines `digits`: the 1,797 handwritten 8x8 digits in scikit-learn (UCI, Alpaydin and Kaynak 1998).
 
-`digits` is the default of the demo and of most tests. The paper does not use it: we chose latents, epochs and split.
+`digits` is the default of the demo and of most tests. The numbers of latents and epochs and the
+split are our choice, because the paper does not use these digits. There is no download.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Recognises the published raw files of the MNIST family by their digests.
 
 A known file in the wrong place is refused, for example FashionMNIST's file in MNIST's folder, or a training file under
-the name of a test file. An unknown file is used as the user's own, and how it differs from the published file is
-reported.
+the name of a test file. An unknown file is accepted as the user's own data, and `described` reports how the file
+differs from the published file.
 
 Digests are hex sha256 of the uncompressed files, so compression does not matter.
 """
@@ -48,7 +48,7 @@ def refuse_misplaced(raw: Path, folder: str, digests: Mapping[str, str]) -> None
 
     Args:
         raw: the folder of the files.
-        folder: name of the data set whose files belong there.
+        folder: torchvision's name of the data set whose files belong in `raw`.
         digests: digest of each file, by file name.
     Raises:
         Refusal: a file is in the wrong place; the message names the file, its content, and what to do.

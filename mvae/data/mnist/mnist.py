@@ -9,8 +9,8 @@
 The paper uses 50,000 examples for training, 10,000 for validation and 10,000 for testing (supplement, section 1). Here
 the last sixth of the training file is the validation split.
 
-An idx file has a big-endian header, then the values as bytes. The header is 0, 0, the type (8 = uint8), the number of
-dimensions, then one uint32 per dimension.
+An idx file has a big-endian header, then the values as bytes. The header is two zero bytes, the type (8 = uint8), the
+number of dimensions, then one uint32 per dimension.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ def raw_folder(root: Path, folder: str) -> Path:
 
 
 def find(root: Path, folder: str) -> dict[str, Path]:
-    """Returns the four raw files by their uncompressed names. If a file and its gzip both exist, the file is used.
+    """Returns the four raw files by their uncompressed names. An uncompressed file takes precedence over its gzip.
 
     Raises:
         MissingFiles: a file is missing.
@@ -115,7 +115,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def convert(root: Path, folder: str, binary: bool) -> Arrays:
-    """Reads all four files and cuts them into splits. If `binary`, draws the bits of all images once (binarisation.py).
+    """Reads all raw files and returns the splits. If `binary`, draws the bits of all images once (binarisation.py).
 
     Raises:
         Refusal: a file is damaged, images have the wrong size, or labels do not match the images.
@@ -179,7 +179,7 @@ def download(root: Path, folder: str) -> None:
 def _read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
     images, labels = read_idx(images_path), _labels(labels_path)
     if images.ndim != 3 or images.shape[1:] != SHAPE[1:]:
-        raise Refusal(f"{images_path} holds values of shape {images.shape}: replace it by a file of 28x28 images")
+        raise Refusal(f"{images_path} holds values of shape {images.shape}: replace it with a file of 28x28 images")
     if labels.shape != (len(images),):
         raise Refusal(f"{labels_path} holds {len(labels):,} labels for {len(images):,} images: fetch both again")
     return images.reshape(-1, *SHAPE), labels
@@ -188,7 +188,7 @@ def _read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.nda
 def _labels(path: Path) -> np.ndarray:
     labels = read_idx(path)
     if labels.ndim != 1:
-        raise Refusal(f"{path} holds values of shape {labels.shape}: replace it by a file with one label per image")
+        raise Refusal(f"{path} holds values of shape {labels.shape}: replace it with a file of one label per image")
     if labels.max(initial=0) >= CLASSES:
         raise Refusal(f"{path} holds the label {labels.max()}: use labels from 0 to {CLASSES - 1}")
     return labels

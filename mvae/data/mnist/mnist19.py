@@ -4,9 +4,10 @@ The raw files (layout: `mvae/data/mnist/mnist.py`), the images and the splits ar
 `is_0` to `is_9`, say which digit the label is. The other eight describe the shape of the ink. Every pixel of at least
 128 is ink.
 
-Each of the eight says whether a quantity exceeds a threshold. The formula of a quantity is in the docstring of the
-function that computes it. The threshold of `has_hole` is 0. The other thresholds are medians over the 50,000 training
-digits. So these attributes hold for half of the training digits, minus the few whose quantity equals the median:
+Each shape attribute says whether a quantity exceeds a threshold. The formula of a quantity is in the docstring of the
+function that computes the quantity. The threshold of `has_hole` is 0. The other thresholds are medians over the 50,000
+training digits. So every shape attribute except `has_hole` holds for half of the training digits, minus the few digits
+whose quantity equals the median:
 
                   quantity                                  median   share: training, validation, test
     thick         stroke width, in pixels                   2.371    0.5000   0.4569   0.5210
@@ -46,18 +47,19 @@ CHUNK = 5000
 
 @dataclass(frozen=True)
 class Ink:
-    """Counts per image from which the quantities are computed; every field is int64 [N].
+    """Counts per image, from which the quantities of the shape attributes are computed. Every field is int64 [N].
 
     Windows are the 2x2 windows of the image after padding it with empty pixels (Gray's bit quads).
 
     Attributes:
         area: number of ink pixels.
-        row, column: sums of the rows of all ink pixels (0 is the top) and of their columns (0 is the left).
+        row, column: sum of the row indices of all ink pixels (0 is the top), and of the column indices (0 is the left).
         row_row, row_column, column_column: sums of squared rows, of row times column, of squared columns.
-        top_bottom, left_right: number of the first plus the last row with ink; the same for columns.
+        top_bottom: index of the first row with ink plus index of the last row with ink.
+        left_right: index of the first column with ink plus index of the last column with ink.
         matched: number of ink pixels whose mirror image is ink too, mirrored left to right about the middle of the
             bounding box.
-        ones, threes: number of windows with one ink pixel, with three.
+        ones, threes: number of windows with one ink pixel, and with three ink pixels.
         pairs, diagonals: number of windows with two ink pixels side by side, and with two on a diagonal.
     """
 
@@ -111,7 +113,7 @@ def _counts(ink: np.ndarray) -> np.ndarray:
 
 
 def _first_plus_last(holds: np.ndarray) -> np.ndarray:
-    """Returns the first plus the last true position of each row, from bool [n, positions].
+    """Returns the first true position plus the last true position of each row of bool [n, positions].
 
     If a row has no true value, the result is positions - 1.
     """
@@ -121,15 +123,15 @@ def _first_plus_last(holds: np.ndarray) -> np.ndarray:
 def stroke_width(ink: Ink) -> np.ndarray:
     """Returns 2 A / P for `thick`: twice the area divided by the perimeter, in pixels.
 
-    A long stroke of width w gives w. P = pairs + (ones + threes + 2 diagonals) / sqrt(2) is estimated from bit quads.
-    This estimate is right for straight and for diagonal edges (Pratt, Digital Image Processing).
+    For a long stroke of width w, the result is w. P = pairs + (ones + threes + 2 diagonals) / sqrt(2) is estimated from
+    bit quads. This estimate is right for straight and for diagonal edges (Pratt, Digital Image Processing).
     """
     perimeter = ink.pairs + (ink.ones + ink.threes + 2 * ink.diagonals) / np.sqrt(2)
     return _ratio(2 * ink.area, perimeter)
 
 
 def slant(ink: Ink) -> np.ndarray:
-    """Returns -mu11 / mu02 for `slanted`: the shear, in columns that the ink moves to the right per row upwards.
+    """Returns -mu11 / mu02 for `slanted`: the shear, in columns to the right for each row up.
 
     mu11 is the central moment of rows and columns, and mu02 is the second central moment of rows. If all ink is in one
     row, the result is 0.
@@ -150,8 +152,8 @@ def row_spread(ink: Ink) -> np.ndarray:
 def euler_number(ink: Ink) -> np.ndarray:
     """Returns the number of pieces minus the number of holes: (ones - threes - 2 diagonals) / 4, int64 [N].
 
-    Ink pixels are connected across sides and corners, empty pixels of a hole across sides only. See Gray, Local
-    properties of binary images, 1971.
+    Ink pixels are connected across sides and corners. Empty pixels of a hole are connected only across sides. See
+    Gray, Local properties of binary images, 1971.
     """
     return np.asarray((ink.ones - ink.threes - 2 * ink.diagonals) // 4)
 
@@ -160,7 +162,7 @@ def holes(ink: Ink) -> np.ndarray:
     """Returns 1 - E for `has_hole`, with E the Euler number. Without ink, returns 0.
 
     If the ink is one piece, the result is the number of holes. Each additional piece cancels one hole. So 0.65 % of the
-    training digits have a hole, but not the attribute, because E >= 1.
+    training digits have a hole but lack the attribute, because E >= 1.
     """
     return np.asarray(np.minimum(ink.area, 1) - euler_number(ink))
 
@@ -173,8 +175,8 @@ def weight_above(ink: Ink) -> np.ndarray:
 def symmetry(ink: Ink) -> np.ndarray:
     """Returns the share of ink pixels whose mirror image is ink too, for `symmetric`.
 
-    The image is mirrored left to right about the bounding box's middle. The share equals 1 - D / 2A, with D the number
-    of pixels in which the digit and its mirror image differ.
+    The image is mirrored left to right about the bounding box's middle. The share equals 1 - D / 2A. A is the number of
+    ink pixels, and D is the number of pixels in which the digit and its mirror image differ.
     """
     return _ratio(ink.matched, ink.area)
 

@@ -1,10 +1,10 @@
 """Defines `multi_mnist`: 0 to 4 MNIST digits at fixed places on a 50x50 canvas, with their classes as a text.
 
 The canvases are made from MNIST's raw files (layout: `mvae/data/mnist/mnist.py`; supplement, section 1). Each split has
-as many canvases as MNIST's split has digits. A canvas draws digits from its own split only, with replacement. The
-number of digits is uniform on 0..4. Each digit is shrunk by 1/1.3 to 21x21 and pasted by pixelwise maximum, in this
+as many canvases as the same split of MNIST has digits. A canvas draws digits from its own split only, with replacement.
+The number of digits is uniform on 0..4. Digits are shrunk 1.3 times to 21x21 and pasted by pixelwise maximum, in this
 order: top left, top right, bottom left, bottom right. Neighbouring boxes overlap by two pixels. Canvases on which two
-digits overlap are counted and logged, but not drawn again, because an overlap only affects the looks.
+digits overlap are counted and logged, but not drawn again, because an overlap affects only the appearance.
 
 The text has 5 tokens: the classes of the digits in the same order, then stop tokens. The vocabulary is 10 digits, stop
 and start. All random numbers come from one seeded raw stream, so the same raw files give the same bytes.

@@ -1,5 +1,5 @@
 """PolyMNIST: one digit in five handwritings on five backgrounds (Sutter et al. 2021), made here from other data.
 
-polymnist.py   the three data sets: whose digits, and which backgrounds
+polymnist.py   the three data sets, with different digits and backgrounds
 composing.py   draws digits on crops of the backgrounds
 """

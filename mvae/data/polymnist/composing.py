@@ -1,9 +1,9 @@
 """Composes PolyMNIST tuples: a digit of the same class in M handwritings, each on a crop of its own background.
 
-In each modality, the digits of a class are shuffled independently. A pixel above 128 is ink. The picture is a random
-28x28 crop of the modality's background, inverted (255 - x) where the digit has ink. The authors' script did not use its
-seed, so their bytes cannot be reproduced. Our bytes depend only on SEED, split, modality and position. They come from
-raw Philox streams, which are the same in all numpy versions.
+In each modality, the digits of a class are shuffled independently. A pixel above 128 is ink. Each picture is a random
+28x28 crop of the modality's background, inverted (255 - x) where the digit has ink. PolyMNIST's own script ignores
+its seed, so the published pictures cannot be reproduced. Our bytes depend only on SEED, split, modality and position.
+All random numbers come from raw Philox streams, which are the same in all numpy versions.
 
 Shapes: N tuples, M modalities.
 """
@@ -16,7 +16,7 @@ SEED = 2021
 SIDE = 28
 """Height and width of a picture, in pixels."""
 INK = 128
-"""A digit's pixel is ink if its grey value is above this."""
+"""A digit's pixel is ink if the grey value of the pixel is above this number."""
 
 
 def random_words(split: str, modality: int, purpose: int, count: int) -> np.ndarray:
@@ -26,7 +26,7 @@ def random_words(split: str, modality: int, purpose: int, count: int) -> np.ndar
 
 
 def handwritings(labels: np.ndarray, split: str, modalities: int) -> np.ndarray:
-    """Returns the number of the digit image that each modality of each tuple shows: int64 [N, M].
+    """Returns the index of the digit image that each modality of each tuple shows: int64 [N, M].
 
     All images of tuple i have the class of digit i.
 
@@ -62,7 +62,8 @@ def composed(
     """Returns the tuples of a split: M arrays of pictures, uint8 [N, 3, 28, 28], then their classes, uint8 [N].
 
     Args:
-        digits: grey values, uint8 [N, 28, 28]. labels: uint8 [N].
+        digits: grey values, uint8 [N, 28, 28].
+        labels: class of every digit, uint8 [N].
         backgrounds: one picture per modality, uint8 [height, width, 3], at least 28 pixels a side (`pictures` checks).
         split: train, test or validation.
     """

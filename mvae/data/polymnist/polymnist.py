@@ -1,14 +1,14 @@
-"""`polymnist`, `polymnist_free` and `polymnist_digits`: five pictures of one digit, whose class stays hidden.
+"""Defines `polymnist`, `polymnist_free` and `polymnist_digits`: five pictures of one digit, whose class is hidden.
 
 polymnist          MNIST's digits on the five pictures in <data root>/polymnist_backgrounds/, in order of their names
-polymnist_free     MNIST's digits on five pictures that ship with scikit-image and scikit-learn. Its backgrounds differ
-                   from the published ones, so no published numbers are shown for it.
-polymnist_digits   scikit-learn's 8x8 digits, three times enlarged, on the same five pictures, as coarse and dark
-                   patches: for tests and the demo. Each training digit occurs in four tuples
+polymnist_free     MNIST's digits on five pictures that ship with scikit-image and scikit-learn. The backgrounds
+                   differ from the published ones, so tables show no published numbers for this data set.
+polymnist_digits   scikit-learn's 8x8 digits, enlarged three times, on coarse, dark patches of the same five pictures.
+                   For tests and the demo. Each training digit occurs in four tuples.
 
 MNIST's training file gives 60,000 tuples: 54,000 for training and the last 6,000 for validation, as in MultiVae's
-study. MNIST's test file gives 10,000. The class is hidden: no model sees it. Classifiers that judge generated images
-are trained on it.
+study. MNIST's test file gives 10,000 tuples. No model sees the class. Only the classifiers that judge generated
+images are trained on the class.
 """
 
 import functools
@@ -34,22 +34,22 @@ SHIPPED = (
     ("sklearn", "flower.jpg"),
     ("sklearn", "china.jpg"),
 )
-"""Package and file of the pictures behind `polymnist_free`."""
+"""Package and file name of each background picture of `polymnist_free`."""
 
 LARGER = 3
 """Factor by which `polymnist_digits` enlarges width and height of its digits."""
 COARSER, PATCH = 4, 12
-"""`polymnist_digits` keeps every fourth pixel of a background, and draws it as a patch of 12x12 pixels."""
+"""`polymnist_digits` keeps every fourth pixel of a background, and enlarges each kept pixel to 12x12 pixels."""
 DARKER = 3
-"""Divisor of the brightness of `polymnist_digits`' backgrounds, so that every inverted digit is visible."""
+"""Divisor that darkens the backgrounds of `polymnist_digits`, so that every inverted digit is visible."""
 ROUNDS = 4
-"""Tuples of `polymnist_digits` per training digit. They differ in the other four digits and in the background crops."""
+"""Number of tuples per training digit in `polymnist_digits`. The tuples differ in their digit images and crops."""
 
 HIDDEN = (Modality("digit", Kind.LABEL, (), classes=10),)
 
 
 def picture_files(root: Path) -> list[Path]:
-    """Returns the five background pictures of a data root, by name.
+    """Returns the paths of the five background pictures in a data root, sorted by name.
 
     Raises:
         MissingFiles: the folder is missing, or does not hold five pictures.
@@ -65,10 +65,10 @@ def picture_files(root: Path) -> list[Path]:
 
 
 def shipped_files() -> list[Path]:
-    """Returns the five pictures that ship with scikit-image and scikit-learn.
+    """Returns the paths of the five background pictures in scikit-image and scikit-learn.
 
     Raises:
-        MissingFiles: an installed package does not ship a picture.
+        MissingFiles: a picture is missing from the installed packages.
     """
     import skimage
     import sklearn
@@ -84,7 +84,7 @@ def shipped_files() -> list[Path]:
 
 
 def pictures(files: list[Path]) -> list[np.ndarray]:
-    """Reads pictures in colour: uint8 [height, width, 3] each.
+    """Reads pictures in colour. Each becomes uint8 [height, width, 3].
 
     Raises:
         Refusal: a file is not a picture, or the picture is too small.
@@ -97,14 +97,14 @@ def pictures(files: list[Path]) -> list[np.ndarray]:
             with Image.open(path) as image:
                 found.append(np.asarray(image.convert("RGB")))
         except (UnidentifiedImageError, OSError) as error:
-            raise Refusal(f"{path} is no picture ({error}): put a whole PNG or JPEG file there") from error
+            raise Refusal(f"{path} is not a picture ({error}): put a complete PNG or JPEG file there") from error
         if min(found[-1].shape[:2]) < SIDE:
             raise Refusal(f"{path} is smaller than {SIDE}x{SIDE} pixels: put a larger picture there")
     return found
 
 
 def _background_digest(files: list[Path]) -> str:
-    """Returns a digest of the decoded pixels. Files are not hashed, because decoders may differ."""
+    """Returns a digest of the decoded pixels, because different decoders may return different pixels for one file."""
     found = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures(files)]
     return hashlib.sha256("".join(found).encode()).hexdigest()
 
@@ -127,7 +127,6 @@ def _examples(root: Path) -> int:
 
 
 def _convert(root: Path, free: bool) -> Arrays:
-    """Raises Refusal for a damaged file."""
     backgrounds = pictures(shipped_files() if free else picture_files(root))
     halves = mnist.convert(root, "MNIST", binary=False)
     train = [np.concatenate([halves["train"][i], halves["validation"][i]]) for i in (0, 1)]
@@ -148,7 +147,7 @@ def _convert_digits(_root: Path) -> Arrays:
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:
-    """Enlarges digits, uint8 [n, 8, 8], by linear interpolation to three times the size, with a margin: [n, 28, 28]."""
+    """Enlarges digits, uint8 [n, 8, 8], three times by linear interpolation, and adds a margin: uint8 [n, 28, 28]."""
     wide = np.pad(images.repeat(LARGER, 1).repeat(LARGER, 2), ((0, 0), (3, 3), (3, 3))).astype(np.uint16)
     rows = wide[:, :-2] + wide[:, 1:-1] + wide[:, 2:]
     sums = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]

@@ -2,13 +2,13 @@
 
 A sentence is a list of words. Each word is a number; more frequent words of the training split have smaller numbers. A
 model knows the most frequent words, and `take` replaces all others by <unk>. The whole vocabulary is stored, so
-sentences can be restored as they were written. The same file serves any number of known words.
+sentences can be restored as they were written. The same file works for any number of known words.
 
 A model that knows K words uses token 0 for <unk>, 1 to K for the words, then stop and start: C = K + 3 tokens (see
 mvae/data/sentences/text.py).
 
 Most batches contain sentences of similar lengths (see mvae/sampling.py). Other batches mix all lengths, for example if
-a step shows a few pairs. Networks process such a batch in groups of similar length.
+a step shows only a few pairs. Networks process such a batch in groups of similar length.
 
 Shapes: N sentences, B sentences in a batch, L tokens in the batch's longest sentence, including the stop token.
 """
@@ -27,7 +27,7 @@ MOST_PADDING = 0.2
 
 
 class Sentences:
-    """Holds the sentences of one language in one split as they are stored. On a CPU, the tensors map the file.
+    """Holds the stored sentences of one language in one split. On a CPU, the tensors map the file.
 
     Args:
         tokens: int32 [number of words in the file].
@@ -54,13 +54,13 @@ class Sentences:
 
     @property
     def unknown(self) -> Tensor:
-        """Number of words per sentence that a model does not know: int64 [N]."""
+        """Number of unknown words in each sentence: int64 [N]."""
         unknown = (self.tokens == UNKNOWN) | (self.tokens >= stop_token(self.classes))
         before = torch.cat([self.offsets.new_zeros(1), unknown.cumsum(0)])
         return before[self.offsets].diff()
 
     def take(self, index: Tensor) -> Tensor:
-        """Returns the sentences at `index` (int64 [B]), padded with stops to the longest one: int64 [B, L]."""
+        """Returns the sentences at `index` (int64 [B]), padded with stop tokens to the same length: int64 [B, L]."""
         start = self.offsets[index]
         words = self.offsets[index + 1] - start
         place = torch.arange(int(words.max()) + 1 if len(index) else 1, device=self.tokens.device)
@@ -71,7 +71,7 @@ class Sentences:
         return torch.where(is_word, known, stop_token(self.classes))
 
     def words(self, position: int) -> list[int]:
-        """Returns the words of one sentence, including words that no model knows."""
+        """Returns the word numbers of one sentence, including words that no model knows."""
         return list(self.tokens[int(self.offsets[position]) : int(self.offsets[position + 1])].tolist())
 
     def knowing(self, words: int) -> "Sentences":
@@ -83,7 +83,7 @@ class Sentences:
 
 
 def trimmed(tokens: Tensor, classes: int) -> Tensor:
-    """Returns rows [n, L] of tokens without the columns after the first stop of the longest text."""
+    """Cuts rows [n, L] of tokens after the stop token of the longest text."""
     longest = int(characters(tokens, classes).sum(1).max()) if len(tokens) else 0
     return tokens[:, : longest + 1]
 
@@ -97,7 +97,7 @@ def of_like_length(lengths: np.ndarray) -> list[np.ndarray]:
     Args:
         lengths: int64 [n], including stop tokens.
     Returns:
-        For each group, the positions of its rows: int64, at least one.
+        At least one group. A group is an int64 array with the positions of its rows.
     """
     if len(lengths) == 0 or lengths.sum() >= (1 - MOST_PADDING) * lengths.max() * len(lengths):
         return [np.arange(len(lengths))]
@@ -114,7 +114,7 @@ def of_like_length(lengths: np.ndarray) -> list[np.ndarray]:
 
 
 def padded(lengths: np.ndarray) -> int:
-    """Returns the number of tokens, with padding, that a network processes for rows of these lengths, int64 [n]."""
+    """Returns the number of tokens that a network processes for rows of these lengths, int64 [n], including padding."""
     return sum(int(lengths[group].max()) * len(group) for group in of_like_length(lengths) if len(group))
 
 
@@ -147,7 +147,7 @@ class Padding:
         self._lengths, self._real, self._computed = lengths, 0, 0
 
     def add(self, modality: int, index: np.ndarray) -> None:
-        """Adds to the counts one modality of a batch: the examples at `index`."""
+        """Counts the tokens and the padding of one modality of the examples at `index`."""
         if self._lengths is not None:
             lengths = self._lengths[index, modality]
             self._real += int(lengths.sum())
@@ -158,6 +158,6 @@ class Padding:
 
 
 def sentence_of(tokens: list[int], words: tuple[str, ...], stop: int | None = None) -> str:
-    """Returns words as readable text, separated by blanks, up to the first stop."""
+    """Returns tokens as readable text: the words, separated by blanks, up to the first stop token."""
     until = tokens if stop is None else tokens[: [*tokens, stop].index(stop)]
     return " ".join(words[token] for token in until)

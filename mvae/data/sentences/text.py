@@ -1,7 +1,7 @@
 """Represents texts as rows of tokens: characters first, then a stop token, then padding.
 
-In a vocabulary of C tokens, the last two are stop (C - 2) and start (C - 1). Start is a decoder's input before the
-first character. Start is never stored and never part of a text. Tokens after the first stop have no meaning.
+In a vocabulary of C tokens, the last two are stop (C - 2) and start (C - 1). A decoder's first input is start,
+which is never stored and never part of a text. Tokens after the first stop have no meaning.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def start_token(classes: int) -> int:
 
 
 def characters(tokens: Tensor, classes: int) -> Tensor:
-    """Returns boolean [n, L]: which tokens of each row come before its first stop."""
+    """Returns which tokens of each row come before the row's first stop token: boolean [n, L]."""
     return (tokens == stop_token(classes)).cumsum(1) == 0
 
 
 def text_of(tokens: list[int], classes: int) -> str:
-    """Returns a row of tokens as readable text: its characters, which are digits, up to the first stop."""
+    """Returns a row of tokens as readable text: its characters, which are digits, up to the first stop token."""
     stop = stop_token(classes)
     return "".join(str(token) for token in tokens[: [*tokens, stop].index(stop)])
 

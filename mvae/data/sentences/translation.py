@@ -3,9 +3,10 @@
 A corpus is a folder with train.A, train.B, valid.A, valid.B, test.A and test.B. A and B are any two suffixes; they name
 the modalities, in alphabetical order. The folder is either the data root itself or its subfolder en-vi.
 
-Words are in Unicode's normal form C and are separated by any white space. The vocabulary holds the CLASSES - 3 most
-frequent words that occur at least FEWEST times in the training split. Models see every other word as <unk>. Pairs with
-a sentence of more than MOST_TOKENS words are left out. `facts` reports the numbers of unknown words and omitted pairs.
+Words are converted to Unicode's normal form C and separated by any white space. The vocabulary holds the CLASSES - 3
+most frequent words that occur at least FEWEST times in the training split. Models see every other word as <unk>. Pairs
+with a sentence of more than MOST_TOKENS words are left out. `facts` reports the numbers of unknown words and omitted
+pairs.
 """
 
 import codecs
@@ -36,16 +37,16 @@ CLASSES = 10_000
 """Largest number of tokens that a model knows: words, <unk>, stop and start."""
 
 FEWEST = 5
-"""Number of times that a word must occur in the training split to be known."""
+"""Smallest number of occurrences of a known word in the training split."""
 
 SEPARATORS = {0x200B: " ", 0xFEFF: " ", 0x00AD: "", 0x2060: ""}
-"""Characters without width, and their replacement.
+"""Zero-width characters and their replacements.
 
 The zero width space and byte order marks (from joined files) separate words. Soft hyphens and word joiners are removed.
 """
 
 UNUSUAL = re.compile(r"[^\S \t\n\r]|\r(?!\n|\Z)|[\u200b\ufeff\u00ad\u2060]")
-"""Separators of words and lines other than blanks, tabs and the line ends of Unix and Windows."""
+"""Pattern of separators of words and lines other than blanks, tabs and the line ends of Unix and Windows."""
 
 Pairs = tuple[list[list[str]], list[list[str]]]
 """The words of each sentence, in both languages."""
@@ -53,7 +54,7 @@ Pairs = tuple[list[list[str]], list[list[str]]]
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus after reading its files."""
+    """A corpus in memory: two languages, and the sentence pairs of each split."""
 
     languages: tuple[str, str]
     pairs: dict[str, Pairs]
@@ -158,7 +159,10 @@ def digest(root: Path) -> str:
 
 
 def _digest(root: Path, *also: str) -> str:
-    """Returns the digest of the files' bytes, as in earlier releases, which did not normalise words."""
+    """Returns a digest of the languages, the files' bytes and `also`.
+
+    Without `also`, the digest is the same as in earlier releases.
+    """
     digests = [sha256_cached(path) for both in find(root).values() for path in both]
     return hashlib.sha256(" ".join([*languages(root), *digests, *also]).encode()).hexdigest()
 
@@ -249,7 +253,7 @@ def _read(root: Path, _versions: tuple[Version, ...]) -> Corpus:
 def vocabulary(
     training: Sequence[Sequence[str]], others: Sequence[Sequence[str]], fewest: int
 ) -> tuple[list[str], int]:
-    """Returns all words, indexed by number, and C, the number of tokens that a model knows.
+    """Returns all words in the order of their numbers, and C, the number of tokens that a model knows.
 
     The words are in this order: <unk>; known words, the most frequent first; other training words, the most frequent
     first; words that occur in no training sentence. Words of equal frequency are in alphabetical order.

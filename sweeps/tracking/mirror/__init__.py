@@ -5,7 +5,7 @@ live updates, the clean-up after a killed driver, a rebuilt database, and the fi
 the data; MLflow only shows it.
 
 Each sweep has one parent run. Each key, and each cell of the sweep's table, has one child run. Runs are found by their
-tags (namespace, and sweep, key or cell), so a killed driver never leads to a second run.
+tags (namespace, and sweep, key or cell), so a restart after a kill never creates a second run.
 
 Import this package only in the tracker's thread, because the import takes two seconds. The import also silences MLflow.
 """

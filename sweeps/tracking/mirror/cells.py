@@ -1,7 +1,7 @@
-"""Writes one run per cell of a sweep's table to MLflow: its numbers over seeds, final and by epoch.
+"""Writes one MLflow run per cell of a sweep's table. The run has the cell's numbers over seeds, final and by epoch.
 
 A cell's numbers change if the sweep gets more seeds. MLflow cannot replace values, so a run that differs from its view
-is deleted and created again. The digest of the view is written last. So a run without it is incomplete.
+is deleted and created again. The digest of the view is written last. So a run without a digest is incomplete.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ DIGEST = "mvae.digest"
 
 
 class Cells:
-    """The runs of all cells of one namespace.
+    """The MLflow runs of all cells in one namespace.
 
     Args:
         experiment: id of the experiment.
@@ -32,7 +32,10 @@ class Cells:
         self._runs: dict[str, Held] = {}
 
     def holds(self, held: Held) -> bool:
-        """Registers a run if it is the run of a cell. If a cell has two runs, deletes one of them."""
+        """Registers a cell's run and returns True. Returns False for other runs.
+
+        If a cell has two runs, deletes one of the runs.
+        """
         if (place := held.tags.get(CELL)) is None:
             return False
         if (other := self._runs.get(place)) is not None:
@@ -41,7 +44,7 @@ class Cells:
         return True
 
     def sync(self, cells: tuple[CellView, ...], sweep: str, parent: str) -> None:
-        """Makes the runs of a sweep's cells equal to the views.
+        """Creates, replaces and deletes runs so that each cell of a sweep has one run that matches its view.
 
         Args:
             sweep: name of the sweep.
@@ -55,7 +58,7 @@ class Cells:
             self._sync(place, cell, {**tagged(cell.tags), "mvae.namespace": self._namespace, **tags})
 
     def settle(self) -> None:
-        """Deletes the incomplete runs that a dead driver left RUNNING. `sync` creates them again."""
+        """Deletes the incomplete runs that a dead driver left RUNNING. `sync` creates these runs again."""
         for place in [place for place, held in self._runs.items() if held.status == "RUNNING"]:
             self._client.delete_run(self._runs.pop(place).run_id)
 

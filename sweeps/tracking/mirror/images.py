@@ -1,7 +1,7 @@
-"""Names for MLflow's images by step, which its charts show with a slider.
+"""Names files so that MLflow recognises images by step, which MLflow's charts show with a slider.
 
 `MlflowClient.log_image` decodes each picture and encodes a smaller one, which takes longer than training a short epoch.
-So the files are copied under the names that `log_image` would give them, for the page's full and small picture alike.
+So each picture is uploaded unchanged, under both names that `log_image` gives: for the full and for the small image.
 """
 
 import hashlib
@@ -12,20 +12,20 @@ from pathlib import PurePosixPath
 IMAGES = "images"
 """Folder of artifacts in which MLflow looks for images by step."""
 LOGGED = {"mlflow.loggedImages": "True"}
-"""Tag of a run that has such images."""
+"""Tag of a run that has images by step."""
 _EPOCH = re.compile(r"epoch-(\d{4,})")
 
 
 def images(files: Iterable[str], last: int) -> dict[str, tuple[str, str]]:
-    """Returns the names of a run's images below IMAGES: for each picture, the full and the small image.
+    """Returns two file names in the folder IMAGES for each picture of a run: for the full and for the small image.
 
-    Pictures drawn during training lie in folders epoch-NNNN. Pictures outside such folders were drawn at the end.
+    Pictures drawn during training are in folders epoch-NNNN. All other pictures were drawn at the end.
 
     Args:
         files: paths of the run's samples, relative to their folder.
-        last: newest epoch; 0 before the first, when no picture was drawn at the end.
+        last: newest epoch; 0 before the end of the first epoch.
     Returns:
-        The two names by path; empty if no picture was drawn during training.
+        The two names by path of the picture; empty if no picture was drawn during training.
     """
     found, during = dict[str, tuple[str, str]](), False
     for path in (PurePosixPath(file) for file in files if file.endswith(".png")):

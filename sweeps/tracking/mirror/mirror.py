@@ -43,9 +43,9 @@ class Mirror:
         namespace: UUID of the storage name.
         experiment: name of the MLflow experiment with all sweeps of the storage name.
         artifacts: location of artifacts for a new experiment; None lets the server decide.
-        load_model: see `LoadModel`. If it raises an error, a line tells the user, and only that model is skipped.
-        say: gets a line for the user.
-        clock: gives a time to values without a time.
+        load_model: see `LoadModel`. After an error, `say` gets a line, and only that model is skipped.
+        say: shows a line to the user.
+        clock: gives the time of values without a timestamp.
     Raises:
         Exception: MLflow cannot be read or written. All methods raise such errors too.
     """
@@ -92,7 +92,7 @@ class Mirror:
         )
 
     def adopt(self, sweep: SweepView) -> None:
-        """Finds or creates the parent run. Call it before the first `sync`, because new runs become its children."""
+        """Finds or creates the sweep's run, the parent of new trial runs. Call this method before the first `sync`."""
         if sweep.name not in self._sweeps:
             self._sweeps[sweep.name] = self._create(sweep.name, sweep.started, {"mvae.sweep": sweep.name})
         self._parent = self._sweeps[sweep.name].run_id
@@ -116,8 +116,8 @@ class Mirror:
     def sync(self, view: RunView, sweep: str) -> None:
         """Writes a view to the run of its key.
 
-        If the run contradicts storage (final numbers of an older version of a measure), the run is deleted and created
-        again. The status is written last, so a FINISHED run is always complete.
+        If the run's final numbers contradict storage, for example after a measure has changed, the run is deleted and
+        created again. The status is written last, so a FINISHED run is always complete.
 
         Args:
             sweep: name of a sweep that lists the key. The run's parent remains the sweep that created the run.
@@ -166,11 +166,13 @@ class Mirror:
         return {key: page + held.run_id for key, held in self._runs.items()}
 
     def settle(self, sweep: str, keys: Iterable[str]) -> None:
-        """Marks as interrupted the runs that a dead driver left RUNNING.
+        """Marks abandoned runs as interrupted. Deletes abandoned runs of cells.
+
+        A run is abandoned if a dead driver left the run RUNNING.
 
         Args:
             sweep: the running sweep, which stays RUNNING.
-            keys: keys of the running sweep, whose runs do not change.
+            keys: keys of the running sweep. The runs of these keys do not change.
         """
         self._cells.settle()
         known = set(keys)
@@ -191,7 +193,7 @@ class Mirror:
         return str(found.experiment_id)
 
     def _tag_experiment(self, name: str, value: Callable[[str | None], str]) -> None:
-        """Writes a tag of the experiment if its value changes.
+        """Writes a tag of the experiment if the tag's value changes.
 
         Args:
             value: computes the new value from the current one.
@@ -222,7 +224,7 @@ class Mirror:
         return Held.of(self._client.create_run(self.experiment, start_time=when, tags=tags, run_name=name))
 
     def _write(self, held: Held, tags: dict[str, str], params: Any = None, metrics: Sequence[Metric] = ()) -> None:
-        """Writes metrics, changed tags and missing parameters. Parameters never change: the key is their hash."""
+        """Writes metrics, changed tags and missing parameters. Parameters never change: the key is a hash of them."""
         new_tags = {name: value for name, value in tags.items() if held.tags.get(name) != value}
         new_params = {name: str(value) for name, value in (params or {}).items() if name not in held.params}
         if new_tags or new_params or metrics:
@@ -239,8 +241,8 @@ class Mirror:
         """Writes tags and parameters, then missing epochs from oldest to newest, then missing final numbers.
 
         The metric "epoch" is written in one transaction with the other metrics of its epoch, so it shows which epochs
-        are complete. Final numbers belong to the run's model. If the model is new, all of them are written; none
-        appears twice.
+        are complete. Final numbers belong to the run's model. If the model is new, all final numbers are written
+        again, but none appears twice.
 
         Args:
             uploaded: tags of files and of the model that MLflow holds.
@@ -279,5 +281,8 @@ class Mirror:
 
 
 def _differs(held: float | None, value: float) -> bool:
-    """Whether a number of a sweep must be written. Its run keeps former values, because MLflow cannot delete them."""
+    """Whether a sweep's new number differs from the number in MLflow. nan equals nan, and equals a missing number.
+
+    MLflow cannot delete numbers, so the sweep's run keeps former numbers.
+    """
     return not (math.isnan(value) if held is None or math.isnan(held) else held == value)

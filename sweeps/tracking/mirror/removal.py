@@ -1,10 +1,11 @@
 """Deletes the runs, models and artifacts of one sweep from MLflow (`mvae rm`).
 
-In a database, runs and models are deleted for good, as `mlflow gc` does. An MLflow server can only mark them as
-deleted; `mlflow gc` on the server then frees the rest. A run that another sweep uses stays, and becomes a child of that
-sweep's run.
+In a database, runs and models are deleted for good, as `mlflow gc` does. An MLflow server can only mark runs and models
+as deleted; `mlflow gc` on the server then deletes them for good. A run that another sweep uses stays, and becomes a
+child of that sweep's run.
 
-A kill at any moment is harmless: the artifacts of a run are deleted before the run, and the sweep's own run last.
+A kill at any moment is harmless: the artifacts of a run are deleted before the run, and the sweep's own run is
+deleted last.
 """
 
 import os
@@ -33,7 +34,7 @@ PARENT = "mlflow.parentRunId"
 
 @dataclass
 class Removal:
-    """The runs and models in MLflow of one sweep, and of the trials that only this sweep uses.
+    """Deletes the MLflow runs and models of one sweep, and of the trials that only this sweep uses.
 
     Args:
         uri: tracking URI.
@@ -55,7 +56,7 @@ class Removal:
     keys: frozenset[str]
     others: Mapping[str, frozenset[str]]
     left: list[str] = field(default_factory=list)
-    """Locations of artifacts that were left, because they are outside the storage."""
+    """Locations of artifacts that were not deleted, because the artifacts are outside the storage."""
 
     def __post_init__(self) -> None:
         path = sqlite_path(self.uri)
@@ -81,7 +82,7 @@ class Removal:
         """Deletes everything. A second call, or a call after a kill, deletes what is left.
 
         Args:
-            check: called between two runs; may raise an error to stop.
+            check: called before each deletion of a run or model; may raise an error to stop.
         """
         if not self._id:
             return
@@ -112,7 +113,7 @@ class Removal:
         return tags.get("mvae.sweep") == self.sweep or member_tag(self.sweep) in tags  # the sweep's run, or a cell's
 
     def _keep(self, run: Run, gone: set[str], runs: list[Run]) -> None:
-        """Takes the sweep's name off a run that stays, and gives a run without a parent another sweep's run."""
+        """Removes the sweep's tag from a run that stays. If the run's parent is deleted, finds a new parent."""
         tags = run.data.tags
         if member_tag(self.sweep) in tags:
             self._client.delete_tag(run.info.run_id, member_tag(self.sweep))
@@ -138,7 +139,7 @@ class Removal:
         }
 
     def _delete_artifacts(self, uri: str, owner: str) -> None:
-        """Deletes a folder of artifacts, and the folder around it if it is named after its owner."""
+        """Deletes a folder of artifacts. Also deletes the parent folder if its name is the id of the run or model."""
         if self.artifacts is None:  # a path of the server's machine may be another folder here
             if urlsplit(uri).scheme in ("", "file"):
                 self.left.append(uri)
@@ -153,7 +154,7 @@ class Removal:
             self._delete_folder(folder.parent if folder.parent.name == owner else folder)
 
     def _delete_folder(self, folder: Place) -> None:
-        """Deletes a folder below the artifacts, unless a link on the way leads elsewhere."""
+        """Deletes a folder below the artifacts, unless a part of the folder's path is a link."""
         assert self.artifacts is not None
         way = [folder]
         while way[-1] != place(self.artifacts):

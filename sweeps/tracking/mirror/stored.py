@@ -45,8 +45,8 @@ _opened: dict[Path, list[tuple[int, int] | None]] = {}
 def open_database(path: Path, cache: Path | None = None) -> str:
     """Returns the tracking URI of the SQLite database at `path`. Makes the database if it does not exist.
 
-    A new database appears complete or not at all. MLflow fills an empty database in steps, and a kill or a second
-    process would leave the database broken.
+    A new database appears complete or not at all. MLflow fills an empty database in steps, so a kill or a second
+    process would otherwise leave a broken database.
 
     MLflow keeps connections by URI until the process ends. So if the file was deleted and made again, the returned URI
     spells the same path differently.
@@ -93,7 +93,7 @@ class Held:
     metrics: dict[str, float]
     has_dataset: bool
     steps: set[int] | None = None
-    """Epochs that are logged; None until MLflow was asked."""
+    """Epochs that MLflow has; None until they are read from MLflow."""
 
     @classmethod
     def of(cls, run: Run) -> Held:
@@ -120,7 +120,7 @@ def all_pages(search: Callable[..., Any], where: dict[str, Any]) -> Iterator[Any
 
 
 def metrics_of(record: Record) -> list[Metric]:
-    """Returns the metrics of one epoch with the record's time, so that logging them twice does not double them."""
+    """Returns the metrics of one epoch with the record's time, so that logging an epoch twice does not add values."""
     speed = {f"speed/{name}": value for name, value in record.get("speed", {}).items()}
     system = {f"system/{name}": value for name, value in record.get("system", {}).items()}
     values = {**record["metrics"], **speed, **system, "epoch": record["epoch"]}
@@ -129,7 +129,7 @@ def metrics_of(record: Record) -> list[Metric]:
 
 
 def last_step(view: RunView, clock: Clock) -> tuple[int, int]:
-    """Returns step and time of the last epoch, which the final numbers get."""
+    """Returns the step and time for logging final numbers: number and end of the last epoch, in milliseconds."""
     if not view.history:
         return 0, milliseconds(view.started or view.ended or clock.time())
     last = view.history[-1]
@@ -149,12 +149,12 @@ def batches(steps: Iterable[list[Metric]]) -> Iterator[list[Metric]]:
 
 
 def dataset_input(view: DatasetView) -> DatasetInput:
-    """Returns a data set in MLflow's format for an input of a run."""
+    """Converts a data set to MLflow's format for an input of a run."""
     source = json.dumps(dict(view.source), sort_keys=True, default=str)
     shown = Dataset(name=view.name, digest=view.fingerprint[:36], source_type="code", source=source)
     return DatasetInput(shown, [InputTag("mlflow.data.context", "training")])
 
 
 def milliseconds(seconds: float) -> int:
-    """Returns a time in milliseconds, as MLflow stores it."""
+    """Converts seconds to whole milliseconds, the unit of MLflow's times."""
     return round(seconds * 1000)

@@ -44,12 +44,12 @@ class Uploads:
     Args:
         experiment: id of the experiment.
         namespace: UUID of the storage name.
-        load_model: see `LoadModel`. If it raises an error, a line tells the user, and only that model is skipped.
-        say: gets a line for the user.
-        models: logged models that MLflow holds, by the id of the run.
+        load_model: see `LoadModel`. After an error, `say` gets a line, and only that model is skipped.
+        say: shows a line to the user.
+        models: logged models in MLflow, by run id.
         deep: whether to look for deleted files in subfolders too. Subfolders need a request each, so on a server only
             the first level is compared.
-        clock: gives a time to final numbers of a trial without times.
+        clock: gives the time for final numbers of a trial without times.
     """
 
     def __init__(
@@ -74,9 +74,9 @@ class Uploads:
         """Uploads a folder or a file as artifacts under `name`, if it has changed or was deleted in MLflow.
 
         Args:
-            last_epoch: newest epoch of a run with samples, 0 before the first. Pictures drawn during training become
-                MLflow's images by step. Pictures drawn at the end become both images and artifacts under `name`. None:
-                no images.
+            last_epoch: newest epoch of a trial with samples; 0 before the first; None to make no images. Pictures drawn
+                during training become MLflow's images by step. Pictures drawn at the end become both images and
+                artifacts under `name`.
         Returns:
             The tag with the digest of the files; empty if there are no files.
         """
@@ -138,7 +138,7 @@ class Uploads:
         return {LOGGED_MODEL: f"models:/{model.model_id}"}
 
     def _lacks(self, ask: Callable[..., Iterable[FileInfo]], owner: str, folder: str, files: Iterable[str]) -> bool:
-        """Whether files are missing in a folder of artifacts. Asks MLflow only once per owner and folder.
+        """Whether files are missing in a folder of artifacts. Later calls for the same owner and folder return False.
 
         Args:
             ask: lists a folder of an owner's artifacts.

@@ -142,7 +142,7 @@ def _run(command: Sequence[str], expected: int) -> str:
     variables = {**os.environ, "PYTHONUTF8": "1"}
     ended = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=variables)
     if ended.returncode != expected:
-        raise RuntimeError(f"{' '.join(command)} ended with {ended.returncode}: {ended.stdout}{ended.stderr}")
+        raise RuntimeError(f"{' '.join(command)} ended with exit code {ended.returncode}: {ended.stdout}{ended.stderr}")
     return ended.stdout
 
 

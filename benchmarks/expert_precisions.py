@@ -34,7 +34,7 @@ CHUNK = 1000
 """Test examples per encoder call."""
 
 LABEL_DIMENSION = 1.0
-"""Precision of the label expert from which on a latent dimension belongs to the label. The prior's precision is 1."""
+"""Least precision of the label expert in a latent dimension of the label. The prior's precision is 1."""
 
 
 class Options(BaseSettings):

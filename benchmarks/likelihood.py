@@ -56,7 +56,7 @@ class Options(BaseSettings):
     samples: int | None = Field(None, ge=2)
     """Samples per example (default 1000, the paper's number; quick: 200)."""
     blocks: int | None = Field(None, ge=3)
-    """Blocks for each of our estimator and the two loops (default 11 for the MLP and 7 for the DCGAN; quick: 3)."""
+    """Blocks for our estimator, and as many for each loop (default 11 for the MLP and 7 for the DCGAN; quick: 3)."""
     out: Path | None = None
     """JSON file for the numbers."""
 

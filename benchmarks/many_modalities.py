@@ -11,17 +11,17 @@ mnist19     MLP, 28x28 images, 64 latents, attribute networks of width 64
 CelebA      DCGAN, 64x64 images, 100 latents, attribute networks of width 512
 
 Our step runs in the real training loop, with its checks. The plain loop, benchmarks/plain_many.py, runs encoders and
-all 19 decoders again for each of the 1 + 19 + k terms. Its images are converted to floats beforehand. Our loop and the
-plain loop use the same subsets at the same step, and take turns in one process with one thread. Their CPU times are
-compared block by block.
+all 19 decoders separately for each of the 1 + 19 + k terms. Its images are converted to floats beforehand. Our loop and
+the plain loop use the same subsets at the same step, and take turns in one process with one thread. Their CPU times
+are compared block by block.
 
 step        CPU milliseconds of our step
 every       CPU time of the plain loop that runs all 19 encoders at every term, divided by ours: median (quartiles over
             blocks)
 given       the same ratio for a plain loop that runs only the encoders of a term's own modalities
 modern      like given, with torch's SiLU and cross-entropies
-per term    milliseconds that one more subset adds to our step: slope of a line fitted to the medians over blocks at
-            k = 0, 8, 16, 32, 50; R^2 measures how well the line fits
+linear fit  line fitted to the medians over blocks at k = 0, 8, 16, 32, 50: its slope is the milliseconds that one more
+            subset adds to our step; R^2 measures how well the line fits
 peak        largest resident memory of a process that takes two of our steps at k = 50 on 64x64 images
 """
 
@@ -60,7 +60,7 @@ KS = (0, 8, 16, 32, 50)
 CLAIM = 4.5
 """Claimed CPU time of the plain loop with every encoder, divided by our CPU time, on 64x64 images at k = 1."""
 CLAIM_MANY = 1.8
-"""Claimed CPU time of the plain loop with given encoders, divided by ours, on mnist19's networks at k = 50."""
+"""Claimed CPU time of the plain loop with a term's own encoders, divided by ours, on mnist19's networks at k = 50."""
 CLAIM_GIB = 8.0
 """Claimed upper limit of peak memory in GiB, at k = 50 on 64x64 images."""
 
@@ -133,7 +133,7 @@ def trial_of(dataset: str, k: int, batch: int) -> Trial:
 
 
 def our_training(trial: Trial) -> Callable[[int], object]:
-    """Returns a function that takes a number of steps in our training loop, on random data."""
+    """Returns a function that runs our training loop for a given number of steps, on random data."""
     data = random_data(trial.dataset, source(trial.dataset).modalities, BATCHES * trial.batch_size)
     model = build_mvae(trial, data.modalities)
     few = FewSteps(ElboLearner(model, trial, data))
@@ -156,7 +156,7 @@ def terms_of_steps(trial: Trial) -> Iterator[list[list[int]]]:
 
 
 def plain_model(trial: Trial, hand: plain.Hand, *, every_encoder: bool) -> PlainMvae19:
-    """Returns the plain loop's model, with networks as large as those of a trial."""
+    """Returns the plain loop's model, with networks as large as those of `trial`."""
     hidden = attribute_width(source(trial.dataset).modalities[0].shape)
     return PlainMvae19(trial.image_network, trial.latents, hidden, hand, every_encoder=every_encoder)
 
@@ -255,7 +255,8 @@ def measure(options: Options) -> Report:
     grown = growth("mnist19 (MLP)", "mnist19", steps=steps, blocks=blocks, batch=options.batch)
     for k, spread in zip(grown.ks, grown.ours_ms, strict=True):
         print(f"{f'mnist19 (MLP), k = {k}':<26}{spread!s:>26}")
-    print(f"per term: {grown.term_ms:.2f} ms, {grown.at_0_ms:.1f} ms at k = 0, R^2 {grown.r_squared:.4f}")
+    fitted = f"{grown.at_0_ms:.1f} ms + k * {grown.term_ms:.2f} ms"
+    print(f"linear fit over k: step time = {fitted} (R^2 = {grown.r_squared:.4f})")
     print(f"peak at k = {KS[-1]} on 64x64 images: {peak:.2f} GiB")
     return Report(tuple(lines), grown, peak)
 

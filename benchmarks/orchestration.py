@@ -18,8 +18,8 @@ First step          CPU seconds of all processes of the command until the first 
                     converted. The benchmark measures a bare start before and after the command.
 Start, end          time of the command before the first trial begins, and after the last trial ends.
 Again               time of the same command when all its trials have finished.
-Share of a minute   overhead of a one-minute trial in CPU seconds, divided by 60: the overhead per trial plus the cost
-                    of the trial's messages to the driver. Trials that only send messages show the cost of a message.
+Share of a minute   (overhead per trial + cost of a one-minute trial's messages to the driver) / 60, in CPU seconds.
+                    Trials that only send messages show the cost of a message.
 
 CPU time is unknown on systems without /proc.
 """
@@ -265,7 +265,7 @@ def main(options: Options) -> None:
         ("CPU seconds of overhead per trial", fixed, A_TRIAL_BAR),
         ("CPU time until the first step, divided by a bare start", ratios, FIRST_STEP_BAR),
     ):
-        print(f"{name}: median {_shown(_median(values))}, at most {bar:g}", flush=True)
+        print(f"{name}: median {_shown(_median(values))} (limit: {bar:g})", flush=True)
     share = (statistics.median(fixed) + a_message * 60 / REPORT_EVERY) / 60 if fixed else None
     shown = "-" if share is None else f"{share:.2%}"
     print(f"per message {a_message * 1000:.1f} ms CPU; overhead of a one-minute trial {shown}", flush=True)

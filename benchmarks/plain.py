@@ -77,7 +77,7 @@ def dense(hand: Hand, *widths: int) -> nn.Sequential:
 
 
 def networks(image_network: str, hand: Hand) -> tuple[nn.ModuleDict, nn.ModuleDict]:
-    """Returns the encoders and decoders of 28x28 images and labels. `image_network` is mlp or dcgan."""
+    """Returns the encoders and decoders of 28x28 images and labels. `image_network` is `mlp` or `dcgan`."""
     if image_network == "mlp":
         image_encoder = nn.Sequential(nn.Flatten(), dense(hand, 784, 512, 512, 2 * LATENTS))
         image_decoder = nn.Sequential(dense(hand, LATENTS, 512, 512, 784), nn.Unflatten(1, (1, 28, 28)))
@@ -186,7 +186,7 @@ class PlainTraining:
         self._batches = self._forever()
 
     def run(self, steps: int) -> float:
-        """Takes the given number of steps. Returns their mean loss, as simple loops do for printing."""
+        """Takes the given number of steps. Returns their mean loss, which a simple loop would print."""
         self.model.train()
         losses = []
         for _ in range(steps):

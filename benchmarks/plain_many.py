@@ -35,7 +35,7 @@ ATTRIBUTE_WEIGHT = 1.0
 
 
 def image_networks(image_network: str, latents: int, hand: Hand) -> tuple[nn.Module, nn.Module]:
-    """Returns the image's encoder and decoder: mlp for 28x28 (Figure 1), or dcgan for 3x64x64 (Figure 4)."""
+    """Returns the image's encoder and decoder: `mlp` for 28x28 (Figure 1), or `dcgan` for 3x64x64 (Figure 4)."""
     if image_network == "mlp":
         return (
             nn.Sequential(nn.Flatten(), dense(hand, 784, 512, 512, 2 * latents)),
@@ -161,7 +161,7 @@ class PlainTraining19:
         self._batches = self._forever()
 
     def run(self, steps: int) -> float:
-        """Takes the given number of steps. Returns their mean loss, as simple loops do for printing."""
+        """Takes the given number of steps. Returns their mean loss, which a simple loop would print."""
         self.model.train()
         losses = []
         for _ in range(steps):

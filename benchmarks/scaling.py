@@ -51,9 +51,9 @@ class Options(BaseSettings):
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
 
     batches: str = "100,400,1600,3200"
-    """Batch sizes, summed over both processes and separated by commas."""
+    """Total batch sizes of both processes together, separated by commas."""
     blocks: int = Field(9, ge=3)
-    """Blocks for one worker, and for two workers."""
+    """Blocks with one worker, and as many with two workers."""
     seconds: float = Field(1.0, gt=0)
     """Approximate seconds per block."""
     out: Path | None = None

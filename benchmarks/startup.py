@@ -85,7 +85,9 @@ def cost(command: Sequence[str], expected: int) -> Cost:
         running.returncode = os.waitstatus_to_exitcode(status)
         if running.returncode != expected:
             output.seek(0)
-            raise RuntimeError(f"{' '.join(command)} ended with {running.returncode}: {output.read()[-2000:]!r}")
+            raise RuntimeError(
+                f"{' '.join(command)} ended with exit code {running.returncode}: {output.read()[-2000:]!r}"
+            )
     return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
@@ -126,7 +128,7 @@ def main() -> None:
         found = measured(options.repeats, Path(home))
     torch = found["import_torch"].cpu
     for name, one in found.items():
-        bar = f"   at most {BARS[name]:.2f}" if name in BARS else ""
+        bar = f"   (ratio at most {BARS[name]:.2f})" if name in BARS else ""
         print(f"{name:14}{one.cpu:8.2f} CPU s{one.cpu / torch:8.2f}{one.memory:8.0f} MB{bar}")
     if options.out:
         record = {

@@ -81,7 +81,7 @@ class Comparison:
 
 
 def our_training(trial: Trial, examples: int) -> tuple[Callable[[int], object], float]:
-    """Returns a function that takes a number of steps in our training loop, and the operations of one step.
+    """Returns a function that runs our training loop for a given number of steps, and the operations of one step.
 
     Operations are counted in 10^9, in matrix products and convolutions only.
     """

@@ -14,7 +14,7 @@ decimals.py  formats numbers
 measure.py   the metrics that can be computed from a trained trial
 storage/     files and object storage, with atomic writes
 settings.py  every setting of a training run; hyperparameters.py: settings that an arm declares
-workers.py, streams.py, limits.py, home.py, refusal.py   worker processes, random streams, cores and memory, errors
+workers.py, streams.py, limits.py, home.py, refusal.py  worker processes, random streams, cores and memory, home, errors
 
 mvae/gaussian.py, mvae/likelihood.py and mvae/data/vision.py keep old import paths alive for models in MLflow and for
 plug-ins.

@@ -27,7 +27,7 @@ def ensure_home() -> Path | None:
 
 
 def _own_folder(wanted: Path) -> Path:
-    """Returns the wanted folder, created if missing. Returns a new folder if another user owns the wanted one."""
+    """Returns `wanted`, created if missing; a new folder if `wanted` is unusable, a link or owned by another user."""
     try:
         wanted.mkdir(mode=0o700, exist_ok=True)
         if wanted.stat().st_uid == os.getuid() and not wanted.is_symlink():

@@ -31,7 +31,7 @@ class Hyperparameter:
     most: float | None = None
     """Largest value of a number."""
     choices: tuple[str, ...] = ()
-    """Every value of a text; empty if any text is allowed."""
+    """Allowed values, if the value is a text; empty if any text is allowed."""
     searched: tuple[float, float] | None = None
     """Range from which a search draws numbers. If None, a search varies only `choices`, if any."""
     log: bool = False

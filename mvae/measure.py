@@ -25,7 +25,7 @@ VERSIONS = frozenset(
 """Name and version of every measure that mvae/evaluation/measures.py computes."""
 
 KNOWN = "_known"
-"""Suffix of the metrics of sentences that leave out <unk>, for example log_marginal_known."""
+"""For sentences: suffix of the metrics without the token <unk>, for example log_marginal_known."""
 GIVEN, AND = "-given-", "-and-"
 """Parts of names such as test/accuracy-given-image-and-sound."""
 LONGEST_GIVEN = 150
@@ -55,7 +55,7 @@ class Measure:
     higher_is_better: bool = field(default=True, compare=False)
     """Direction of the metric, for a search."""
     digest: str = ""
-    """First 16 digits of the SHA-256 of the file that the measure reads; empty if it reads none."""
+    """First 16 digits of the SHA-256 of the file that the measure reads; empty if the measure reads no file."""
     file: str = field(default="", compare=False)
     """Absolute path of the file that the measure reads. The path is the same on every machine."""
 
@@ -86,7 +86,7 @@ ATTRIBUTE_ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")
 """Share of test examples whose attribute, sampled given the image, is correct; mean over attributes (Figure 5 a)."""
 
 VISION = Measure("vision", 1, "psnr/reconstruction")
-"""PSNR and SSIM of each view of a face generated from other views (supplement section 10), with simple baselines."""
+"""PSNR and SSIM of views of a face, each generated from other views (supplement section 10), with simple baselines."""
 
 REAL = Measure("real", 1, "test/accuracy")
 """Accuracy of a modality's classifier on real test images of that modality (mvae/models/judge.py)."""
@@ -209,11 +209,11 @@ class OwnMeasure:
         name, metric = self.measure.name, self.measure.metric
         if not isinstance(found, dict) or metric not in found:
             has = ", ".join(map(str, found)) if isinstance(found, dict) and found else type(found).__name__
-            raise Refusal(f"measure {name}: compute returned {has}: return a dict with {metric!r}")
+            raise Refusal(f"measure {name}: `compute` returned {has}; it must return a dict with {metric!r}")
         try:
             return {str(key): float(value) for key, value in found.items()}
         except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
-            raise Refusal(f"measure {name}: compute returned {found}: return one number per metric") from None
+            raise Refusal(f"measure {name}: `compute` returned {found}; it must return one number per metric") from None
 
     @property
     def validation_metric(self) -> str:

@@ -36,13 +36,14 @@ class Settings(BaseModel):
     """Pixels of binary_mnist's training images: fixed (drawn once) or dynamic (drawn again each epoch). The supplement
     compares its numbers with reference [5], which uses fixed pixels."""
     vocabulary: int | None = Field(None, ge=1)
-    """Number of known words per language, the most frequent ones, for sentences (default: the data set's number)."""
+    """For sentences: number of most frequent words per language that the model knows (default: the data set's)."""
     paired_fraction: float = Field(1.0, gt=0, le=1)
     """Share of the training pairs that stay together, 0 < f <= 1 (Tables 4 and 5)."""
     pairing: Pairing
     """How often the paired set is used: reserved, proportional or resampled (see mvae/sampling.py)."""
     targets: Targets = "own"
-    """Modalities that an ELBO term reconstructs: own (only its inputs, as in the paper) or all (all present ones)."""
+    """Modalities that an ELBO term reconstructs: own (only its inputs, as in the paper) or all (every modality of the
+    example)."""
     train_examples: int | None = Field(None, ge=2)
     """Train on only the first N training examples (default: all)."""
     keep_probability: float = Field(1.0, gt=0, le=1)
@@ -68,8 +69,8 @@ class Settings(BaseModel):
     image_weight: float = Field(1.0, gt=0)
     """Weight (lambda) of the image's likelihood."""
     label_weight: float = Field(gt=0)
-    """Weight (lambda) of the label's likelihood. The supplement gives no value. With 50, `own` targets fail
-    (docs/table4.md)."""
+    """Weight (lambda) of the label's likelihood. The supplement gives no value. With 50, accuracy with
+    `own` targets collapses (docs/table4.md)."""
     text_weight: float = Field(gt=0)
     """Weight (lambda) of the text's likelihood. The supplement gives no value; the authors' code has 10."""
     attribute_weight: float = Field(gt=0)
@@ -85,7 +86,7 @@ class Settings(BaseModel):
     workers: int = Field(1, ge=1)
     """Number of processes that share each training step."""
     fewest_workers: int | None = Field(None, ge=1)
-    """Elastic training: smallest number of workers with which training continues if others are lost.
+    """Elastic training: smallest number of workers with which training continues if other workers are lost.
 
     The results then depend on which workers were lost, and when.
     """

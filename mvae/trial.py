@@ -36,7 +36,7 @@ ADDED_AS: dict[str, Any] = {
     "keep_first": False,
     "unimodal_terms": True,
 }
-"""Fields added after the first release, each with its former, fixed value. The hash omits a field with this value.
+"""Fields added after the first release, each with the value used before. The hash omits a field with this value.
 
 Never change an entry, even if the field's default changes: otherwise the keys of old results would change.
 """
@@ -108,8 +108,8 @@ class Trial(Settings, use_attribute_docstrings=False):
         if self.binarisation == "dynamic" and not data.grey:
             grey = " or ".join(name for name, known in DATASETS.items() if known.grey)
             raise Refusal(
-                f"binarisation dynamic needs grey images, which {self.dataset} does not have:"
-                f" choose --dataset {grey}, or binarisation fixed"
+                f"binarisation = dynamic needs grey images, which {self.dataset} does not have:"
+                f" choose --dataset {grey}, or binarisation = fixed"
             )
         most = arm(self.model).most_modalities
         if most is not None and len(data.modalities) > most:
@@ -122,12 +122,12 @@ class Trial(Settings, use_attribute_docstrings=False):
         if self.keep_probability < 1 and (self.paired_fraction < 1 or self.pairing != "proportional"):
             raise Refusal(
                 f"keep_probability = {self.keep_probability:g} drops values of whole examples:"
-                " use it only with paired_fraction 1 and pairing proportional"
+                " use it only with paired_fraction = 1 and pairing = proportional"
             )
         if not self.unimodal_terms and (self.paired_fraction < 1 or self.pairing != "proportional"):
             raise Refusal(
-                "unimodal_terms = False leaves unpaired values without a term: use it only with paired_fraction 1 and"
-                " pairing proportional"
+                "unimodal_terms = False leaves unpaired values without a term:"
+                " use it only with paired_fraction = 1 and pairing = proportional"
             )
         return self
 
@@ -158,7 +158,9 @@ class Trial(Settings, use_attribute_docstrings=False):
 
     def _check_workers(self) -> None:
         if self.fewest_workers is not None and self.fewest_workers > self.workers:
-            raise Refusal(f"fewest_workers = {self.fewest_workers} is more than workers = {self.workers}: lower it")
+            raise Refusal(
+                f"fewest_workers = {self.fewest_workers} is more than workers = {self.workers}: lower fewest_workers"
+            )
         if self.batch_size % self.workers and arm(self.model).fit is None:
             below = self.batch_size // self.workers * self.workers
             sizes = [size for size in (below, below + self.workers) if size]

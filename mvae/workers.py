@@ -55,7 +55,7 @@ class Workers:
         """Returns this worker's part of the mean over a step. The parts of all workers add up to the mean.
 
         Args:
-            values: [n], of this worker's rows.
+            values: [n], one value for each of this worker's rows.
             rows: number of rows of the whole step, over all workers.
         """
         return values.mean() if self.alone else values.sum() / rows
@@ -81,7 +81,7 @@ class Workers:
         return cast(T, box[0])
 
     def named(self, stream: str) -> str:
-        """Returns the name of a random stream that differs between workers."""
+        """Returns the name of this worker's own random stream. A single worker keeps the name `stream`."""
         return stream if self.alone else f"{stream}, worker {self.rank}"
 
 

@@ -7,7 +7,8 @@ Type    python pipelines/coherence.py                                          #
         The second command has MNIST's digits and takes hours of one core.
 
 Paper   not in the MVAE paper: coherence became the usual measure for later models. With --dataset polymnist, the table
-        shows the numbers of a published study next to ours: MVTCAE's figure 2 (--study mvtcae) or MultiVae's.
+        shows the numbers of a published study next to ours: MVTCAE's figure 2 (--study mvtcae), or MultiVae's
+        study (--study multivae).
 Runs    First trains one classifier per modality; all arms and sweeps use the same classifiers. The table shows
         coherence by number of given images, coherence of samples from the prior, and the accuracy of a linear probe
         on z. An arm is compared only if at least 0.8 of the images that it rebuilds from all five modalities keep
@@ -42,9 +43,10 @@ ARMS = ("mvae", "mmvae", "mopoe", "mvtcae", "mmvae_plus")
 DEMO_ARMS = ("mvae", "mopoe", "mvtcae")
 REAL_IMAGES = "real images"
 TRAINED = 0.8
-"""Fraction of the images rebuilt from all inputs that must keep their digit. An arm below it is not compared."""
+"""Fraction of the images rebuilt from all inputs that must keep their digit. An arm with a lower fraction is not
+compared."""
 JUDGES = 0.95
-"""Accuracy that each classifier needs on real test images. If a classifier is below it, no arm is compared."""
+"""Accuracy that each classifier needs on real test images. If a classifier has less, no arm is compared."""
 REBUILT = "rebuilt"
 QUANTITIES = {
     **{name: f"test/coherence-{n}" for n, name in enumerate(COLUMNS, start=1)},
@@ -81,8 +83,8 @@ class Options(CommonOptions):
     dataset: Token = "polymnist_digits"
     """Data set: {names}. polymnist needs five background pictures of yours."""
     study: Literal["mvtcae", "multivae"] = "mvtcae"
-    """Published study to show next to our numbers on polymnist. With multivae, rows with missing images train the MVAE
-    only by its joint ELBO term, as MultiVae's study does."""
+    """Published study to show next to our numbers on polymnist. With multivae, table rows with missing images train the
+    MVAE only by its joint ELBO term, as MultiVae's study does."""
     missing: Annotated[tuple[float, ...], BeforeValidator(listed(share)), Written("0.2,0.5")] = (0.0,)
     """Fractions of the training images to drop once, before training; one row per value. The first modality is never
     dropped. The other modalities are dropped independently of each other, as in MultiVae's study."""
@@ -102,7 +104,7 @@ BETA = 2.5
 
 
 def own(token: str, dataset: str) -> dict[str, Any]:
-    """Returns the weight `beta` that a data set's set-up gives an arm; empty if the arm does not declare `beta`."""
+    """Returns the trial field `beta` of an arm on a data set; empty if the arm does not declare `beta`."""
     declared = {each.name for each in arm(token).hyperparameters}
     return {"beta": 1.0 if dataset == "polymnist_digits" else BETA} if "beta" in declared else {}
 

@@ -100,7 +100,7 @@ def quantities(samples: int) -> tuple[ShownQuantity, ...]:
 
 
 def statements(report: Report, variants: tuple[str, ...]) -> Iterator[str]:
-    """Yields a line per variant that compares the variances at k = 0 and k = 1, as the paper does."""
+    """Compares the variances at k = 0 and k = 1, as the paper does. Yields one line per variant."""
     for one in variants:
         few, more = (report.mean(f"{one} {VARIANCE}", column) for column in ("k=0", "k=1"))
         if few is not None and more is not None:
@@ -129,7 +129,7 @@ def sweep(options: Options) -> Sweep:
     """Returns the table and the figure. Runs with different numbers of samples have separate reports.
 
     Raises:
-        Refusal: unknown name, or too few modalities for subsets.
+        Refusal: unknown arm or data set, or too few modalities for subsets.
     """
     trials, samples = trained(options), PRESETS[options.preset].under(options).samples
     title = f"Figure 6 on {options.dataset}"

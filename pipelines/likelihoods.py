@@ -16,8 +16,8 @@ Runs    --preset demo: digits, 5 arms x 1 seed
         --preset paper --dataset celeba: JMVAE, MVAE, MVAE19, VAE, CVAE x 3 seeds, 100 epochs, DCGAN. MVAE19 is trained
         on the same examples, with each attribute as a separate modality
 
-binary_mnist draws each training pixel as 0 or 1. With --binarisation fixed it draws once, as in the supplement's
-reference [5]. With --binarisation dynamic it draws again in each epoch.
+binary_mnist draws each training pixel as 0 or 1. With `--binarisation fixed`, pixels are drawn once, as in the
+supplement's reference [5]. With `--binarisation dynamic`, pixels are drawn again in each epoch.
 """
 
 import itertools
@@ -152,7 +152,7 @@ def sweep(options: Options) -> Sweep:
     """Returns the table that the options ask for. Runs with different numbers of samples have separate reports.
 
     Raises:
-        Refusal: unknown name, or arm without a likelihood estimate.
+        Refusal: unknown arm or data set, or arm without a likelihood estimate.
     """
     grid = tuple(cells(options))
     table = likelihood_table(options.dataset)

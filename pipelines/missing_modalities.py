@@ -51,7 +51,7 @@ LOG_MARGINAL, LOG_CONDITIONAL = "log p(x1)", "log p(x1|others)"
 """Rows of Figure 5 (b) and (c)."""
 
 CLAIMED, FULL = 0.1, 1.0
-"""Keep probabilities that the paper compares: accuracy at 0.1 is said to be close to accuracy with full data, 1."""
+"""Keep probabilities that the paper compares: accuracy at 0.1 is said to be close to accuracy at 1 (full data)."""
 
 
 class Options(CommonOptions):
@@ -113,7 +113,7 @@ def of_attribute(shown: ShownQuantity, name: str) -> ShownQuantity:
 
 
 def statements(report: Report, arms: tuple[str, ...]) -> Iterator[str]:
-    """Yields a line per arm that compares balanced accuracy at keep probabilities 0.1 and 1, as the paper does.
+    """Compares balanced accuracy at keep probabilities 0.1 and 1, as the paper does. Yields one line per arm.
 
     Only seeds with results for both probabilities count.
     """
@@ -124,8 +124,8 @@ def statements(report: Report, arms: tuple[str, ...]) -> Iterator[str]:
         if both:
             few, full = (sum(values[seed] for seed in both) / len(both) for values in by_seed)
             yield (
-                f"{arm}: balanced accuracy at keep_probability {CLAIMED:g} is {shown_value(few)}, {few / full:.1%} of"
-                f" the {shown_value(full)} at {FULL:g} (guessing gives 0.5)."
+                f"{arm}: balanced accuracy is {shown_value(few)} at keep_probability = {CLAIMED:g} and"
+                f" {shown_value(full)} at keep_probability = {FULL:g}: ratio {few / full:.1%} (guessing gives 0.5)."
             )
 
 
@@ -159,7 +159,7 @@ def sweep(options: Options) -> Sweep:
     """Returns the table and the figure. Runs with different numbers of samples have separate reports.
 
     Raises:
-        Refusal: unknown name, keep probability that keeps no values, or missing data.
+        Refusal: unknown arm or data set, keep probability that keeps no values, or missing data.
     """
     trials = trained(options)
     samples, modalities = PRESETS[options.preset].under(options).samples, source(options.dataset).modalities

@@ -10,10 +10,10 @@ Expect  the same numbers as with one worker, up to rounding. Models with batch n
 Runs    digits: 20 epochs. Starting the workers takes most of the half minute.
 
 With a range, such as --workers 2-4, training is elastic. Elastic training starts with the available workers, continues
-with fewer workers when machines are lost, and grows when machines return. No other sweep may use the cluster. The
-numbers of an elastic run depend on when machines were lost, so no table uses them. MLflow has the speed of each epoch:
-speed/examples_per_second and speed/scaling_efficiency. The efficiency is the speed divided by the number of workers and
-by the speed of a single worker. The speed of a single worker is measured over a few steps.
+with fewer workers when machines are lost, and grows when machines return. Meanwhile, no other sweep may use the
+cluster. The numbers of an elastic run depend on when machines were lost, so no table uses them. MLflow has the speed of
+each epoch: speed/examples_per_second and speed/scaling_efficiency. The efficiency is the speed divided by the number of
+workers and by the speed of a single worker. The speed of a single worker is measured over a few steps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def cells(options: Options) -> Iterator[Cell]:
     """Yields one cell per arm and seed. The column is the number of workers.
 
     Raises:
-        Refusal: unknown name, or contradictory settings.
+        Refusal: unknown arm, data set or modality, or contradictory settings.
     """
     if options.workers_per_trial is not None:
         raise Refusal("--workers-per-trial has no effect on a single model: give --workers instead")
@@ -76,8 +76,8 @@ def measure_of(token: str, dataset: str, given: Sequence[str] | None = None) -> 
     """Returns the measure that best shows whether an arm has learnt the data set.
 
     Args:
-        given: names of modalities. Unless it is None or only the first image or vector, the measure is the accuracy of
-            predicting the label from these modalities.
+        given: names of the modalities to predict the label from. The measure is then the accuracy of these predictions.
+            None does not affect the measure, nor does the first image or vector alone.
     Raises:
         Refusal: the arm cannot predict from the given modalities, or the data set does not fit.
     """

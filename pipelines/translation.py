@@ -62,7 +62,7 @@ class Options(CommonOptions):
     """Number of words per language that the model knows (default: all words seen 5 times, at most 9,997)."""
     paired_fraction: PairedFraction = None
     pairing: Annotated[Pairing | None, Written("NAME")] = None
-    """Sampling of the kept pairs: reserved, resampled or proportional, i.e. every pair in every term (default:
+    """Sampling of the kept pairs: reserved, resampled, or proportional (every pair in every term) (default:
     proportional)."""
     targets: TargetSets | None = None
     """Languages that an ELBO term reconstructs, one row per value: own (only its inputs) or all (default: both)."""
@@ -84,7 +84,7 @@ def trained(options: Options) -> Iterator[TrialAt]:
     """Yields every trial: one per arm, targets and seed.
 
     Raises:
-        Refusal: unknown name, or an arm that cannot translate.
+        Refusal: unknown arm or data set, or an arm that cannot translate.
     """
     chosen = PRESETS[options.preset].under(options)
     for token in chosen.arms:
@@ -176,7 +176,7 @@ def statements(models: dict[str, str], store: Store, modalities: tuple[Modality,
             f"{name} {translated.metrics[f'active_units/{name}']:.0%}, {translated.metrics[f'kl_per_token/{name}']:.2f}"
             for name in (one, other, BOTH)
         ]
-        yield f"{model}: active latent units, and KL per token in nats, given {'; '.join(uses)}."
+        yield f"{model}: active latent units, and KL per token in nats, by given language: {'; '.join(uses)}."
         padding = translated.history[-1]["metrics"].get("train/padding_share") if translated.history else None
         if padding is not None:
             yield f"{model}: {padding:.1%} of the tokens of the last epoch were padding."

@@ -10,8 +10,8 @@ Paper   supplement, section 10: MVAE on CelebA with image, grey image, edges, fa
         epochs.
         Figure 7 reconstructs image, edges and mask from all six views. Figure 8 colours the grey image, Figure 9
         completes the hidden half, Figure 10 removes the watermark. The paper has only pictures; we added PSNR and SSIM.
-Expect  figure-7.png to figure-10.png in the report. For colour, hidden half and watermark, a line says whether the
-        changed part is better than two baselines: the input, and the mean image.
+Expect  figure-7.png to figure-10.png in the report. One line each for colour, hidden half and watermark says whether
+        the model restores the missing part better than two baselines: the unchanged input, and the mean image.
 Runs    --preset demo: vision_faces_small (1,500 drawn faces), MLP networks, every ELBO term reconstructs all six
         views, 4 epochs, learning rate 1e-3, batches of 20
         --preset demo --dataset vision_faces: 5,000 drawn faces, 8 epochs, batches of 50
@@ -60,8 +60,8 @@ class Options(CommonOptions):
     offers: ClassVar = {"dataset": names_of("views"), "arms": arms_for(VISION)}
 
     dataset: Token = "vision_faces_small"
-    """Data set: {names}. vision is CelebA, vision_images is the folder of --images; the others are drawn and need no
-    files."""
+    """Data set: {names}. vision is CelebA, vision_images is the folder of --images; the other data sets are
+    drawn and need no files."""
     images: Folder | None = None
     """Folder of face images, including its subfolders. Replaces --dataset."""
     targets: Annotated[Targets | None, Written("own|all")] = None
@@ -161,7 +161,7 @@ def statements(report: Report, grid: tuple[Cell, ...]) -> Iterator[str]:
             ours, given, mean = (report.mean(row, column) for column in (OURS, INPUT, MEAN))
             if ours is not None and given is not None and mean is not None:
                 verdict = "better than both" if ours > max(given, mean) else "not better than both"
-                yield f"{row}: {ours:.2f} dB, the input {given:.2f}, the mean image {mean:.2f}: {verdict}."
+                yield f"{row}: PSNR {ours:.2f} dB (input {given:.2f}, mean image {mean:.2f}): {verdict}."
 
 
 def pictures(report: Report, store: Store) -> Pictures:
@@ -180,10 +180,10 @@ def sweep(options: Options) -> Sweep:
     """Returns the table and the figures that the options ask for.
 
     Raises:
-        Refusal: unknown name, data set without the six views, or missing --images.
+        Refusal: unknown arm or data set, data set without the six views, or missing --images.
     """
     if options.dataset == VISION_IMAGES.name and "data_root" not in options.model_fields_set:
-        raise Refusal(f"{VISION_IMAGES.name} reads a folder of images: name it with --images FOLDER")
+        raise Refusal(f"{VISION_IMAGES.name} reads a folder of images: name the folder with --images FOLDER")
     title = f"Figures 7 to 10 on {options.dataset}"
     grid = cells(options)
     return Sweep(

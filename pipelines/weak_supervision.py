@@ -102,7 +102,7 @@ def cells(options: Options) -> Iterator[Cell]:
 
 
 def measure_of(token: str, fraction: float, dataset: str, given: Sequence[str] | None = None) -> Measure:
-    """Returns accuracy for an arm that predicts labels, and a read-out at the fraction for an arm that sees no labels.
+    """Returns accuracy for an arm that predicts labels, and a read-out at `fraction` for an arm that sees no labels.
 
     Args:
         given: names of the modalities to predict from; None: the first image or vector.
@@ -147,7 +147,7 @@ def sweep(options: Options) -> Sweep:
     """Returns the table that the options ask for.
 
     Raises:
-        Refusal: unknown name, fraction that keeps fewer than 2 pairs, or missing data.
+        Refusal: unknown arm, data set or modality, fraction that keeps fewer than 2 pairs, or missing data.
     """
     grid = tuple(cells(options))
     check_pairs(options, *(options.fractions or preset(options).columns))

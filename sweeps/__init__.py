@@ -1,4 +1,6 @@
-"""Runs the trials of a table on Ray, shows them in MLflow, and reports the table. From top to bottom:
+"""Runs the trials of a table on Ray, shows them in MLflow, and reports the table.
+
+Files and folders, from top to bottom:
 
 commands/    the command `mvae`: run, prepare, ls, rm, verify
 start.py     entry point of every pipeline: parses the command line, then runs the sweep

@@ -41,7 +41,11 @@ from sweeps.tracking.views import Catalogue
 from sweeps.trials.messages import Job, Message, waves
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
-"""Seconds without progress after which the driver stops waiting for MLflow: PATIENTLY at the end, else BRIEFLY."""
+"""Seconds without progress after which the driver stops waiting for MLflow.
+
+PATIENTLY: at the end of an uninterrupted command. BRIEFLY: before the report, after an interruption, and if the
+cluster's head is lost.
+"""
 
 
 @dataclass
@@ -119,7 +123,7 @@ class Driver:
         return code
 
     def _head_lost(self, reason: str) -> None:
-        """Reports that the cluster's head is lost, and exits. Runs in a thread, as the main thread may hang in Ray."""
+        """Reports that the cluster's head is lost, and exits. Runs in a thread: the main thread may hang in Ray."""
         try:
             self.console.stop_progress()
             error(f"stopped: {reason}; finished trials are kept. To resume: {command()}")
@@ -131,7 +135,7 @@ class Driver:
             os._exit(INCOMPLETE)
 
     def correct_views(self) -> None:
-        """Adds information that is not in storage to the catalogue. Only a search has such information."""
+        """Adds to the catalogue the information that storage lacks. Only a search has such information."""
 
     def what_there_is(self) -> str:
         """Returns the number of trials, and how many are done or half done: "32 trials, 8 done, 2 half done"."""
@@ -156,7 +160,7 @@ class Driver:
         return code
 
     def _tidy(self) -> None:
-        """Deletes temporary folders of killed processes, and files of finished trials except their final weights."""
+        """Deletes temporary folders of killed processes, and files that finished trials no longer need."""
         remove_folders_of_the_dead()
 
         def tidy(key: str) -> None:
@@ -171,7 +175,7 @@ class Driver:
         each(tidy, [key for key, one in self.planned.trials.items() if one.state is TrialState.DONE], self.store.root)
 
     def _keep_plugins(self) -> None:
-        """Copies the plug-ins into storage, because results name their digests and git does not contain them."""
+        """Copies the plug-ins into storage, because git has no copy, and results only name a plug-in's digest."""
         for plugin in plugins.loaded():
             copy = self.store.plugin(plugin.path.name, plugin.digest)
             if not copy.exists():

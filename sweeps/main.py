@@ -117,12 +117,12 @@ def _checked_work(
     if options.resume and planned.count(TrialState.PENDING) == len(planned.trials):
         raise Refusal(
             f"nothing to resume: {store.folder} has no result and no checkpoint of these cells;"
-            " start them without --resume"
+            " run the command without --resume"
         )
     if options.report and not store.folder.exists():
         raise Refusal(
             f"--report: the storage {store.folder} does not exist: give the --storage and --name of trials that have"
-            " run, or run them without --report"
+            " run, or leave out --report to run this command's trials"
         )
     if options.fresh and store.folder.exists():
         raise Refusal(f"--fresh: {store.folder} already exists; choose a new --name, or continue without --fresh")

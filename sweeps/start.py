@@ -1,4 +1,4 @@
-"""Entry point of every pipeline. Parses the options before importing the rest, so that `--help` answers at once."""
+"""Entry point of every pipeline. Parses the options before most imports, so that `--help` answers at once."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Sweep:
     table: Table | None = None
     """The published table that the cells are compared with."""
     axis: str = ""
-    """Name of the column axis. Default: the axis of the published table, or "paired fraction" without one."""
+    """Name of the column axis. Default: the axis of `table`, or "paired fraction" if `table` is None."""
     heading: str = ""
     """Title of a table that has no published counterpart. Default: made from data set, metric and axis."""
     source: str = ""
@@ -52,7 +52,7 @@ class Sweep:
     speeds: bool = False
     """Whether to measure the speed-up from several workers per trial."""
     pictures: Callable[[Report, Report | None], Pictures] | None = None
-    """Draws the report's pictures from the table and the details. Default: one plot of the table."""
+    """Draws the report's pictures from the main table and the table of `details`. Default: plots the main table."""
     search: Work | None = None
     """The search that chooses the cells; None for a grid of `cells`."""
 
@@ -67,7 +67,7 @@ class Work(Protocol):
         """Returns the number of trials that are still to be run."""
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
-        """Prints which trials are done and the cost of the other trials; returns the exit code."""
+        """Prints which trials are done, and the cost of the unfinished trials. Returns the exit code."""
 
     def report(self, sweep: Sweep, planned: Plan, store: Store, console: Console) -> int:
         """Prints and writes the table; returns the exit code."""

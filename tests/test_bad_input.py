@@ -78,7 +78,7 @@ BAD = [
         "arm cvae cannot predict the label of an image: choose among nn, logreg, rbm, vae, jmvae, mvae, mvae_q",
     ),
     ("--arms vae --fractions 0.0008", "digits has 1,297 training examples, so the smallest fraction is 0.0012"),
-    ("--arms mvae,", "--arms mvae,: separate the items by commas without spaces, as in a,b,c"),
+    ("--arms mvae,", "--arms mvae,: separate the items with commas and no spaces, as in a,b,c"),
     ("--dataset foo", "unknown data set 'foo': choose one of digits, mnist, binary_mnist, fashion_mnist"),
     ("--preset paper", "--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist"),
     ("--fractions 0", "--fractions 0: 0 is not a fraction; write numbers above 0 and up to 1, such as 0.001,0.01,1"),

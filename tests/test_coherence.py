@@ -160,7 +160,7 @@ def test_set_changes_the_arms_that_declare_the_hyperparameter() -> None:
     ("typed", "message"),
     [
         ("beta", "--set beta: beta is not NAME=VALUE"),
-        ("gamma=1", "--set gamma: no arm of mopoe has this hyper-parameter: choose among beta"),
+        ("gamma=1", "--set gamma: none of the arms (mopoe) has this hyper-parameter: choose among beta"),
         ("beta=-1", "beta = -1: give at least 0"),
         ("beta=much", "beta = 'much': give a number"),
     ],

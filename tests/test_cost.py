@@ -118,9 +118,9 @@ def test_times_and_prices_are_computed_from_the_plan() -> None:
 def test_a_plan_says_how_to_prepare_data_that_are_not_converted() -> None:
     unknown = Estimate({}, 2, (), unconverted=("celeba",))
     (line,) = costs(unknown, LAPTOP, CommonOptions(plan=True))
-    assert line.endswith(", and celeba is not converted; prepare it: mvae prepare celeba")
+    assert line.endswith(", and celeba is not converted; to prepare celeba: mvae prepare celeba")
     (line,) = costs(unknown, LAPTOP, CommonOptions(plan=True, cache=Path("/my data")))
-    assert line.endswith("prepare it: mvae prepare celeba --cache '/my data'")
+    assert line.endswith("to prepare celeba: mvae prepare celeba --cache '/my data'")
 
 
 TWO_CORES = Host(Capacity(cpus=2, gpus=0), kind="cpu", device="Laptop")

@@ -221,7 +221,7 @@ def test_the_default_keeps_its_token_metric_and_sweep() -> None:
         ("--arms vae --given sound", "arm vae cannot predict a label from chosen modalities: choose among jmvae, mvae"),
         ("--dataset multi_mnist --given text", "the text of multi_mnist is predicted only from the image: give no mod"),
         ("--dataset mnist19 --given image", "mnist19 has no label or text to predict: choose among digits, mnist"),
-        ("--given sound,", "--given sound,: separate the items by commas without spaces, as in a,b,c"),
+        ("--given sound,", "--given sound,: separate the items with commas and no spaces, as in a,b,c"),
     ],
 )
 def test_modalities_that_cannot_be_given_are_refused_in_one_line_before_anything_starts(

@@ -250,7 +250,7 @@ def test_resume_requires_an_existing_name_and_fresh_a_new_one(unbroken: Unbroken
         other = here.start(*SWEEP, "--storage", str(unbroken.place.storage), "--fresh")
         nothing, something = one.ended(), other.ended()
     assert (nothing.code, nothing.out) == (2, "")
-    assert re.fullmatch(r"nothing to resume: .*; start them without --resume\n", nothing.err)
+    assert re.fullmatch(r"nothing to resume: .*; run the command without --resume\n", nothing.err)
     assert (something.code, something.out) == (2, "")
     assert re.fullmatch(r"--fresh: .* already exists; choose a new --name, .*\n", something.err)
     assert not here.storage.exists()

@@ -354,9 +354,9 @@ def test_an_unavailable_estimate_is_refused_in_one_line_that_lists_the_available
     assert "has no likelihood estimates" in refusal(nothing)
     with pytest.raises(Refusal, match="has no likelihood estimates"):
         split_likelihoods(nothing, split, samples=5, seed=0)
-    assert refusal(LinearGaussian(1), proposals=["x1x2"]).endswith("because it sees only x1: choose x1")
+    assert refusal(LinearGaussian(1), proposals=["x1x2"]).endswith("because the model sees only x1: choose x1")
     assert refusal(FakeConditional(), proposals=["x1"]).endswith(
-        "because it infers from x1 and x2 together: choose x1x2"
+        "because the model infers from x1 and x2 together: choose x1x2"
     )
     assert refusal(LinearGaussian(2), proposals=["x3"]) == "unknown proposal 'x3': choose x1 or x1x2"
     with pytest.raises(Refusal, match="samples = 1: a variance over samples needs at least 2"):

@@ -113,7 +113,10 @@ def test_the_report_judges_the_papers_claim_and_has_the_figure_and_every_attribu
     report: Callable[..., tuple[int, str, dict[str, bytes]]],
 ) -> None:
     code, printed, files = report((0.01, 0.1, 1.0))
-    said = "MVAE19: balanced accuracy at keep_probability 0.1 is 0.530, 70.2% of the 0.755 at 1 (guessing gives 0.5)."
+    said = (
+        "MVAE19: balanced accuracy is 0.530 at keep_probability = 0.1 and 0.755 at keep_probability = 1: ratio 70.2%"
+        " (guessing gives 0.5)."
+    )
     assert code == COMPLETE
     assert said in printed and said in files["table.md"].decode()
     assert "keep_probability" in printed and "no published table" not in printed
@@ -133,7 +136,7 @@ def test_a_report_without_one_of_the_two_points_omits_the_claim_but_is_drawn(
 ) -> None:
     code, printed, files = report((0.1,))
     assert code == INCOMPLETE
-    assert "balanced accuracy at keep_probability" not in printed
+    assert "balanced accuracy is" not in printed
     assert files["figure-5.png"].startswith(b"\x89PNG") and files["attributes.png"].startswith(b"\x89PNG")
 
 

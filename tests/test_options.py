@@ -154,7 +154,7 @@ def test_options_are_immutable() -> None:
         (["--seeds", "2-0"], "--seeds 2-0: the range 2-0 is reversed; write 0-2"),
         (["--seeds", "-1"], "--seeds -1: -1 is not a seed; write whole numbers or ranges, such as 0-2 or 0,3,5-7"),
         (["--seeds", "0-99999999999"], "--seeds 0-99999999999: the range 0-99999999999 has more than 10,000 seeds"),
-        (["--arms", "mvae,"], "--arms mvae,: separate the items by commas without spaces, as in a,b,c"),
+        (["--arms", "mvae,"], "--arms mvae,: separate the items with commas and no spaces, as in a,b,c"),
         (["--arms", "mvae,", "nn"], "unexpected argument nn: write lists without spaces, as in a,b,c"),
         (["--fractions", "0"], "0 is not a fraction; write numbers above 0 and up to 1"),
         (["--fractions", "0.5,1.5"], "1.5 is not a fraction; write numbers above 0 and up to 1"),

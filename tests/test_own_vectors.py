@@ -81,11 +81,14 @@ def test_the_own_measure_is_refused_for_another_arm(vectors: Dataset) -> None:
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ({}, "measure distance: compute returned dict: return a dict with 'test/distance'"),
-        ({"distance": 1.0}, "measure distance: compute returned distance: return a dict with 'test/distance'"),
-        (3.0, "measure distance: compute returned float: return a dict with 'test/distance'"),
-        ({"test/distance": "far"}, "measure distance: compute returned {'test/distance': 'far'}: return one number"),
-        ({"test/distance": torch.zeros(2)}, "measure distance: compute returned {'test/distance': tensor"),
+        ({}, "measure distance: `compute` returned dict; it must return a dict with 'test/distance'"),
+        ({"distance": 1.0}, "measure distance: `compute` returned distance; it must return a dict with"),
+        (3.0, "measure distance: `compute` returned float; it must return a dict with 'test/distance'"),
+        (
+            {"test/distance": "far"},
+            "measure distance: `compute` returned {'test/distance': 'far'}; it must return one number",
+        ),
+        ({"test/distance": torch.zeros(2)}, "measure distance: `compute` returned {'test/distance': tensor"),
     ],
 )
 def test_an_own_measure_that_returns_no_number_of_its_own_is_refused(

@@ -56,7 +56,7 @@ BAD = {
     ],
     "vision": [
         ("--dataset digits", "digits has no edges and masks of faces to predict: choose among vision, "),
-        ("--dataset vision_images", "vision_images reads a folder of images: name it with --images FOLDER"),
+        ("--dataset vision_images", "vision_images reads a folder of images: name the folder with --images FOLDER"),
         ("--images . --dataset vision", "--images replaces the data set: leave --dataset vision out"),
         (
             "--images . --data-root .",
@@ -81,7 +81,7 @@ BAD = {
             "--corpus needs --dataset translation, not toy_translation: leave one of the two options out",
         ),
         ("--corpus nowhere", "nowhere/en-vi holds no corpus: put train.A, train.B"),
-        ("--corpus here", "here/valid.xx, line 2 is empty: each line of both files must hold a sentence"),
+        ("--corpus here", "here/valid.xx, line 2 is empty: each line of a corpus file must hold a sentence"),
         ("--arms nn", "arm nn has no translation: choose among jmvae, mvae, mvae_q"),
         ("--vocabulary 0", "--vocabulary 0: input should be greater than or equal to 1"),
         ("--paired-fraction 0.0001", "fraction 0.0001 keeps no pairs: toy_translation has 2,000 training examples"),
@@ -105,7 +105,7 @@ BAD = {
         ("--dataset celeba19 --arms jmvae", "arm 'jmvae' does not support attributes as modalities of their own"),
         (
             "--binarisation fixed,dynamic",
-            "binarisation dynamic needs grey images, which digits does not have: choose --dataset binary_mnist",
+            "binarisation = dynamic needs grey images, which digits does not have: choose --dataset binary_mnist",
         ),
         (
             "--dataset binary_mnist --binarisation twice",

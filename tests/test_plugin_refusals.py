@@ -190,7 +190,7 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
         ),
         (
             {"modalities": (replace(IMAGE, shape=(1, 9, 9)), LABEL), "grey": "digits"},
-            "an image has 81 grey values, but bits are drawn 16 at a time: leave grey out",
+            "an image has 81 grey values, but bits are drawn 16 at a time: leave out `grey`",
         ),
         (
             {"defaults": Defaults(8, 1, "mlp", ())},

@@ -164,7 +164,7 @@ def test_results_of_a_changed_plug_in_are_kept_and_reported(root: Path, tmp_path
 
     assert told() == (1, "")
     assert told() == (0, "")
-    ran, line = told(("Returns one array", "Returns an array"))
+    ran, line = told(("Returns one uint8 array", "Returns a uint8 array"))
     assert ran == 0
     assert line.startswith("Warning: 1 trial ran with another version of my_images.py; the results are kept. To")
-    assert told(("Returns one array", "Returns an array"), ("version=1", "version=2")) == (1, "")
+    assert told(("Returns one uint8 array", "Returns a uint8 array"), ("version=1", "version=2")) == (1, "")

@@ -153,7 +153,7 @@ def test_a_model_that_cannot_be_built_is_reported_and_only_that_model_is_missing
     assert storage.driver(finished(KEYS[0])).close()
     assert storage.runs()[KEYS[0]].info.status == "FINISHED"
     assert storage.said == [
-        f"cannot log the model of mvae {KEYS[0]} to MLflow (ValueError: weights are damaged); skipping it"
+        f"cannot log the model of mvae {KEYS[0]} to MLflow (ValueError: weights are damaged); skipping this model"
     ]
 
 

@@ -22,7 +22,7 @@ from mvae.trial import Trial
             {"batch_size": 2, "workers": 3},
             "batch size 2 cannot be split evenly between 3 workers: choose 3, or 2 workers",
         ),
-        ({"workers": 2, "fewest_workers": 3}, "fewest_workers = 3 is more than workers = 2: lower it"),
+        ({"workers": 2, "fewest_workers": 3}, "fewest_workers = 3 is more than workers = 2: lower fewest_workers"),
     ],
 )
 def test_steps_that_workers_cannot_share_are_refused_in_one_line(fields: dict[str, Any], line: str) -> None:
@@ -80,14 +80,14 @@ def test_defaults_of_multi_mnist_are_those_of_section_1() -> None:
         ({"keep_probability": 0.5}, r"^keep_probability = 0\.5 drops values of whole examples: .* proportional$"),
         (
             {"keep_probability": 0.5, "pairing": "proportional", "paired_fraction": 0.5},
-            r"^keep_probability = 0\.5 drops values of whole examples: .*paired_fraction 1 and",
+            r"^keep_probability = 0\.5 drops values of whole examples: .*paired_fraction = 1 and",
         ),
         ({"attribute_weight": 0}, r"^attribute_weight = 0: "),
         ({"binarisation": "once"}, r"^binarisation = 'once': .*'fixed' or 'dynamic'"),
         (
             {"binarisation": "dynamic"},
-            r"^binarisation dynamic needs grey images, which digits does not have: choose --dataset binary_mnist, or"
-            r" binarisation fixed$",
+            r"^binarisation = dynamic needs grey images, which digits does not have: choose --dataset binary_mnist, or"
+            r" binarisation = fixed$",
         ),
         ({"ecophs": 3}, r"^ecophs = 3: .*not permitted"),
         ({"text_weight": 0}, r"^text_weight = 0: "),

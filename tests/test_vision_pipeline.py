@@ -100,7 +100,7 @@ def test_results_of_a_folder_identified_by_names_and_sizes_are_listed_but_not_us
     assert run("vision", *asked, "--plan") == COMPLETE
     said = " ".join(capsys.readouterr().out.split())
     assert "1 trial: 0 done, 0 partial, 1 missing" in said
-    assert f"superseded and not read: {trial.key(former)}.{VISION.token}.json" in said
+    assert f"contents of the data set's files: {trial.key(former)}.{VISION.token}.json" in said
 
 
 @pytest.mark.usefixtures("no_cluster")
@@ -125,9 +125,9 @@ def test_the_report_has_the_figures_and_says_which_tasks_beat_both_baselines(
     assert main(lambda: sweep(options), options) == COMPLETE
     printed = " ".join(capsys.readouterr().out.split())
     for line in (
-        "MVAE6 colour from grey: Cb and Cr: 20.50 dB, the input 10.00, the mean image 10.00: better than both.",
-        "MVAE6 right half from left: hidden half: 20.50 dB, the input 10.00, the mean image 10.00: better than both.",
-        "MVAE6 watermark removed: marked pixels: 20.50 dB, the input 10.00, the mean image 30.00: not better than both",
+        "MVAE6 colour from grey: Cb and Cr: PSNR 20.50 dB (input 10.00, mean image 10.00): better than both.",
+        "MVAE6 right half from left: hidden half: PSNR 20.50 dB (input 10.00, mean image 10.00): better than both.",
+        "MVAE6 watermark removed: marked pixels: PSNR 20.50 dB (input 10.00, mean image 30.00): not better than both",
     ):
         assert line in printed
     assert "no published table" not in printed and "supplement" not in printed

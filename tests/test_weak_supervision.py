@@ -134,7 +134,7 @@ def test_report_of_a_storage_that_does_not_exist_is_refused_and_writes_nothing(
     assert run("--storage", str(tmp_path / "new"), "--report") == BAD_INPUT
     assert capsys.readouterr().err == (
         f"--report: the storage {tmp_path / 'new' / 'main'} does not exist: give the --storage and --name of trials"
-        " that have run, or run them without --report\n"
+        " that have run, or leave out --report to run this command's trials\n"
     )
     assert not (tmp_path / "new").exists()
 

@@ -31,7 +31,7 @@ LOCKSTEP_MODELS = (1, 4, 16)
 SPARE = 15.0
 """Seconds before the time limit at which the training of cells stops."""
 COMPILED_FROM = 240.0
-"""Seconds that must remain for compiling a model. With less time, the minute of compiling is spent on cells."""
+"""Seconds that must remain before a model is compiled. With less time left, cells are trained instead."""
 
 
 class Session:

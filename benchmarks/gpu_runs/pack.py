@@ -92,7 +92,7 @@ def read(folder: Path) -> Pack:
             f"{folder} holds no packed data: run benchmarks/gpu --pack DIR on the machine with the data sets"
         ) from None
     if description.keys() != PARTS:
-        raise Refusal(f"{folder} was packed by another version: make it again with benchmarks/gpu --pack DIR")
+        raise Refusal(f"{folder} was packed by another version: make the pack again with benchmarks/gpu --pack DIR")
     return Pack(
         folder,
         description["fingerprints"],

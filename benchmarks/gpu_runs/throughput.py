@@ -70,7 +70,7 @@ class Setting:
 
 
 def samples_a_second(run: Callable[[int], object], setting: Setting, effort: Effort) -> float:
-    """Times `run`, which takes a number of steps. Returns images per second, the median over blocks."""
+    """Times `run(steps)`. Returns images per second, the median over blocks."""
     run(2)
     speeds = []
     for _ in range(effort.blocks):

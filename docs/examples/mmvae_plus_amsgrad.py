@@ -1,4 +1,4 @@
-"""Your own optimiser and schedule: MMVAE+ trained by Adam with amsgrad, as published, after a warm-up."""
+"""Your own optimiser and schedule: MMVAE+ trained by Adam with amsgrad, as published, with a warm-up of the rate."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ mvae.models.add(
         schedule=schedule,
         hyperparameters=(
             *MMVAE_PLUS_ARM.hyperparameters,
-            Hyperparameter("warm_up", 0.05, "Fraction of all steps in which the rate rises.", least=0, most=1),
+            Hyperparameter("warm_up", 0.05, "Fraction of all steps in which the learning rate rises.", least=0, most=1),
         ),
     )
 )

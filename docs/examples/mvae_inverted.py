@@ -1,4 +1,4 @@
-"""The MVAE with an inverted product of experts, whose mean weights the experts by variance instead of precision.
+"""The MVAE with an inverted product of experts: the mean is weighted by variance instead of precision.
 
 The authors' development code computed the mean of a product of experts like this from October to December 2017; the
 public release of March 2018 weights by precision (Lemma 2.1). docs/table4.md uses these arms to measure how the
@@ -32,7 +32,8 @@ class InvertedProduct(Multimodal):
         """Returns the Gaussians [R, T, D] of all terms, from experts' means and log-variances [R, M, D].
 
         Args:
-            members: boolean [R, T, M], the modalities that each term conditions on. A term without any has the prior.
+            members: boolean [R, T, M], the modalities that each term conditions on. A term without modalities
+                has the prior.
         """
         chosen, log_var = members.double(), spread.double()
         prior = torch.ones_like(chosen[..., :1]) if self.prior else 1 - chosen.amax(-1, keepdim=True)

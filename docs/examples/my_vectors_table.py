@@ -11,7 +11,7 @@ COLUMNS = {"test/log_joint": likelihood(100), "test/distance": Measure("distance
 
 
 def sweep(options: CommonOptions) -> Sweep:
-    """Returns the sweep: one row per arm, one column per measure. Column names lack "test/"."""
+    """Returns the sweep: one row per arm, one column per measure. Column names omit the prefix "test/"."""
     cells = []
     for token in options.arms or ("mvtcae", "closer"):
         trial = Trial.create(dataset="my_vectors", model=token, **options.trial_fields())

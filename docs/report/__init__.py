@@ -9,7 +9,7 @@ name: `NAME:.2f`.
 
     spans.py        finds and fills the spans of a page
     numbers.py      reads and writes docs/results/*.csv: numbers with their trials, and metrics by epoch
-    sources.py      reads all committed files: also benchmarks, command output, values noted by hand, and options
+    sources.py      reads all committed files: numbers, benchmarks, command output, values noted by hand, and options
     tables.py       makes tables of numbers; tables.csv lists the tables, and rows.csv names their rows
     findings.py     derives values from several cells, and checks that the pages' sentences are still true
     speed.py        derives the values of docs/speed.md from benchmarks/results/, and checks its sentences

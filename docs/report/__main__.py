@@ -43,10 +43,10 @@ def documents(root: Path) -> list[Path]:
 
 
 def refilled(root: Path, values: dict[str, Value]) -> dict[Path, str]:
-    """Fills the pages. Returns the new text of each page whose text differs from its file.
+    """Fills the pages in memory. Returns the new text of each page that would change.
 
     Raises:
-        Refusal: a generated part cannot be filled; the message names file and line.
+        Refusal: a span cannot be filled; the message names file and line.
     """
     texts = {path: path.read_text(encoding="utf-8") for path in documents(root)}
     filled = {path: fill(text, values, str(path.relative_to(root))) for path, text in texts.items()}

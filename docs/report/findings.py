@@ -35,7 +35,7 @@ CHANGED = {
     "Figure 9": ("fill_in-hidden",),
     "Figure 10": ("watermark-marked",),
 }
-"""Parts of the image that each figure's task changes, with their names in metrics."""
+"""Maps each figure to what its task changes in the image, by the names in metrics."""
 
 
 @cache

@@ -63,7 +63,7 @@ class Committed(Results):
 
 
 def know_examples() -> None:
-    """Adds the arms of docs/examples/mvae_inverted.py to this process, because some committed numbers need them."""
+    """Registers the arms of docs/examples/mvae_inverted.py in this process. Some committed numbers need them."""
     plugins.load(plugins.read([EXAMPLE]))
 
 

@@ -4,7 +4,7 @@ An item is a table, a figure, or one data set's column of Tables 1 and 2. Each h
 items.csv are fields of `Item`. The others:
 
     arms        published rows
-    networks    our image networks, the paper's first
+    networks    our image networks; the paper's network comes first
     weight      option for the likelihood weight of the second modality
     table       for items without published numbers: name of the line in tables.csv that lists our runs
 """
@@ -40,7 +40,7 @@ EPOCHS = {
     "likelihoods": ("500", "100", "50", "20"),
     "weak_supervision": ("100 --annealing-epochs 200", "100", "20", "20 --annealing-epochs 40"),
 }
-"""Epochs to look for, the paper's first."""
+"""Numbers of epochs to look for. The paper's number comes first."""
 FEWEST_EPOCHS = 20
 """Fewest epochs of a run that fills a cell."""
 SLIGHT = {
@@ -108,7 +108,7 @@ class Line:
 
     @property
     def without_ours(self) -> int:
-        """Number of published numbers without a number of ours, because it was not run or has no data."""
+        """Number of published numbers for which we have no number: not run, or no data."""
         return len(self.item.published) - len(self.cells)
 
 
@@ -128,7 +128,7 @@ def _items() -> Iterator[Item]:
 
 
 def _runs(token: str, line: Mapping[str, str], networks: list[str], weight: str) -> Iterator[str]:
-    """Yields the arguments of an arm's runs: targets `own` first, then the set-up nearest to the paper's first."""
+    """Yields the arguments of an arm's runs, sorted by targets (`own` first), then the paper's set-up first."""
     reads = arm(token if token in ARMS else "mvae").reads
     epochs = [length for length in EPOCHS[line["pipeline"]] if length.isdecimal() or "annealing_epochs" in reads]
     of_networks = [f" --image-network {network}" for network in networks] if "image_network" in reads else [""]

@@ -24,7 +24,7 @@ from sweeps.table.markdown import markdown_table
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTED = ("name", "value", "what", "command", "made", "commit", "machine")
 MOST_ITEMS = 9
-"""Longest list in a benchmark's file whose items get names. Longer lists are histories."""
+"""Largest length of a list in a benchmark's file at which each item gets a name. Longer lists are histories."""
 
 Value = str | int | float
 """Value that a page shows. Text is shown unchanged, and a number in the format that the page gives."""
@@ -44,7 +44,7 @@ class Sources:
         return self.root / "docs" / "results"
 
     def numbers(self, name: str) -> Committed:
-        """Returns the numbers of docs/results/NAME.csv; without numbers if there is no file."""
+        """Returns the numbers of docs/results/NAME.csv; empty if the file does not exist."""
         know_examples()  # a cached file may have been read before the arms were unloaded
         return _read(self.results / f"{name}.csv")
 
@@ -113,7 +113,10 @@ def holds(condition: bool, claim: str) -> None:
         Refusal: the sentence is not true.
     """
     if not condition:
-        raise Refusal(f"the text says that {claim}, but the numbers contradict it: correct the text, then docs/report/")
+        raise Refusal(
+            f"the text says that {claim}, but the numbers contradict it: correct the text, then its check"
+            " in docs/report/"
+        )
 
 
 def span_of(name: str, values: list[float]) -> dict[str, Value]:
@@ -133,7 +136,7 @@ def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
 
 
 def option_rows() -> list[tuple[str, str, str]]:
-    """Returns rows of an option, its help, and the pipelines that have both. Options of all pipelines come first."""
+    """Returns rows (option, help, pipelines with this option and help). Options of all pipelines come first."""
     classes = option_classes()
     found: dict[tuple[str, str], list[str]] = {}
     for name, options in classes.items():

@@ -53,7 +53,7 @@ def figures(sources: Sources) -> dict[str, Value]:
 
 
 def _plans(plans: dict[str, Any]) -> str:
-    """Returns a Markdown table of planned and measured seconds, with the load before and after each command."""
+    """Returns a Markdown table of planned and measured seconds, with the load before the plan and after the command."""
     lines = [
         [
             *(name, f"{one['low']:.0f} to {one['high']:.0f}", f"{one['taken']:.0f}", "yes" if one["holds"] else "no"),

@@ -123,9 +123,9 @@ def candidates(cells: Cells) -> str:
 
 
 def chosen_epochs(cells: Cells, nn: float) -> str:
-    """Returns a Markdown table of test accuracies: after the last epoch, and after the epoch with the best validation.
+    """Returns a Markdown table of test accuracies: after the last epoch, and after the epoch best on validation.
 
-    Its lines are the MVAE's set-ups with label weight 1 and at most FEW of the pairs.
+    Its lines are the MVAE's set-ups with label weight 1, for fractions of pairs up to `FEW`.
 
     Args:
         nn: accuracy of NN with 1 % of the pairs.

@@ -15,7 +15,8 @@ Each file is one record batch with one column per stored modality:
 So a column is one or two contiguous runs of bytes, and all trials on a machine share one copy in the page cache.
 
 The manifest is written last. The manifest records the size and sha256 of each file. If the modalities depend on the raw
-files, the manifest records them too. Files without a manifest are ignored. Sizes are checked before anything is mapped.
+files, the manifest also records the modalities. Files without a manifest are ignored. Sizes are checked before
+anything is mapped.
 """
 
 import json

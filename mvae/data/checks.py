@@ -151,7 +151,7 @@ def _check_networks(found: Source) -> None:
     if found.grey and values % PIXELS_A_COUNT:
         raise Refusal(
             f"data set {found.name}: an image has {values} grey values, but bits are drawn {PIXELS_A_COUNT} at a time:"
-            " leave grey out, or change the size of the images"
+            " leave out `grey`, or change the size of the images"
         )
 
 

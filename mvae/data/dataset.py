@@ -49,7 +49,7 @@ NO_IMAGES = "none"
 """Name of the image network for data sets without images."""
 
 SPECIAL = 3
-"""Number of tokens in a sentence vocabulary that are not words: <unk>, stop and start."""
+"""Number of tokens other than words in a sentence vocabulary: <unk>, stop and start."""
 
 ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 
@@ -60,7 +60,7 @@ An image that is binarised anew each epoch must have a multiple of this number o
 """
 
 DCGAN_SIDES = frozenset({50, 64})
-"""Side lengths of square images, in pixels, that have their own DCGAN with batch normalisation (Figure 2)."""
+"""Side lengths, in pixels, of the square images that have their own DCGAN with batch normalisation (Figure 2)."""
 
 
 View = Callable[["Tensor"], "Tensor"]
@@ -134,7 +134,7 @@ def stored_type(modality: Modality) -> str:
 
 
 def position(modalities: Sequence[Modality], kind: Kind) -> int:
-    """Returns the position of the first modality of the given kind. One modality must have this kind."""
+    """Returns the position of the first modality of the given kind. At least one modality must have this kind."""
     return [modality.kind for modality in modalities].index(kind)
 
 
@@ -180,11 +180,14 @@ class Defaults:
     """Settings that a trial on this data set uses by default. Section numbers refer to the paper's supplement."""
 
     latents: int
-    """Number of latent dimensions L (section 1: 64 for the MNIST family, 100 for MultiMNIST; our choice for digits)."""
+    """Number of latent dimensions L.
+
+    Section 1: 64 for the MNIST family, 100 for MultiMNIST. For `digits`, the number is our choice.
+    """
     epochs: int
     """Epochs of a weak-supervision trial.
 
-    Section 8: 500 for MNIST, 100 for FashionMNIST and MultiMNIST. For digits, the number is our choice.
+    Section 8: 500 for MNIST, 100 for FashionMNIST and MultiMNIST. For `digits`, the number is our choice.
     """
     image_network: str
     """Network of the image encoder and decoder: "mlp" (Figure 1) or "dcgan" (Figure 2); "none" without images."""

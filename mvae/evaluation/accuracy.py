@@ -1,6 +1,6 @@
 """Computes the accuracy of predicting the label or the text from the image (supplement section 8, Tables 4 and 5).
 
-`accuracy_from` computes the accuracy of predicting the label from any of the other modalities.
+`accuracy_from` computes the accuracy of predicting the label from other modalities, chosen by name.
 """
 
 from collections.abc import Iterator, Sequence
@@ -84,8 +84,8 @@ def text_accuracy(
 def matches(guess: Tensor, truth: Tensor, classes: int) -> tuple[int, int]:
     """Returns the number of correct characters of a guess [n, L], and the number of characters of the truth [n, L].
 
-    A character is correct if guess and truth have it at the same position. Tokens after the first stop token of a text
-    do not count.
+    A character is correct if `guess` and `truth` have the same character at its position. Tokens after the
+    first stop token of a text do not count.
 
     Args:
         classes: size of the vocabulary.

@@ -46,9 +46,10 @@ def scores(guess: Tensor, truth: Tensor) -> dict[str, Tensor]:
     Args:
         guess, truth: predicted and true values, bool [N, A].
     Returns:
-        Two scores, each float64 [A] on the CPU. accuracy: share of correct predictions. balanced_accuracy: mean
-        of two accuracies, one over examples with the attribute and one over examples without it. If the split has only
-        one of these groups, balanced_accuracy is that group's accuracy.
+        Two scores, each float64 [A] on the CPU.
+        - accuracy: share of correct predictions.
+        - balanced_accuracy: mean of two accuracies, over the examples with the attribute and over the examples
+          without the attribute. If the split has only one of these groups, that group's accuracy.
     """
     correct = guess == truth
     rates = torch.stack([(correct & group).double().sum(0) / group.sum(0) for group in (truth, ~truth)])

@@ -1,16 +1,18 @@
-"""Measures coherence: whether generated images show the class of the given images (as for PolyMNIST).
+"""Measures coherence: whether generated images show the same class as the given images. Used on PolyMNIST.
 
 A classifier per modality decides which class a generated image shows. The classifiers are trained as separate trials.
 A generated image is the mean of p(x_m | z), unclipped. For a subset S of the M modalities, z is drawn once from
 q(z | x_S) per test example.
 
-coherence-n       share of images with the class of n given modalities, mean over subsets and other modalities
+coherence-n       share of images that show the class of n given modalities, mean over subsets and generated modalities
 reconstruction    share of images that keep their class when reconstructed from all M modalities
 joint_coherence   share of samples from the prior whose M images show one class
 probe-n           accuracy of a logistic regression on z, fitted on 500 training examples, mean over subsets of n
+                  modalities
 real              accuracy of the classifiers on real test images, an upper limit
 shuffled          coherence-1 with the given examples shuffled, the chance level
-frechet-NAME      Frechet distance between the classifier's features of prior samples and of real test images
+frechet-NAME      Frechet distance between prior samples and real test images of the modality NAME, in the features of
+                  that modality's classifier
 
 Shapes: n examples, M modalities, D latents, F features.
 """
@@ -31,9 +33,9 @@ from mvae.models.posteriors import Mixture, Posterior
 from mvae.streams import numpy_generator, torch_generator
 
 PROBE_EXAMPLES = 500
-"""Training examples of the linear probe."""
+"""Number of training examples of the linear probe."""
 MOST_MODALITIES = 8
-"""Largest number of modalities. Each further modality doubles the number of subsets."""
+"""Largest number of modalities for which coherence is measured. Each further modality doubles the number of subsets."""
 
 
 def drawn(q: Posterior, generator: torch.Generator) -> Tensor:
@@ -85,7 +87,7 @@ def coherence_metrics(
     """Returns all metrics listed in this module's docstring, as test/NAME, over the whole test split.
 
     Args:
-        judges: a trained classifier of each modality.
+        judges: one trained classifier per modality, in the order of the model's modalities.
         seed: seed of all random draws.
         heard: called with the number of finished subsets and the number of all subsets.
     """

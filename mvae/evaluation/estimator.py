@@ -34,7 +34,7 @@ SUFFIX = {FROM_IMAGE: "-x1", FROM_BOTH: ""}
 """Suffix that each proposal adds to the names of its estimates."""
 
 PRIOR_SAMPLES = 100_000
-"""Samples of the prior used to estimate log p(x2) of each class, if x2 is a label."""
+"""Number of samples of the prior for estimating log p(x2) of each class, if x2 is a label."""
 
 
 @runtime_checkable
@@ -60,7 +60,7 @@ class Estimator:
     dtype: torch.dtype
     device: torch.device
     known: bool = False
-    """Whether to add estimates of sentences that leave out <unk>."""
+    """For sentences: whether to add estimates without the token <unk>."""
     class_log_p: Estimate | None = None
     """Estimates of log p(x2) of each class [C], if x2 is a label. `prepare` computes them."""
 
@@ -131,7 +131,7 @@ class Estimator:
         return conditional if isinstance(self.model, Conditional) else multimodal
 
     def _log_probs(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> dict[str, Tensor]:
-        """Returns the result of `_log_prob` under the key "". If `known`, adds the sum without <unk> under KNOWN."""
+        """Returns the result of `_log_prob` under "". If `known`, adds the sum without <unk> under the key `KNOWN`."""
         if not self.known:
             return {"": self._log_prob(chosen, values, z)}
         assert isinstance(self.model, Multimodal)

@@ -11,7 +11,7 @@ other weights.
 Generated images are means of p(x_m | z), clipped to [0, 1] and rounded to 8 bits. Real images are the whole test split.
 
 fid-prior      as many samples of the prior as there are test images
-fid-given-1    images given one other modality alone: one per test example and given modality
+fid-given-1    images generated from one other modality alone, for each test example and given modality
 
 Both numbers are means over modalities. fid-prior-NAME and fid-given-1-NAME are the values of the modality NAME.
 

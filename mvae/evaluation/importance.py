@@ -1,8 +1,8 @@
 """Estimates log-likelihoods by importance sampling, in one pass over the samples. Nothing here depends on a model.
 
-The samples z_s come from a proposal r(z), and log w_s = log f(z_s) - log r(z_s). The log of f's integral is estimated
-by logsumexp(log w) - log S (supplement, Tables 1 and 2). Samples are processed in chunks, and only a few float64 sums
-per example are kept, so memory is bounded. The chunk size changes only rounding.
+The samples z_s come from a proposal r(z). For a function f >= 0, log w_s = log f(z_s) - log r(z_s). The log of f's
+integral is estimated by logsumexp(log w) - log S (supplement, Tables 1 and 2). Samples are processed in chunks, and
+only a few float64 sums per example are kept, so memory is bounded. The chunk size changes only rounding.
 
 Noise is a function of (seed, stream, example, sample). Each example has its own counter-based generator (numpy's
 Philox), whose sequence does not depend on the chunk size. The noise is drawn on the CPU in float64, so every device and
@@ -27,7 +27,7 @@ Proposal = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Maps standard normal noise [n, s, D'] to samples z [n, s', D] and their log-density under the proposal [n, s']."""
 
 LogWeights = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""Maps samples z [n, s, D] and log r(z) [n, s] to log-weights by name, [n, s] or, for part of the samples, fewer."""
+"""Maps samples z [n, s, D] and log r(z) [n, s] to named log-weights: [n, s], or [n, < s] if only some samples count."""
 
 
 class Estimate(NamedTuple):
@@ -107,7 +107,7 @@ def with_prior(
     ones, so standard errors are correct or too large.
 
     Args:
-        q: a posterior of C components; C is 1 unless it is a mixture.
+        q: a posterior of C components; C is 1 unless q is a mixture.
         prior_at: maps noise to samples of the prior.
         prior_log_prob: the prior's log-density.
     """

@@ -11,7 +11,8 @@ conditional  The estimate is log p(x1, x2) - log p(x2). For Table 2's variance t
              log w = log p(x1|z) + log q(z|x2) - log r(z).
 
 If x2 is a label, log p(x2) is estimated once per class, from samples of the prior. Otherwise, few samples of the prior
-explain x2. So half of the samples come from q(z|x2). The estimate from the prior's half is also reported alone.
+explain x2. So half of the samples come from q(z|x2) and half from the prior. The estimate from the
+prior's half is also reported separately.
 
 The training weights of likelihoods, and beta, are not used. Posteriors, importance weights and sums over pixels are
 float64. Decoders are float32 or float64.
@@ -54,11 +55,11 @@ class Parts(Protocol):
         """Returns the estimates of the block with this name; None if the block was not stored."""
 
     def write(self, name: str, found: dict[str, Tensor]) -> None:
-        """Stores the estimates of a block. It may ignore errors, because a missing block is computed again."""
+        """Stores the estimates of a block. May ignore errors, because a missing block is computed again."""
 
 
 def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Returns the names of a model's likelihood estimates, by proposal. Empty for a model without such estimates."""
+    """Returns the names of a model's likelihood estimates, by proposal. Empty if the model has no such estimates."""
     if isinstance(model, Conditional):
         return {FROM_BOTH: ("conditional",)}
     if isinstance(model, Multimodal):
@@ -82,7 +83,7 @@ def check_offered(model: nn.Module, proposals: Sequence[str] | None) -> list[str
         if proposal not in SUFFIX:
             raise Refusal(f"unknown proposal {proposal!r}: choose {' or '.join(SUFFIX)}")
         if proposal not in offered:
-            why = "it sees only x1" if proposal == FROM_BOTH else "it infers from x1 and x2 together"
+            why = "the model sees only x1" if proposal == FROM_BOTH else "the model infers from x1 and x2 together"
             raise Refusal(f"{name} has no proposal {proposal}, because {why}: choose {', '.join(offered)}")
     return chosen
 
@@ -141,11 +142,11 @@ def split_likelihoods(
         samples: S, number of samples per proposal.
         seed: seed of the noise, which is a function of (seed, position in the split, sample).
         examples: positions in the split, in any order. None means all examples.
-        proposals: "x1", "x1x2" or both. None means all that the model offers.
+        proposals: "x1", "x1x2" or both. None means all proposals that the model offers.
         dtype: type of the networks' computations, float32 or float64.
         rows: rows per decoder pass. Changes only rounding.
         prior_samples: number of samples for log p(x2), if x2 is a label.
-        known: add estimates of sentences that leave out <unk>.
+        known: whether to add estimates without the token <unk>, for sentences.
         progress: called after every few examples with the number of finished examples and the total.
         parts: storage for the estimates of each block of ENCODED examples. A later call with the same arguments reuses
             the stored blocks.
@@ -153,7 +154,7 @@ def split_likelihoods(
         The estimates by the names in the module docstring, float64 [n] each, on the CPU. If joint estimates exist,
         adds log_x2 and se_x2. If x2 is not a single label, also adds log_x2_prior and se_x2_prior.
     Raises:
-        Refusal: there are fewer than 2 samples, or the model does not offer estimates or a given proposal.
+        Refusal: there are fewer than 2 samples, or the model has no likelihood estimates or lacks a given proposal.
     """
     check_samples(samples)
     chosen = check_offered(model, proposals)

@@ -29,7 +29,7 @@ PREDICTED = {
     "readout": frozenset({Kind.LABEL}),
     "attributes": ATTRIBUTE_KINDS,
 }
-"""Kinds of modality that each measure predicts. A data set must have at least one of them."""
+"""Kinds of modality that each measure predicts. A data set must have at least one of these kinds."""
 
 COLOURS = 3
 """Number of channels of an Inception network's input images."""
@@ -88,7 +88,7 @@ def _check_given(given: Sequence[str], data: Source | Dataset) -> None:
 
 
 def accuracy_given(given: Sequence[str] | None, token: str, data: Source) -> Measure | None:
-    """Returns the accuracy measure for an arm that predicts the label from these modalities, in any order.
+    """Returns the accuracy measure for an arm that predicts the label from the modalities in `given`, in any order.
 
     Returns None for the default: `given` is None, or contains only the first image or vector.
 

@@ -29,10 +29,10 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]
     Returns:
         Sheets by name. Sheets for modalities that the model lacks are absent.
         - reconstructions: test images, and below them their reconstructions from q(z | image).
-        - image_given_label: each row shows images of one of the first classes, with z ~ q(z | label).
+        - image_given_label: each row shows images of one class, with z ~ q(z | label); at most `MOST_CLASSES` rows.
         - image_given_text: each row shows the image of a test example, then images with z ~ q(z | the example's text).
         - image_given_attributes: like image_given_text, if all attributes are one modality.
-        - image_given_attribute: each row shows images given one attribute as present, with z ~ q(z | attribute).
+        - image_given_attribute: each row shows images with z ~ q(z | one attribute is present).
         - prior: images with z from the model's prior, the same z as in `sample_words`.
     """
     model.eval()
@@ -158,7 +158,7 @@ def _prior(model: Multimodal | CVAE, seed: int, device: torch.device) -> Tensor:
 
 
 def _predicted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Returns labels [n], texts [n, L] or attributes [n, A] at z [n, D]. Without a generator, takes the likeliest."""
+    """Returns labels [n], texts [n, L] or attributes [n, A] at z [n, D]. Without `generator`: the likeliest values."""
     kind = model.modalities[m].kind
     if kind is Kind.TEXT:
         return model.text_at(m, z, generator)

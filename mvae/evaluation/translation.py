@@ -196,7 +196,7 @@ def translation_tables(model: Multimodal, split: Split, seed: int) -> tuple[Word
     """Returns the examples of Tables 6 to 8, decoded greedily.
 
     Table 6 shows joint samples of the prior, and pairs with their reconstructions. Tables 7 and 8 show translations in
-    both directions. Next to the model's translations, the paper shows Google's, and these tables show the corpus's.
+    both directions. Next to the model's translations, the paper shows Google's. Our tables show the corpus's instead.
     """
     names = [modality.name for modality in model.modalities]
     device = split.values[0].device

@@ -107,7 +107,7 @@ def vision_metrics(
 
     Returns:
         - psnr/<task>, ssim/<task>: scores of the model's predictions.
-        - psnr_input/<task>, ssim_input/<task>: scores of answering with the given view, for tasks with only one.
+        - psnr_input/<task>, ssim_input/<task>: scores of answering with the given view, if a task has only one.
         - psnr_mean/<task>, ssim_mean/<task>: scores of answering with the mean training image.
         - psnr/<task>-<part>, and likewise psnr_input and psnr_mean: PSNR of the part that a task changes.
         - test/empty_masks: share of examples in which no face was found.

@@ -58,7 +58,7 @@ def pixels(mask: Callable[[], Tensor], image: Tensor) -> Tensor:
 
 
 def left_half() -> Tensor:
-    """Returns the mask of the pixels that are not hidden: boolean [H, W]."""
+    """Returns the mask of the left half, which is not hidden: boolean [H, W]."""
     return ~hidden_half()
 
 

@@ -1,4 +1,4 @@
-"""Defines tables of a model's labels, texts and sentences. sweeps/table/markdown.py writes such tables as Markdown."""
+"""Defines tables of a model's labels, texts and sentences. sweeps/table/markdown.py writes these tables as Markdown."""
 
 from dataclasses import dataclass
 

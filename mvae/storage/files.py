@@ -35,7 +35,7 @@ Moved = TypeVar("Moved", Path, Place)
 
 
 def remedy(error: OSError) -> str:
-    """Returns what to do about a full disk or a used-up quota, after "; ". Returns "" for any other error."""
+    """Returns "; " and what to do, if the disk is full or the quota is used up. Returns "" for any other error."""
     return f"; {FULL[error.errno]}" if error.errno in FULL else ""
 
 
@@ -87,8 +87,8 @@ def locked(target: Path) -> Iterator[None]:
     """Holds the exclusive lock of `target` during the block. Waits for the lock without a timeout.
 
     The operating system holds the lock (flock on `<target>.lock`) and releases it when the process ends for any reason.
-    The lock also excludes other threads of the same process, and is not re-entrant. The lock file is never deleted,
-    because two processes could then hold the lock at the same time. On file systems without locks, the block runs
+    The lock also excludes other threads of the same process, and is not re-entrant. The lock file is never deleted:
+    after a deletion, two processes could hold the lock at the same time. On file systems without locks, the block runs
     without a lock (`Folder.has_locks`).
     """
     descriptor = _open_lock(target)

@@ -135,7 +135,7 @@ class Place(ABC):
         return self.parent
 
     def why_unusable(self) -> str:
-        """Returns why this place cannot hold a storage and what to do, as the end of a sentence; empty if it can.
+        """Returns why this place cannot hold a storage and what to do, as the end of a sentence; empty if usable.
 
         Raises:
             OSError: the store does not respond.
@@ -190,7 +190,7 @@ AnyPlace = Path | Place
 
 @dataclass(frozen=True)
 class Keyed(Place):
-    """A place that a key names. A key consists of parts separated by single slashes.
+    """A place named by a key. A key consists of parts separated by single slashes.
 
     Folders are common prefixes of keys. A folder exists only if it contains files.
     """

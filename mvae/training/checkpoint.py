@@ -87,7 +87,7 @@ class Checkpoints:
     ) -> Checkpoint:
         """Writes a checkpoint, then deletes this attempt's older ones. The checkpoint survives kill -9 and power cuts.
 
-        If this attempt already has a valid checkpoint of the epoch, returns that one.
+        If this attempt already has a valid checkpoint of the epoch, returns that checkpoint.
 
         Args:
             epoch: number of finished epochs.
@@ -96,7 +96,7 @@ class Checkpoints:
             provenance: facts that may differ between attempts, for example "device", which `Checkpoint.device` returns.
         Raises:
             OSError: the disk is full, or another attempt finished the trial and deleted files of this checkpoint.
-                Partly written files are then deleted. If the other attempt has kept this checkpoint, it is not deleted.
+                The incomplete checkpoint is then deleted, unless the other attempt kept this checkpoint's weights.
         """
         import torch
 
@@ -149,15 +149,15 @@ class Checkpoints:
         except OSError as error:
             raise Damaged(f"{path} cannot be read ({error.strerror})") from error
         if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
-            raise Damaged(f"{path} does not have the size and sha256 in its manifest")
+            raise Damaged(f"{path} does not match the size and sha256 in its manifest")
         return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
 
     def keep_final_weights(self) -> Checkpoint | None:
         """Keeps only the weights of the newest checkpoint and deletes all other files.
 
         Call this method once the trial has a result. If a kill interrupts the deletions, the next call deletes the
-        rest. Deletes nothing and returns None in two cases: there is no checkpoint, or a checkpoint newer than the
-        newest valid one is damaged.
+        remaining files. Deletes nothing and returns None in two cases: there is no checkpoint, or a checkpoint newer
+        than the newest valid one is damaged.
 
         Several attempts may call this method at once, even on storage without locks:
         - Each attempt chooses from one listing and deletes only files in that listing.
@@ -303,7 +303,7 @@ def _verified(folder: Place, digests: bool = True) -> Checkpoint:
             if size != expected.bytes:
                 raise Damaged(f"{path} has {size:,} bytes; its manifest says {expected.bytes:,}")
             if digests and path.digest() != expected.sha256:
-                raise Damaged(f"{path} does not have the sha256 in its manifest")
+                raise Damaged(f"{path} does not match the sha256 in its manifest")
         except OSError as error:
             raise Damaged(f"{path} cannot be read ({error.strerror})") from error
     return checkpoint

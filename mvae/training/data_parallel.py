@@ -1,8 +1,8 @@
 """Splits each training step across several workers: DistributedDataParallel sums their gradients.
 
 Buffers (the running statistics of batch normalisation) differ between workers during an epoch. After each epoch
-`mvae.training.loop.train` copies the first worker's buffers to all workers. In training, buffers are read only to
-normalise a group that consists of a single row.
+`mvae.training.loop.train` copies the first worker's buffers to all workers. During training, only one case uses
+the buffers: the normalisation of a group that consists of a single row.
 """
 
 import warnings

@@ -230,7 +230,7 @@ def best_epoch(history: Sequence[Record]) -> dict[str, float]:
 
 
 def _train_epoch(steps: Steps, epoch: int, workers: Workers = ALONE) -> dict[str, float]:
-    """Trains one epoch. Returns the loss and its parts summed over workers and averaged over steps, as train/<part>."""
+    """Trains one epoch. Returns the loss and its parts as train/<part>: sums over workers, means over steps."""
     steps.model.train()
     learner = steps.learner
     every = 1 if steps.device.type == "cpu" and workers.alone else 50
@@ -242,7 +242,7 @@ def _train_epoch(steps: Steps, epoch: int, workers: Workers = ALONE) -> dict[str
 
 
 def _check_finite(model: nn.Module, epoch: int) -> None:
-    """Raises NonFiniteLoss if a weight is not finite. No loss of the epoch shows a bad update in its last step."""
+    """Raises NonFiniteLoss if a weight is not finite. The epoch's losses do not show a bad update in the last step."""
     broken = [name for name, value in model.state_dict().items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise NonFiniteLoss(
@@ -251,9 +251,10 @@ def _check_finite(model: nn.Module, epoch: int) -> None:
 
 
 class _FiniteWatch:
-    """Collects the losses of each step on the device. Checks every `check_every` steps that all losses are finite.
+    """Collects the losses of each step on the device. Every `check_every` steps, checks that all losses are finite.
 
-    With rare checks, the GPU need not wait for the CPU at every step. All workers check the same sums over workers.
+    With rare checks, the GPU need not wait for the CPU at every step. Every worker checks
+    the sums of the losses over all workers.
     """
 
     def __init__(self, epoch: int, check_every: int, workers: Workers) -> None:

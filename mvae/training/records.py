@@ -20,7 +20,7 @@ class Record(TypedDict):
     """Unix time at the end of the epoch, in seconds."""
     metrics: dict[str, float]
     speed: NotRequired[dict[str, float]]
-    """examples_per_second of the epoch's training steps. It depends on the machine and on other work there."""
+    """`examples_per_second` of the epoch's training steps, which depends on the machine and on other work there."""
     system: NotRequired[dict[str, float]]
     """CPU time and memory of the first worker's process (mvae/training/usage.py)."""
 

@@ -40,7 +40,7 @@ class Saving:
         """Like `Checkpoints.save`, but first waits until the previous checkpoint is complete.
 
         Raises:
-            OSError: the checkpoint cannot be written. In the background, the error concerns the previous checkpoint.
+            OSError: the checkpoint cannot be written. With `background`, the error is that of the previous checkpoint.
         """
         if self._thread is None:
             self._complete = self._checkpoints.save(epoch, files, history, provenance)

@@ -1,9 +1,9 @@
 """Takes optimiser steps, either eagerly or, on a GPU, by replaying CUDA graphs.
 
 A step of these networks launches hundreds of small kernels, and the GPU waits for the CPU to launch them. Two steps
-launch the same kernels if their batches have equal signatures: the same constants and tensor shapes. After a few such
-steps, the next such step is recorded as a CUDA graph. Later steps copy their inputs into the recorded step's inputs and
-replay the graph. The numbers are bit-identical to eager steps.
+launch the same kernels if their batches have equal signatures: the same constants and tensor shapes. After a few
+steps with one signature, the next step with that signature is recorded as a CUDA graph. Later steps with that signature
+copy their inputs into the recorded step's inputs and replay the graph. The numbers are bit-identical to eager steps.
 """
 
 import os

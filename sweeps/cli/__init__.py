@@ -9,8 +9,8 @@ console.py       header, progress line, one line per finished trial
 time_left.py     estimate of the time left
 words.py         formats of times and counts
 data_lines.py    lines about downloads and conversions of data sets
-browsing.py      how to open MLflow, the last line of every command
-programs.py      exit codes; names of programs and pipelines, as the user can type them; the command that resumes
+browsing.py      the last line of every command, which says how to open MLflow
+programs.py      exit codes; names of programs and pipelines, as the user can type them; how to resume a sweep
 signals.py       Ctrl-C, SIGTERM, SIGHUP
 output.py        closed pipes and terminals, characters that a terminal lacks
 """

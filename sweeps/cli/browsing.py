@@ -12,7 +12,7 @@ SERVER = Path(__file__).parents[2] / "cluster" / "mlflow_server.sh"
 """Script that starts MLflow on a socket. It exists only in a clone, not in an installed wheel."""
 
 BATCH_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
-"""Environment variables of a batch system's job. Machines of batch systems have other users."""
+"""Environment variables that batch systems set for a job. Machines of batch systems have other users."""
 
 SOCKET = "~/.mvae-mlflow/socket"
 
@@ -24,7 +24,7 @@ def how_to_browse(uri: str, page: str = "", *, on_cluster: bool) -> str:
 
     Args:
         uri: from `tracking_uri`.
-        page: the page's path after the server's address and `#`; empty if it is not known.
+        page: the page's path after the server's address and `#`; empty if the path is not known.
         on_cluster: whether RAY_ADDRESS names the cluster on which this command runs.
     """
     shown = without_credentials(uri)
@@ -36,7 +36,7 @@ def how_to_browse(uri: str, page: str = "", *, on_cluster: bool) -> str:
     if not any(os.environ.get(name) for name in BATCH_JOBS):
         return f"{installed('mlflow')} ui --backend-store-uri {shlex.quote(shown)}{then}"
     if not SERVER.is_file():
-        return "see docs/browse.md, On a machine with other users, because other users can open MLflow's port"
+        return "see 'On a machine with other users' in docs/browse.md, because other users can open MLflow's port"
     socket = os.environ.get("MLFLOW_SOCKET") or SOCKET
     start = (
         f"MLFLOW_BACKEND_STORE_URI={shlex.quote(shown)} MLFLOW_SOCKET={socket} bash {shlex.quote(from_here(SERVER))}"

@@ -64,7 +64,7 @@ class Console:
         self.rich.print(line, soft_wrap=True, style="bold")
 
     def say(self, line: str) -> None:
-        """Prints a permanent line above the progress line, without wrapping it."""
+        """Prints a permanent line, not wrapped, above the progress line."""
         self.rich.print(line, soft_wrap=True)
 
     def progress(
@@ -206,7 +206,7 @@ class Progress:
         self._left = self._left if left is None else left
 
     def _line(self, room: int | None = None) -> str:
-        """Returns the progress line. Trial names that exceed `room` columns are replaced by a count."""
+        """Returns the progress line. Names of trials that do not fit into `room` columns are replaced by a count."""
         with self._lock:
             now = self._clock()
             parts = [f"{self._work.fraction:4.0%}", f"{len(self._ended)}/{len(self._work.work)} trials"]

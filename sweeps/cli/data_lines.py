@@ -17,7 +17,7 @@ def preparing(name: str) -> str:
 
 @contextmanager
 def shown(say: Callable[[str], None]) -> Iterator[None]:
-    """In the `with` block, passes messages of `mvae.data` about downloads and conversions to `say`.
+    """In the `with` block, passes to `say` the messages of `mvae.data` about downloads and conversions.
 
     Prints warnings to stderr.
     """

@@ -1,8 +1,8 @@
 """The two help pages: `--help` fits one screen, `--help-all` explains every option.
 
-`--help` shows the first two paragraphs of the pipeline's docstring, then the pipeline's own options, then the options
-of every pipeline in groups. The help of an option is the first paragraph of the option's docstring. In the last two
-groups, `--help` only names the options. `--help-all` shows all docstrings in full.
+`--help` shows the first two paragraphs of the pipeline's docstring, then the pipeline's own options, then, in groups,
+the options that every pipeline has. The help of an option is the first paragraph of the option's docstring. In the last
+two groups, `--help` only names the options. `--help-all` shows all docstrings in full.
 """
 
 import sys
@@ -33,7 +33,7 @@ ONLY_NAMED = (HOW, EVERY_TRIAL)
 
 
 def explanation(options: type[TrialOptions], name: str) -> str:
-    """Returns an option's help text: the option's docstring, or else the docstring in `Settings`, plus the default.
+    """Returns an option's help text: its docstring, or else the docstring of its field in `Settings`, and the default.
 
     `{names}` in the docstring becomes the list of names that the option takes.
     """

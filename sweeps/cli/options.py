@@ -84,7 +84,7 @@ class CommonOptions(TrialOptions):
     """demo takes minutes; paper is the set-up of the supplement."""
 
     plan: bool = False
-    """Print the cells, which of them are done, and the cost of the rest. Trains and downloads nothing.
+    """Print which cells are done, and the cost of the other cells. Trains and downloads nothing.
 
     Data sets that convert in seconds are converted into the cache, so that a few steps of each kind of trial can be
     timed."""
@@ -93,9 +93,9 @@ class CommonOptions(TrialOptions):
     report: bool = False
     """Print and write the table from existing results. Trains and downloads nothing."""
     resume: bool = False
-    """Fail unless the storage has a result or a checkpoint of these cells."""
+    """Fail unless the storage has a result or a checkpoint of the table's cells."""
     fresh: bool = False
-    """Fail if an experiment of this --name exists in the storage."""
+    """Fail if the storage has an experiment with this --name."""
 
     plugins: Files = ()
     """Python files that add your own data sets and arms (docs/extend/).
@@ -191,7 +191,7 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
     """Parses the command line, and loads the data sets and arms of the given plug-ins.
 
     Raises:
-        Refusal: a mistake of the user. The message is one line, which names the option, or the plug-in and its line.
+        Refusal: a mistake of the user. The message is one line. It names the option, or the plug-in's file and line.
     """
     check_names(argv)
     ensure_home()

@@ -29,7 +29,7 @@ def outliving_readers(notice: str) -> Iterator[None]:
 
 
 def print_every_character(stream: TextIO) -> None:
-    """Makes a stream print ? for characters that its encoding lacks, instead of raising UnicodeEncodeError."""
+    """Makes a stream print `?` for characters that its encoding lacks, instead of raising UnicodeEncodeError."""
     reconfigure = getattr(stream, "reconfigure", None)  # also works for an _Outliving
     if reconfigure is not None and not stream.encoding.lower().startswith("utf"):
         reconfigure(errors="replace")

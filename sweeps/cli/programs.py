@@ -1,4 +1,4 @@
-"""Names of this environment's programs and pipelines, the command that resumes, and the exit codes."""
+"""Names of this environment's programs and pipelines, the command that resumes a sweep, and the exit codes."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ _typed: list[str] = []
 
 
 def started_by(*words: str) -> None:
-    """Records the words that started a pipeline (`mvae run NAME`), for its help page and the command that resumes."""
+    """Records the words that started a pipeline (`mvae run NAME`), for its help page and for `command`."""
     _typed[:] = words
 
 

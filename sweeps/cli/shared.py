@@ -47,7 +47,7 @@ TargetRows = Annotated[
 
 
 def arms_for(*measures: Measure, reads: str = "model") -> list[str]:
-    """Returns the arms that `--help` lists: all arms that have one of the measures and read the field `reads`."""
+    """Returns the arms that `--help` lists: all arms that have one of the measures and read the field named `reads`."""
     names = {measure.name for measure in measures}
     return [token for token, arm in ARMS.items() if reads in arm.reads and names & arm.measures]
 
@@ -72,7 +72,7 @@ class Preset:
         return chosen
 
     def trials(self, options: CommonOptions, model: str, **fields: Any) -> list[Trial]:
-        """Returns one trial of this arm per seed.
+        """Returns one trial of the arm `model` per seed.
 
         Args:
             fields: fields set by the pipeline. These fields override options and preset.
@@ -96,7 +96,8 @@ def check_declared(name: str, arms: Sequence[str]) -> None:
         having = [token for token in arms if arm(token).hyperparameters] or ARMS
         known = [f"{each.name} ({token})" for token in having for each in arm(token).hyperparameters]
         raise Refusal(
-            f"--set {name}: no arm of {', '.join(arms)} has this hyper-parameter: choose among {', '.join(known)}"
+            f"--set {name}: none of the arms ({', '.join(arms)}) has this hyper-parameter:"
+            f" choose among {', '.join(known)}"
         )
 
 
@@ -117,7 +118,7 @@ def check_pairs(options: CommonOptions, *fractions: float | None) -> None:
 
 
 def folder_as_data_set(typed: Any, option: str, dataset: str, conflict: str) -> Any:
-    """Translates an option that names a folder into `--dataset` and `--data-root`.
+    """Replaces an option whose value is a folder by `--dataset` and `--data-root`.
 
     Args:
         typed: options by name, before validation.

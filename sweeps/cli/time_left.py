@@ -103,7 +103,7 @@ class Work:
         return makespan([own.get(key, by_kind[key]) for key in running_first], self._at_once)
 
     def _own_speed(self, key: str) -> float | None:
-        """Returns the fraction of a running trial done per second since its first report. Excludes start-up time."""
+        """Returns a running trial's speed since its first report, as the fraction of the trial per second."""
         if key not in self._since or key not in self._first:
             return None
         when, share = self._first[key]

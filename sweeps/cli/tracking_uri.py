@@ -16,7 +16,7 @@ DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 def default_uri(storage: AnyPlace) -> str:
     """Returns the default tracking URI: a SQLite file in the storage folder.
 
-    Object storage cannot hold a SQLite file. `place_of_artifacts` refuses such a storage before anything starts.
+    Object storage cannot hold a SQLite file. `place_of_artifacts` refuses this URI before anything starts.
     """
     return (
         sqlite_uri(storage.absolute() / "mlflow.db") if isinstance(storage, Path) else f"sqlite:///{storage}/mlflow.db"
@@ -93,7 +93,7 @@ def _installed(package: str) -> bool:
 def without_credentials(text: str) -> str:
     """Removes user and password from every URI in a text.
 
-    In a database URI, the credentials end at the last @ of the word, because a password may contain / and @.
+    In a database URI, the credentials end at the last `@` before a space, because a password may contain `/` and `@`.
     """
     schemes = "|".join(DATABASES)
     text = re.sub(rf"\b((?:{schemes})(?:\+\w+)?)://\S*@", r"\1://", text)

@@ -100,7 +100,7 @@ def gpus(value: object) -> object:
     """Reads `auto` or a number of GPUs, which may be 0.
 
     Raises:
-        Refusal: the value is not a number from 0, or is above 1 and not whole. Trials can only share a single GPU.
+        Refusal: the value is negative, not a number, or above 1 and not whole. Trials can only share a single GPU.
     """
     if value == "auto" or not isinstance(value, str | int | float):
         return value
@@ -118,7 +118,7 @@ def _absolute(text: str) -> Path:
 
 
 def listed(read: Callable[[str], Iterable[Hashable]]) -> Callable[[object], object]:
-    """Returns a validator of lists such as a,b,c. The validator keeps the order and drops repetitions.
+    """Returns a validator of lists such as `a,b,c`. The validator keeps the order and drops repetitions.
 
     Args:
         read: returns the values of one item, or raises Refusal.
@@ -129,7 +129,7 @@ def listed(read: Callable[[str], Iterable[Hashable]]) -> Callable[[object], obje
             return value
         items = value.split(",")
         if not all(items):
-            raise Refusal("separate the items by commas without spaces, as in a,b,c")
+            raise Refusal("separate the items with commas and no spaces, as in a,b,c")
         return tuple(dict.fromkeys(found for item in items for found in read(item)))
 
     return values
@@ -169,7 +169,7 @@ def _file(item: str) -> tuple[Path]:
 
 
 files = listed(_file)
-"""Reads paths of files that exist, such as a.py,b.py."""
+"""Reads paths of files that exist, such as `a.py,b.py`."""
 
 
 def unknown_option(parser: ArgumentParser, word: str, listing: str) -> Refusal:
@@ -207,7 +207,7 @@ def workers(value: object) -> object:
 
 
 def in_a_name(value: object) -> str:
-    """Formats an option's value for a folder's name. Writes a range of seeds as 0-2, and joins other lists by _."""
+    """Formats an option's value for a folder's name: a range of seeds as `0-2`, other lists joined with `_`."""
     if isinstance(value, tuple):
         rising = all(isinstance(item, int) for item in value) and value == tuple(range(value[0], value[0] + len(value)))
         return f"{value[0]}-{value[-1]}" if rising and len(value) > 1 else "_".join(map(in_a_name, value))

@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """Formats a range of durations with two digits in one unit: 1.5 to 2 h, 35 to 55 s; 2 h if both ends are equal."""
+    """Formats a range of durations with two digits in one unit: "35 to 55 s", or only "2 h" if both ends are equal."""
     unit, size = next(
         (
             (unit, size)
@@ -33,7 +33,7 @@ def span(low: float, high: float) -> str:
 
 
 def between(low: str, high: str) -> str:
-    """Formats a range: 1.5 to 2; 2 if both ends are equal."""
+    """Formats a range: "1.5 to 2", or only "2" if both ends are equal."""
     return " to ".join(dict.fromkeys((low, high)))
 
 

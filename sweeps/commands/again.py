@@ -67,9 +67,9 @@ class Candidates:
         self._data_root, self._cache = data_root, cache
         self._marks: dict[str, str] = {}
         self.altered: dict[str, str] = {}
-        """Maps each key whose stored result was altered to a description of the contradiction."""
+        """The contradiction in each altered result, by trial key."""
         self.passed: dict[str, str] = {}
-        """Maps each key that was not chosen to the reason."""
+        """Why a trial was not chosen, by trial key."""
 
     def choose(self, number: int, seed: int) -> Iterator[Finished]:
         """Yields trials in an order that depends only on the seed and on the keys in the storage.

@@ -35,7 +35,7 @@ def prepare(options: Namespace) -> str:
 
 
 def main(typed: Sequence[str]) -> int:
-    """Prepares a data set, and also the data set that provides its grey values. Returns 0.
+    """Prepares a data set, and for black-and-white images also the data set with their grey values. Returns 0.
 
     Raises:
         Refusal: unknown data set, missing or damaged files, or the cache cannot be written.

@@ -25,7 +25,7 @@ from sweeps.store.store import Store
 from sweeps.table.files import keys_of, record_of
 
 FOLDERS = ("results", "checkpoints", "artifacts", "measuring", "errors", "reports", "mirrored", "sweeps")
-"""Folders of a storage name in which something is deleted."""
+"""Folders in which files are deleted, inside the folder of a storage name."""
 
 
 @dataclass(frozen=True)

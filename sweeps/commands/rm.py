@@ -1,4 +1,4 @@
-"""`mvae rm SWEEP`: deletes the trials that only this sweep uses: files, MLflow runs and a search's study.
+"""`mvae rm SWEEP`: deletes the trials that only this sweep uses, their files and MLflow runs, and a search's study.
 
 Takes the lease, lists what it will delete, asks, and deletes. If the command is killed, type it again to delete
 the rest.

@@ -40,7 +40,7 @@ class Events:
         self.notify(key, self.listener.word, Message(again=why))
 
     def lost(self, key: str, why: str, failures: int, details: str = "") -> None:
-        """Reports a lost trial that Tune does not restart again.
+        """Reports a lost trial that Tune will not restart.
 
         Args:
             why: reason of the last loss.

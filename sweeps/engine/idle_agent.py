@@ -17,7 +17,7 @@ LOOK_EVERY = 1.0
 
 
 def announce(folder: str, node: str) -> None:
-    """Writes one file per port, for which Ray waits. Each file says that the port is not open.
+    """Writes the files for which Ray waits, one file per port. Each file says that the port is not open.
 
     Args:
         folder: the folder of the session.

@@ -1,4 +1,6 @@
-"""All private names of Ray that this package uses, and why. No other file may use one (tests/test_private_names.py).
+"""All private names of Ray that this package uses, and why.
+
+No other file may use a private name of Ray (tests/test_private_names.py).
 
 Checked with Ray 2.60.0. The table lists the CPU seconds that each name saves per command, summed over all processes.
 Each number is the median difference of five pairs of commands, with and without the name. The commands ran alternately

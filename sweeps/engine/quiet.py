@@ -28,8 +28,8 @@ Warnings are ignored because PYTHONWARNINGS=error would end Ray's own processes 
 def environment(values: Mapping[str, str | None]) -> Iterator[None]:
     """Sets environment variables within the block. The value None removes a variable.
 
-    This function does not use `warnings.catch_warnings`, which restores the warning filters at its end. MLflow's import
-    changes the filters in another thread. If these changes were undone, MLflow's warnings would be printed.
+    The block must not use `warnings.catch_warnings`. MLflow's import changes the warning filters in another thread, and
+    `catch_warnings` would undo these changes at the end of the block. MLflow's warnings would then be printed.
     """
     before = {name: os.environ[name] for name in values if name in os.environ}
     for name, value in values.items():

@@ -1,4 +1,6 @@
-"""Runs the trials of a sweep with Ray Tune. Each process runs one trial after another, and may share a GPU with others.
+"""Runs the trials of a sweep with Ray Tune.
+
+Each process runs one trial after another, and may share a GPU with other processes.
 
 one worker       a plain Tune function, because a nested Train job needs tens of seconds before its first step
 several workers  a Train job inside a Tune function (sweeps/engine/train.py)
@@ -187,7 +189,7 @@ def _error_text(trial: Any) -> str:
 
 
 def _last_error(trial: Any) -> Exception | None:
-    """Returns the last of a trial's errors that Tune could pickle; None if it cannot be loaded here.
+    """Returns the last of a trial's errors that Tune could pickle; None if this error cannot be loaded here.
 
     Tune can always pickle the death of a process."""
     from ray import cloudpickle

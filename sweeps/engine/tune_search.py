@@ -44,7 +44,7 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
     Args:
         template: job from which each trial's job is made, with the trial's own key and settings. The template's
             `checkpoint_at` lists the rungs.
-        metric: name of the validation metric that is passed to `stop`.
+        metric: name of the validation metric whose value is passed to `stop`.
         max_concurrent: largest number of trials at a time.
     """
     import ray

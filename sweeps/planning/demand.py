@@ -9,7 +9,10 @@ from mvae.refusal import Refusal
 from sweeps.cli.words import counted
 
 SHARE_OF_A_GPU = 0.25
-"""Fraction of a GPU that `--gpus-per-trial auto` gives to a trial with one process, which leaves most of a GPU idle."""
+"""Fraction of a GPU that `--gpus-per-trial auto` gives to a trial with one process.
+
+A trial with one process would leave most of a whole GPU idle.
+"""
 
 ON_THE_HEAD = 1.3 * 2**30
 """Bytes of memory that a trial with several workers takes on the driver's machine: Tune process, controller, queue."""

@@ -32,7 +32,7 @@ Measured on two cores that also ran other work: 9 to 18 s, of which 9 to 12 s we
 END = (2.0, 7.0)
 """Seconds on an idle machine from the end of the last trial to the end of the command: MLflow, table, end of Ray.
 
-The same benchmark measured 11 to 19 s, because MLflow still had to receive 162 trials. `EACH` covers this work.
+The benchmark of `START` measured 11 to 19 s, because MLflow still had to receive 162 trials. `EACH` covers this work.
 """
 
 BUSY_AT_START = 2.0
@@ -42,7 +42,7 @@ PROCESS = 3.0
 """Processor seconds that each additional trial process needs to import torch and Ray."""
 
 EACH = 0.3
-"""Processor seconds per trial for checkpoint, result, pictures and messages (`a_trial_cpu` in the same benchmark)."""
+"""Processor seconds per trial for checkpoint, result, pictures and messages (`a_trial_cpu` in `START`'s benchmark)."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Estimate:
     bases: tuple[str, ...]
     """Sources of the times, one line per kind of trial."""
     unconverted: tuple[str, ...] = ()
-    """Data sets of the trials with an unknown time that are not converted."""
+    """Unconverted data sets of the trials whose time is unknown."""
 
     @property
     def seconds(self) -> float:
@@ -126,7 +126,7 @@ class Estimate:
         if not self.unknown:
             return []
         line = f"time unknown for {counted(self.unknown, 'trial')}: no similar trial has finished here yet"
-        ways = "; ".join(f"prepare it: {prepare.format(name)}" for name in self.unconverted)
+        ways = "; ".join(f"to prepare {name}: {prepare.format(name)}" for name in self.unconverted)
         names = ", ".join(self.unconverted)
         verb = "are" if len(self.unconverted) > 1 else "is"
         return [line + f", and {names} {verb} not converted; {ways}" * bool(names)]

@@ -36,7 +36,7 @@ Measured for FashionMNIST with the DCGAN: 1.1 to 2.3 for the NN, 1.0 to 1.4 for 
 def gpu_hours(planned: Plan, machine: Host) -> list[str]:
     """Returns a line with the GPU hours of the missing trials.
 
-    Returns no line on a machine with a GPU, without missing trials, or if no missing trial is of a measured kind.
+    Returns no line if this machine has a GPU, if no trials are missing, or if no missing trial is of a measured kind.
 
     For half-done trials, only the remaining epochs count.
     """

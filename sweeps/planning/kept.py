@@ -25,7 +25,7 @@ KEEP_SECONDS = 86_400.0
 def kept(
     probe: Probe, cache: Path, fingerprints: Fingerprints, about: Callable[[], Mapping[str, str]], clock: Clock = CLOCK
 ) -> Probe:
-    """Returns a probe that measures a trial only if the cache holds no time of the last day.
+    """Returns a probe that measures a trial only if the cache holds no time that was measured within the last day.
 
     Trials that differ only in their seed share a time. A cache that cannot be read or written is ignored.
 

@@ -62,7 +62,7 @@ IDLE = Load(0.0, 1_000_000)
 
 
 class Reading(NamedTuple):
-    """Counters at the time `at`, in seconds: this process ran and waited; all processors together were busy."""
+    """Seconds that this process `ran` and `waited`, and that all processors together were `busy`, at the time `at`."""
 
     at: float
     ran: float
@@ -104,7 +104,7 @@ class LoadWatch:
 
 
 def reading() -> Reading:
-    """Reads the kernel's counters. If the kernel has none, returns zeros for waiting and for the machine's work."""
+    """Reads the kernel's counters. If the kernel has none, returns zeros for `waited` and `busy`."""
     now = time.perf_counter()
     try:
         ran, waited, _ = Path("/proc/self/schedstat").read_text(encoding="ascii").split()

@@ -84,9 +84,9 @@ class Plan:
     trials: Mapping[str, PlannedTrial]
     """The unique trials by key, in the order of the cells."""
     superseded: tuple[str, ...]
-    """Names of these trials' result files that another version of a measure wrote. These files are not read."""
+    """Names of result files that another version of a measure wrote for the plan's trials. These files are not read."""
     former: tuple[str, ...]
-    """Names of result files under the keys that earlier releases gave to these trials. These files are not read."""
+    """Names of result files under the keys that earlier releases gave the plan's trials. These files are not read."""
     estimate: Estimate
     """Estimated time left. For a partial trial, only the remaining epochs count."""
 

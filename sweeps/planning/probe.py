@@ -100,7 +100,7 @@ def probed(
 
 
 def converted(name: str, fingerprints: Fingerprints, data_root: Path | None, cache: Path | None) -> Dataset | None:
-    """Returns a data set from the cache. If it is not there, converts it if that takes only seconds.
+    """Returns a data set from the cache. Converts a missing data set first, if the conversion takes only seconds.
 
     Returns None if the conversion would take longer or is refused."""
     data = load_converted(name, fingerprint_of(name, fingerprints), cache)
@@ -124,7 +124,7 @@ def _seconds_of_fit(model: nn.Module, trial: Trial, data: Dataset) -> float:
 def _seconds_a_sample(
     measure: Measure, model: nn.Module, trial: Trial, data: Dataset, clock: Callable[[], float]
 ) -> float:
-    """Returns the seconds that a likelihood measure takes per sample on the whole test split."""
+    """Returns the seconds that a likelihood measure takes for one sample of every test example."""
 
     def on(examples: int) -> object:
         return compute(measure, model, trial, replace(data, test=data.test.first(examples)))

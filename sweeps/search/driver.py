@@ -80,7 +80,7 @@ class Searching:
         return self.search.left(self.known)
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
-        """Prints the state of the search, and its costs if no trial is pruned, which are an upper bound."""
+        """Prints the state of the search, and an upper bound of its costs: the costs without pruning."""
         search, default = self.search, self.search.default
         console.say(Outcome(search, tuple(self.known)).counts())
         ranges = ", ".join(f"{name} ({words(span)})" for name, span in search.varied.items())

@@ -1,7 +1,7 @@
 """Writes the report of a search: the best settings next to the default, every trial, and a command line to paste.
 
 The files are table.md, trials.csv and runs.csv (the MLflow run of each key). The plots history, parallel and
-importances are saved as PNG, PDF and SVG. The search's run in MLflow also has all files.
+importances are saved as PNG, PDF and SVG. The search's run in MLflow also has all these files.
 """
 
 import csv

@@ -177,7 +177,7 @@ class Search:
     @property
     def name(self) -> str:
         """Name of the study and of the report. All commands of the same search give the same name, whatever their
-        total."""
+        `total`."""
         spans = {name: repr(span) for name, span in self.varied.items()}
         identity = canonical_json({"default": self.key(self.default), "spans": spans, "metric": self.metric})
         digest = hashlib.sha256(identity.encode()).hexdigest()[:8]

@@ -4,7 +4,7 @@ Only this file, database.py and plots.py import Optuna.
 
 The study can be rebuilt from storage: `settle` adds the results and pruned trials that the study lacks. So a search
 resumes after its driver was killed or its database was deleted. Only diverged trials are lost with the database.
-Settings that any sweep of the same storage name has run count as tried and do not run again.
+Settings count as tried and do not run again if any sweep of the same storage name has run these settings.
 
 The sampler is a pure function of (seed, trial number, contents of the study), so it needs no saved state.
 """
@@ -55,7 +55,7 @@ class SearchRecord:
         self._handles: dict[int, optuna.Trial] = {}
 
     def known(self) -> list[TriedTrial]:
-        """Returns the trials in the database in the order of their numbers, without repeated or refused settings."""
+        """Returns the database's trials, ordered by number, except trials with repeated or refused settings."""
         found = (self._known(frozen) for frozen in self._study.get_trials(deepcopy=False))
         return [one for one in found if one is not None]
 
@@ -99,8 +99,8 @@ class SearchRecord:
 
         A trial continues if its value is among the best third of the values known at that rung. With fewer than three
         values, only the best trial continues. The default always continues, because all other trials are compared with
-        the default. A trial that has continued at this rung before continues again. The value is recorded only together
-        with the decision, so a kill before the decision loses nothing.
+        the default. If a trial has already continued at this rung, it continues again. The value is recorded only
+        together with the decision, so a kill before the decision loses nothing.
 
         We do not use Optuna's pruner, because it stores rungs under private names. A study rebuilt from storage lacks
         these names.

@@ -137,7 +137,7 @@ class Lease:
         self._take_unless_held(watched=found, stood_still=True)
 
     def _take_unless_held(self, watched: bytes | None = None, stood_still: bool = False) -> bytes | None:
-        """Takes the lease if no lease exists, if its holder is dead, or if the lease file stopped changing.
+        """Takes the lease if there is no lease file, if the holder is dead, or if the file has stopped changing.
 
         Args:
             watched: content of the lease file when watching began; None at the first read.

@@ -1,7 +1,8 @@
 """Sweep lists: one JSON file per sweep, <name>/sweeps/<sweep>.json, with the keys of the trials that the sweep uses.
 
 The driver takes the lease and writes the list before training. A later command with the same sweep name adds its keys
-to the list. `mvae rm` deletes a trial only if no other list has the trial's key. `mvae ls` counts the cells.
+to the list. `mvae rm` deletes a trial only if no other list has the trial's key. `mvae ls` shows how many of the
+list's cells are done.
 
 A damaged list is renamed to `.bad`, and the new list has only the keys of later commands. While the `.bad` file exists,
 `mvae rm` deletes no other sweep, because the keys in the `.bad` file may be missing from the new list.

@@ -17,12 +17,12 @@ from mvae.storage.clock import CLOCK, Clock
 from mvae.training.records import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds sweeps and pipelines. In a clone, it also holds mvae."""
+"""The folder with the packages `sweeps` and `pipelines`. In a clone, this folder also has `mvae`."""
 
 
 @cache
 def git_sha() -> str:
-    """Returns the commit of the running code, with -dirty if files have changed; empty outside a git checkout."""
+    """Returns the commit of the running code, plus `-dirty` if files have changed; empty outside a git checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -92,14 +92,14 @@ def device_name(device: str) -> str:
 
 @dataclass(frozen=True)
 class MadeOn:
-    """Device, torch and plug-ins of an attempt. With the same values, a trial's numbers are equal bit for bit."""
+    """Device, torch and plug-ins of an attempt. Equal values make a trial's numbers equal bit for bit."""
 
     device: str
     """cpu or cuda."""
     name: str
     """Name of the GPU or of the processor."""
     cpu: str
-    """Model of the processor; empty if unknown, as in results that earlier releases trained on a GPU."""
+    """Model of the processor; empty if unknown, as in results of GPU trials from earlier releases."""
     torch: str
     plugins: tuple[tuple[str, str], ...] = ()
     """File name and digest of the plug-ins that define the trial's data set and arm."""
@@ -175,7 +175,8 @@ class Attempts:
     def for_checkpoint(self) -> dict[str, Any]:
         """Returns the provenance of a checkpoint, with the seconds that this attempt has taken so far.
 
-        `cpu_seconds` is the processor time of this process. Unlike `seconds`, `cpu_seconds` excludes other programs.
+        `cpu_seconds` is the processor time of this process. Unlike `seconds`, `cpu_seconds` excludes the time
+        of other programs.
         """
         self._this["seconds"] = self._clock.time() - self._this["started"]
         self._this["cpu_seconds"] = time.process_time() - self._cpu_before

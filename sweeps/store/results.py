@@ -2,7 +2,8 @@
 
     <folder>/<key>.<measure>.json     {"key", "measure", "trial", "metrics", "provenance", "history"}
 
-An existing result is never overwritten. A damaged file is renamed to `.bad`, reported, and computed again.
+An existing result is never overwritten. A damaged file is renamed to `.bad` and reported, and its result is
+computed again.
 
 In object storage, two processes that compute the same result may both write it. Either their metrics are equal bit for
 bit, or one of the two processes raises ResultConflict. Results never change, so a result read from object storage is
@@ -98,7 +99,7 @@ class Results:
             except OSError as refused:
                 if path not in self._reported:
                     self._reported.add(path)
-                    _log.warning("%s; it cannot be renamed (%s)", error, refused.strerror)
+                    _log.warning("%s; the file cannot be renamed (%s)", error, refused.strerror)
                 return None
 
     def write(self, result: Result) -> Result:

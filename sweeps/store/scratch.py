@@ -19,7 +19,7 @@ KINDS = ("ray", "model", "files", "verify")
 """Kinds of folders. Folders of other kinds belong to other programs and are never deleted."""
 OWNER = "owner.json"
 SESSIONS = "r"
-"""Name of a private cluster's folder for sockets and logs, inside a temporary folder of kind ray."""
+"""Name of a private cluster's folder for sockets and logs, inside a temporary folder of kind `ray`."""
 UNCLAIMED_SECONDS = 3600.0
 """Age in seconds after which an empty folder without owner.json is deleted: the process that made it has died."""
 

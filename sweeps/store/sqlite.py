@@ -1,8 +1,8 @@
 """SQLite files: converts paths to URIs and back, and checks a file before MLflow or Optuna opens it.
 
-MLflow and Optuna open databases with SQLAlchemy, which reads %2F in a URI as / and the text after ? as options. So this
-module converts paths with SQLAlchemy's own functions. Importing SQLAlchemy takes a second. So this module imports
-SQLAlchemy only for special characters. Without special characters, every version of SQLAlchemy reads a path alike.
+MLflow and Optuna open databases with SQLAlchemy, which reads `%2F` in a URI as `/` and the text after `?` as options.
+So this module converts paths with SQLAlchemy's own functions. The import of SQLAlchemy takes a second, so it happens
+only for paths with special characters. All versions of SQLAlchemy read other paths unchanged.
 """
 
 import re
@@ -17,7 +17,8 @@ PREFIX = "sqlite:///"
 DRIVER = "sqlite+pysqlite"
 """URI scheme for paths with special characters.
 
-If a URI begins with sqlite:///, MLflow takes the rest literally as a path, and makes a folder with that path.
+If a URI begins with `sqlite:///`, MLflow takes the text after this prefix literally as a file's path, and makes the
+file's folder.
 """
 
 MAGIC = b"SQLite format 3\0"
@@ -38,7 +39,7 @@ def sqlite_uri(path: Path | str) -> str:
     """Returns the URI with which SQLAlchemy opens a database file.
 
     Args:
-        path: path of the file. In a string, /./ is kept.
+        path: path of the file. A string keeps `/./`, a `Path` does not.
     Raises:
         Refusal: the installed SQLAlchemy has no URI for this path.
     """
@@ -100,7 +101,7 @@ class Found:
 def look_into(path: Path) -> Found | None:
     """Returns the tables of an existing database; None while another program has locked the file.
 
-    Checks the pages of files up to WHOLE_BYTES first.
+    First checks all pages of the file, unless the file is larger than WHOLE_BYTES.
 
     Raises:
         sqlite3.DatabaseError: the file is damaged, or is not a SQLite file.

@@ -10,7 +10,7 @@
     <root>/<name>/plugins/         <digest>-<file name>: all versions of the plug-ins that trials ran with
     <root>/<name>/reports/         tables and plots, one folder per sweep; .made_of/: see sweeps/table/files.py
     <root>/<name>/sweeps/          <sweep>.json: the keys of each sweep (sweeps/store/lists.py)
-    <root>/<name>/mirrored/        <sweep>.json: records that MLflow holds the sweep (sweeps/tracking/reconciled.py)
+    <root>/<name>/mirrored/        <sweep>.json: states that MLflow holds the sweep (sweeps/tracking/reconciled.py)
 
 MLflow's default database and artifacts are under <root>, next to <name>. The root is a folder, or a URI of object
 storage (mvae/storage/objects.py). Object storage cannot hold MLflow's database.
@@ -78,7 +78,7 @@ class Store:
         if not _NAME.fullmatch(name) or name in RESERVED:
             raise Refusal(
                 f"--name {name!r} is not a valid name: use up to 64 letters, digits, '.', '_' and '-', beginning with a"
-                f" letter or digit, and none of {', '.join(RESERVED)}"
+                f" letter or digit; {', '.join(RESERVED)} are reserved"
             )
         store = cls(root=place(root), name=name)
         try:

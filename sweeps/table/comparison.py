@@ -103,7 +103,7 @@ class Report:
         return replace(self, entries=entries)
 
     def notes(self) -> list[str]:
-        """Returns a line for each failed trial, and for each trial that ran on several device types or versions."""
+        """Returns a line per failed trial and per trial that ran on several device types, torch or plug-in versions."""
         failed = {run.key: f"failed: {run.where}: {run.error}" for run in self.failed}
         mixed = {
             run.key: f"mixed: {run.where} ran on several device types, torch versions or versions of a plug-in"
@@ -130,8 +130,8 @@ class Report:
     def contrasts(self) -> dict[tuple[str, float | str], Contrast]:
         """Difference between each row and its baseline, seed by seed; the keys are (row, column).
 
-        A row's baseline is the first row that shows one of the same quantities. Rows that are excluded from comparison
-        have no differences and are never a baseline.
+        A row's baseline is the first row that shows at least one of the row's quantities. Rows that are excluded from
+        comparison have no differences and are never a baseline.
         """
         baselines = self._baselines()
         compared = [entry for entry in self.in_order() if entry.compared]

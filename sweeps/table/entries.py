@@ -234,8 +234,8 @@ class Order:
 def order_of(entries: Sequence[Entry]) -> Order:
     """Checks for each column whether our arms are in the published order. Only cells with a verdict are used.
 
-    A pair of arms is judged only if their published values differ by more than 2 sqrt(2) s. Otherwise the paper itself
-    does not resolve their order.
+    A pair of arms is judged only if their published values differ by more than 2 sqrt(2) s, where s is the standard
+    deviation of one run. Otherwise the paper itself does not resolve their order.
 
     Args:
         entries: all entries, in the table's order.

@@ -147,10 +147,10 @@ def _files_up_to_date(folder: Place, record: Place, inputs: str) -> dict[str, st
 
 
 def own_name(reports: AnyPlace, name: str, cells: Iterable[tuple[str, str]], asked: str) -> str:
-    """Returns the name of a report's folder. A report is overwritten only by a report that includes all of its cells.
+    """Returns the name of a report's folder. Only a report with all cells of an existing report may overwrite it.
 
-    Returns the first free name of `name`, `name--asked` and `name--asked-DIGEST`. If `name` is taken and an earlier
-    version stored the same cells as `name-DIGEST`, returns `name-DIGEST`.
+    Returns the first free name among `name`, `name--asked` and `name--asked-DIGEST`. If `name` is taken and an earlier
+    release stored the same cells as `name-DIGEST`, returns `name-DIGEST`.
 
     Args:
         cells: key and measure of each cell.

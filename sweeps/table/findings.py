@@ -66,9 +66,9 @@ def entry_lines(
     """Returns the lines to print for a row. Lines that are empty in every cell are left out.
 
     Args:
-        first: lines to print at the top, with our numbers.
+        first: lines that hold our numbers, printed first.
         difference: label of the line with the differences from the published values.
-        seeds: function that returns a cell's text in the last line.
+        seeds: function that returns the text of one cell for the last line, which shows the seeds.
         mark: sign printed before a half-width.
     """
 
@@ -108,7 +108,7 @@ def contrast_lines(contrasts: Collection[Contrast], mark: str = "±") -> list[Li
 
 
 def half_interval(one: Contrast, mark: str) -> str:
-    """Returns half the width of a difference's 95 % interval, after the mark; empty if there is no interval."""
+    """Returns `mark` and half the width of a difference's 95 % interval; empty if there is no interval."""
     if one.interval is None:
         return ""
     half = (one.interval[1] - one.interval[0]) / 2

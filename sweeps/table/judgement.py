@@ -108,7 +108,7 @@ def pooled_spread(samples: Iterable[tuple[Sequence[float], Hashable]]) -> Pooled
             identifier vary together, for example read-outs of one VAE at several fractions, so their degrees of freedom
             count only once.
     Returns:
-        The pooled spread; None if every column has fewer than two values, or a value that is not finite.
+        The pooled spread of the columns that have at least two values, all finite; None without such a column.
     """
     squares, terms = 0.0, 0
     freedom: dict[Hashable, int] = {}
@@ -128,7 +128,7 @@ def binomial_spread(share: float, examples: int) -> float:
 
 
 def half_width(spread: float, freedom: int, n: int) -> float:
-    """Returns h, such that another run lies within the mean of n runs plus or minus h with probability .95."""
+    """Returns h: with probability .95, another run differs from the mean of `n` runs by at most h."""
     return student(freedom) * spread * math.sqrt(1 + 1 / n)
 
 
@@ -237,7 +237,7 @@ def seeds_to_resolve(mean: float, spread: float, n: int) -> int | None:
         spread: standard deviation of the differences.
         n: number of seeds so far.
     Returns:
-        The smallest sufficient number among 10, 30, 100, 300 and 1000 that exceeds n; None if 1000 are not enough.
+        The smallest number in `MAGNITUDES` that exceeds `n` and is enough; None if 1000 seeds are not enough.
     """
     for seeds in MAGNITUDES:
         if seeds > n and abs(mean) >= (student(seeds - 1) + POWER_Z) * spread / math.sqrt(seeds):

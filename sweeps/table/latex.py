@@ -52,7 +52,7 @@ STYLES = (
     Style("scriptsize", 3.0, below="tiny"),
     Style("scriptsize", 3.0, below="tiny", name=12),
 )
-"""Ordered from the most readable to the narrowest."""
+"""Styles to try, from the most readable to the narrowest."""
 BANDED = STYLES[1]
 """Style of tables that are split into bands because even the narrowest of `STYLES` is too wide."""
 

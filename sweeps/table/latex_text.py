@@ -55,11 +55,11 @@ NARROW, WIDE = frozenset(".,:;'!|()[]ijlt "), frozenset("mwMW%±&@+-\u2212")
 """Characters that are much narrower or wider than a digit."""
 
 DIGIT, CAPITAL = 5.0, 7.2
-"""Widths in points, in Computer Modern at 10 pt."""
+"""Widths of a digit and of a capital letter in points, in Computer Modern at 10 pt."""
 
 
 def escaped(text: str) -> str:
-    """Escapes text for LaTeX without packages, and joins its lines. An unsupported character becomes [U+1F600]."""
+    """Escapes text for LaTeX without packages, and joins its lines. Unsupported characters become codes: [U+1F600]."""
     return "".join(SPECIAL.get(character) or _known(character) for character in " ".join(text.split()))
 
 
@@ -90,8 +90,8 @@ def stacked(lines: list[str], side: str, place: str) -> str:
     """Returns one cell with the lines stacked vertically.
 
     Args:
-        side: horizontal alignment: l, c or r.
-        place: vertical alignment: t aligns the first line with the row, b aligns the last line.
+        side: horizontal alignment: `l`, `c` or `r`.
+        place: vertical alignment: `t` aligns the first line with the row, `b` aligns the last line.
     """
     if len(lines) == 1:
         return typeset(lines[0])

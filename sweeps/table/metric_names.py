@@ -102,7 +102,7 @@ def metric_words(metric: str) -> str:
 
 
 def axis_words(axis: str) -> str:
-    """Returns the readable name of an axis: "share of paired examples" for paired fraction."""
+    """Returns the readable name of an axis: "share of paired examples" for "paired fraction"."""
     return AXES.get(axis, axis.replace("_", " "))
 
 

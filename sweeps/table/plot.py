@@ -62,7 +62,7 @@ def picture(report: Report) -> Figure:
     """Plots each row: a line through its means, a band of one standard deviation, and a point per seed.
 
     - The band is drawn between columns with at least two seeds.
-    - The axis is logarithmic if columns are shares; other columns are evenly spaced.
+    - The horizontal axis is logarithmic if columns are shares; other columns are evenly spaced.
     - An arm's published curve covers the whole published table. The curve is dashed, in the colour of the arm's first
       row.
     - If columns are different quantities, each quantity gets a panel with one point per row.
@@ -131,7 +131,7 @@ def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high:
 
 
 def forms(name: str, draw: Callable[[], Figure]) -> dict[str, Callable[[], bytes]]:
-    """Maps NAME.png, NAME.pdf and NAME.svg to functions that return the file. The figure is drawn only once."""
+    """Maps NAME.png, NAME.pdf and NAME.svg to functions that return the file's content. Draws the figure only once."""
     once = cache(lambda: _laid_out(draw()))
     return {f"{name}.{form}": partial(saved, once, form) for form in FORMS}
 

@@ -2,7 +2,7 @@
 
 Pipelines build their grids and reports from these tables. The values are transcribed from the text of the supplement
 to "Multimodal Generative Models for Scalable Weakly-Supervised Learning" (Wu and Goodman, 2018). tests/test_tables.py
-compares them with the supplement's lines.
+compares the values with the supplement's lines.
 """
 
 import math

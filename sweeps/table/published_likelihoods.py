@@ -38,8 +38,8 @@ QUANTITIES = (
     Quantity("log p(x2)", "test/log_x2", 0.0),
     Quantity("log p(x2) by p(z)", "test/log_x2_prior", 0.0),
 )
-"""All columns that the likelihood measure fills. ESS is the effective sample size, from 1 to S. Do not trust estimates
-with an ESS near 1."""
+"""All columns that the likelihood measure fills. ESS is the effective sample size, from 1 to the number of samples. Do
+not trust estimates with an ESS near 1."""
 
 PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
     "binary_mnist": {

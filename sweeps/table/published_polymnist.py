@@ -1,8 +1,9 @@
 """Published coherence on PolyMNIST as data, from two studies with different protocols.
 
-"Multi-View Representation Learning via Total Correlation Objective" (Hwang et al. 2021), figure 2: read off by eye,
-within 0.01 to 0.02; 5 seeds. MultiVae's case study: means of 4 logged seeds; mopoe was read off a figure. The studies
-differ in data split, learning rates, epochs and networks' heads, so our tables name the study that they compare with.
+"Multi-View Representation Learning via Total Correlation Objective" (Hwang et al. 2021), figure 2: 5 seeds, values
+read off by eye, within 0.01 to 0.02. MultiVae's case study: means of 4 logged seeds, except `mopoe`, whose values were
+read off a figure. The studies differ in data split, learning rates, epochs and networks' heads, so our tables name the
+study that they compare with.
 """
 
 from sweeps.table.published import Table
@@ -72,7 +73,7 @@ MISSING = {
 """MultiVae's case study, 4 seeds: values of `COLUMNS` by share of missing training values and arm.
 
 In this study, the first modality is never missing, and the MVAE has only the joint term. The study gives one number for
-mmvae.
+`mmvae`.
 """
 
 STUDIES = {"mvtcae": MVTCAE, "multivae": MULTIVAE}

@@ -80,7 +80,7 @@ def readings(token: str, asked: Sequence[Targets]) -> list[tuple[Targets, str]]:
 
 
 def quick_network(dataset: str) -> str | None:
-    """Returns the image network for a short demo: mlp for data sets in `SLOW`, else None (the data set's default)."""
+    """Returns the image network for a short demo: `mlp` for data sets in `SLOW`, else None (the data set's default)."""
     return "mlp" if dataset in SLOW else None
 
 

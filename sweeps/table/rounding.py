@@ -65,7 +65,7 @@ def shown_value(value: float | None, spread: float | None = None, *, signed: boo
 
 
 def shown_spread(value: float | None, spread: float | None, mark: str = "±") -> str:
-    """Returns the spread after the mark, with as many decimal places as the value; "" if either number is None."""
+    """Returns `mark` and the spread, with as many decimal places as the value; "" if either number is None."""
     return "" if value is None or spread is None else f"{mark}{spread:.{places(value, spread)}f}"
 
 

@@ -31,7 +31,7 @@ def turnable(report: Report) -> bool:
 def table_by_quantity(report: Report, rows: Sequence[str], marks: Marks) -> Grid:
     """Returns a grid with one column for each of the given rows of the report.
 
-    Each quantity has a line each for ours, spread, paper and verdict. Empty lines are left out.
+    Each quantity has up to four lines: ours, spread, paper, verdict. Empty lines are left out.
     """
     lines: list[tuple[str, Callable[[Entry], Text]]] = [
         ("ours", lambda entry: Text(shown_value(entry.mean, entry.spread) or "-", style="bold")),

@@ -1,7 +1,7 @@
 """Computes numbers over seeds for MLflow: a CellView of each cell of a table, and the metrics of the sweep's run.
 
 MLflow computes means of groups, but no standard deviations. So each cell gets its own run with the metrics below. A
-chart draws mean, mean_minus_std and mean_plus_std as a band.
+chart draws `mean`, `mean_minus_std` and `mean_plus_std` as a band.
 
     test/accuracy/mean, std, mean_minus_std, mean_plus_std   over the seeds of the cell
     test/accuracy/seeds, published, difference               number of seeds, paper's value, our mean minus paper's
@@ -33,7 +33,10 @@ def band(metric: str) -> tuple[str, str, str]:
 
 
 def watched(views: Iterable[RunView]) -> tuple[str, ...]:
-    """Returns the metrics to plot per epoch. Each trial adds its first validation metric by name, or train/loss."""
+    """Returns the metrics to plot per epoch. Each trial adds one metric.
+
+    This metric is the trial's alphabetically first `validation/` metric, or `train/loss` if there is none.
+    """
     last = (view.history[-1:] for view in views)
     return tuple(dict.fromkeys(_watched(record) for records in last for record in records))
 

@@ -1,7 +1,7 @@
 """Checks MLflow's SQLite database before MLflow opens it. If MLflow cannot use the file, the error says what to do.
 
-MLflow takes two seconds to import, and ten seconds to reject a database with a traceback. So this module does not
-import MLflow. It reads the newest schema version from the migration files in MLflow's package.
+MLflow takes two seconds to import, and ten more to reject a database, which it does with a traceback. So this module
+does not import MLflow. It reads the newest schema version from the migration files in MLflow's package.
 """
 
 import functools

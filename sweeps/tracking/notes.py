@@ -35,7 +35,7 @@ VIEW = "mlflow.sharedViewState."
 BANDS = "over seeds"
 """Section of charts that comes first: bands over the seeds of each cell."""
 FIRST_CHARTS = ("validation", "train")
-"""Sections of charts that come next. A section is a metric's name up to its last slash."""
+"""Sections of charts that come after BANDS. A section is a metric's name up to its last slash."""
 FOLDED_CHARTS = ("best", "speed")
 """Sections of charts that come last, folded."""
 
@@ -206,7 +206,7 @@ _PROGRESS = {
     TrialState.RUNNING: "Running; saved",
     TrialState.DONE: "Finished after",
     TrialState.FAILED: "Failed after",
-    TrialState.INTERRUPTED: "Interrupted (the same command resumes it) after",
+    TrialState.INTERRUPTED: "Interrupted (the same command resumes the trial) after",
     TrialState.DIVERGED: "Failed after",
     TrialState.PRUNED: "Pruned by a search, because other trials were better, after",
 }

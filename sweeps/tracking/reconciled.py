@@ -5,8 +5,9 @@ state. While all three stay equal, nothing needs to be written. MLflow's state c
 
 SQLite          the experiment and its tags; names, statuses, tags, parameters, newest metrics, data sets and logged
                 epochs of the runs; models; names of all artifact files
-server          the same, read with three requests, except artifact files and epochs before the newest epoch. Reading
-                the rest would take requests per run, so a server's record is valid only until midnight (UTC)
+server          as for SQLite, but without artifact files and without epochs before the newest epoch. These two would
+                need requests per run, while three requests read all else. Changes in these two go unnoticed, so a
+                server's record is valid only until midnight (UTC)
 other database  no record: every command compares MLflow with storage
 """
 

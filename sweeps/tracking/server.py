@@ -17,7 +17,7 @@ from sweeps.store.sqlite import sqlite_path
 from sweeps.tracking.database import check_file
 
 CHECK_SECONDS = 5.0
-"""Seconds within which a server must answer."""
+"""Seconds within which a server must answer, without the DNS look-up."""
 CHECK_LIMIT = 8.0
 """Seconds within which a server must answer, including the DNS look-up, which has no timeout of its own."""
 NOTICE_SECONDS = 2.0

@@ -242,7 +242,7 @@ class Tracker:
             if not self._down or self.stuck != stuck:
                 self._say(
                     f"cannot write to MLflow at {self._shown_uri} ({self.stuck or _first_line(error)});"
-                    f" training continues, retrying every {self._retry_seconds:.0f} s"
+                    f" training continues, with a new attempt every {self._retry_seconds:.0f} s"
                 )
             with self._changed:
                 self._sweep_is_new = True

@@ -138,11 +138,11 @@ class SweepView:
     command: str = ""
     """Command that resumes or extends the sweep."""
     program: str = ""
-    """File name of the pipeline, for MLflow's column "Source" of the sweep and of trials that it creates."""
+    """File name of the pipeline, for MLflow's column "Source" of the sweep and of trials that the sweep creates."""
     metrics: tuple[str, ...] = ()
-    """Metrics in the table's cells, which are columns of the saved view."""
+    """Metrics in the table's cells. These metrics are columns of the saved view."""
     quantities: tuple[str, ...] = ()
-    """Metrics without parameters: names of the cells' numbers over seeds, which become columns of the view."""
+    """Metrics without parameters. Numbers over seeds have these names, and are columns of the saved view."""
     watched: tuple[str, ...] = ()
     """Validation metrics whose mean and spread over seeds the view plots by epoch."""
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -150,7 +150,7 @@ class SweepView:
     cells: tuple[CellView, ...] | None = None
     """All cells that have a result; None until there is a report."""
     settings: tuple[str, ...] = ()
-    """Settings that a search varies, which become columns of the saved view. Such a view does not group trials."""
+    """Settings that a search varies. They become columns of the search's saved view, which does not group trials."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """Git sha, data set, preset, plug-ins; shown as `mvae.<name>`."""
     report: AnyPlace | None = None

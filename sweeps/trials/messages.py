@@ -54,7 +54,7 @@ class Job:
 
 
 def waves(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Returns groups of jobs that run one after another. Trials whose models other jobs need come first."""
+    """Groups jobs. The groups run one after another: first the trials whose models other jobs need."""
     first_trained = {trial for job in jobs for trial in needed(job.measures, job.trial.dataset)}
     first = [job for job in jobs if job.trial in first_trained]
     return [wave for wave in (first, [job for job in jobs if job.trial not in first_trained]) if wave]

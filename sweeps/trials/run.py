@@ -193,7 +193,7 @@ def _finished(job: Job, trial: Trial, data: Dataset) -> nn.Module:
 
 
 def _take(device: str, share: float) -> None:
-    """Selects this process's device. Limits the process to a fraction `share` of the GPU's memory."""
+    """Selects this process's device. A process with `share` of a GPU may use 0.9 x `share` of the GPU's memory."""
     if device == "cpu":
         return
     if not torch.cuda.is_available():
@@ -215,7 +215,7 @@ def _data(name: str, data_root: Path | None, cache: Path | None, device: str, gr
 
 @dataclass
 class _Throttled:
-    """Sends at most one message per REPORT_EVERY seconds, plus all messages marked `at_once`. Drops the others."""
+    """Sends all messages marked `at_once`, and at most one other message per REPORT_EVERY seconds."""
 
     send: Callable[[Message], None]
     clock: Clock

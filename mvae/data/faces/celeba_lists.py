@@ -84,15 +84,15 @@ def read_partitions(path: Path) -> tuple[list[str], np.ndarray]:
         if not row or (headed and line == 1):
             continue
         if len(row) != 2 or row[1] not in splits:
-            raise Refusal(f"{path}, line {line} must hold a file name and 0, 1 or 2: fetch it again")
+            raise Refusal(f"{path}, line {line} must hold a file name and 0, 1 or 2: fetch this file again")
         names.append(row[0])
         parts.append(splits[row[1]])
     if len(set(names)) != len(names):
-        raise Refusal(f"{path} lists an image twice: fetch it again")
+        raise Refusal(f"{path} lists an image twice: fetch this file again")
     partitions = np.array(parts, np.uint8)
     for value, split in enumerate(SPLITS):
         if not (partitions == value).any():
-            raise Refusal(f"{path} lists no {split} image (marked {value}): fetch it again")
+            raise Refusal(f"{path} lists no {split} image (marked {value}): fetch this file again")
     return names, partitions
 
 
@@ -104,16 +104,18 @@ def read_attributes(path: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.
     """
     columns, rows, before = _table(path)
     if unknown := [column for column in columns if column not in COLUMNS]:
-        raise Refusal(f"{path} has a column {unknown[0]}, which is not one of CelebA's 40 attributes: fetch it again")
+        raise Refusal(
+            f"{path} has a column {unknown[0]}, which is not one of CelebA's 40 attributes: fetch this file again"
+        )
     if absent := [attribute for attribute in chosen if attribute not in columns]:
-        raise Refusal(f"{path} has no column {absent[0]}: CelebA's 40 attributes are expected; fetch it again")
+        raise Refusal(f"{path} has no column {absent[0]}: CelebA's 40 attributes are expected; fetch this file again")
     places = [1 + columns.index(attribute) for attribute in chosen]
     names, values = [], np.empty((len(rows), len(chosen)), np.uint8)
     for place, words in enumerate(rows):
         if len(words) != len(columns) + 1 or not {"1", "-1"}.issuperset(words[1:]):
             raise Refusal(
                 f"{path}, line {before + place + 1} must hold a file name and {len(columns)} values of 1 or -1:"
-                " fetch it again"
+                " fetch this file again"
             )
         names.append(words[0])
         values[place] = [words[column] == "1" for column in places]
@@ -133,12 +135,12 @@ def read_lists(attributes: Path, partitions: Path, chosen: tuple[str, ...]) -> t
     if len(described) != len(names):
         raise Refusal(
             f"{attributes} lists {len(described):,} images, but {partitions.name} lists {len(names):,}:"
-            " fetch both again"
+            " fetch both files again"
         )
     for number, (here, there) in enumerate(zip(described, names, strict=True), 1):
         if here != there:
             raise Refusal(
-                f"image {number:,} is {here} in {attributes}, but {there} in {partitions.name}: fetch both again"
+                f"image {number:,} is {here} in {attributes}, but {there} in {partitions.name}: fetch both files again"
             )
     return names, splits, values
 
@@ -170,7 +172,7 @@ def content(path: Path) -> bytes:
     except OSError as error:
         raise Refusal(f"{path} cannot be read: {error.strerror}") from error
     except (EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile) as error:
-        raise Refusal(f"{path} is not a complete zip file with one list ({error}): fetch it again") from error
+        raise Refusal(f"{path} is not a complete zip file with one list ({error}): fetch this file again") from error
 
 
 def _table(path: Path) -> tuple[list[str], list[list[str]], int]:
@@ -179,9 +181,11 @@ def _table(path: Path) -> tuple[list[str], list[list[str]], int]:
     if is_csv:
         return rows[0][1:], rows[1:], 1
     if len(rows) < 2 or len(rows[0]) != 1 or not rows[0][0].isdecimal():
-        raise Refusal(f"{path} must begin with a count and the names of the attributes: fetch it again")
+        raise Refusal(f"{path} must begin with a count and the names of the attributes: fetch this file again")
     if (count := int(rows[0][0])) != len(rows) - 2:
-        raise Refusal(f"{path} begins with a count of {count:,} images, but lists {len(rows) - 2:,}: fetch it again")
+        raise Refusal(
+            f"{path} begins with a count of {count:,} images, but lists {len(rows) - 2:,}: fetch this file again"
+        )
     return rows[1], rows[2:], 2
 
 

@@ -9,7 +9,7 @@ The attributes are consistent. A face is bald or has exactly one hair colour. A 
 hairline, and neither straight nor wavy hair. A face with a hat has neither bangs nor a receding hairline. Only men have
 a mustache. Only women have heavy makeup.
 
-Face i depends only on the seed, on i and on Pillow's drawing. The digest covers the version, the seed and the
+Face `i` depends only on the seed, on `i` and on Pillow's drawing. The digest covers the version, the seed and the
 number of faces.
 """
 
@@ -73,7 +73,7 @@ Afterwards, `columns` corrects attributes that contradict each other.
 
 
 def draws(seed: int, start: int, stop: int) -> np.ndarray:
-    """Returns the random numbers of faces start to stop - 1: float64 [N, 64] in [0, 1).
+    """Returns the random numbers of the faces numbered `start` to `stop - 1`: float64 [N, 64] in [0, 1).
 
     The numbers of a face depend only on the seed and on the face's index.
     """
@@ -114,7 +114,7 @@ def attributes(seed: int, count: int) -> np.ndarray:
 
 
 def partitions(count: int) -> np.ndarray:
-    """Returns the split of each face, uint8 [N]: the last twelfth is test (2), the twelfth before it validation (1).
+    """Returns the split of each face, uint8 [N]. The last twelfth is test (2), the twelfth before is validation (1).
 
     Raises:
         Refusal: fewer than 12 faces.
@@ -125,12 +125,12 @@ def partitions(count: int) -> np.ndarray:
 
 
 def block(seed: int, start: int, stop: int) -> np.ndarray:
-    """Draws faces start to stop - 1 and reduces them to 64x64 pixels: uint8 [N, 3, 64, 64]."""
+    """Draws the faces numbered `start` to `stop - 1` at 64x64 pixels: uint8 [N, 3, 64, 64]."""
     return np.stack([pictures.square(face) for face in drawn(seed, start, stop)])
 
 
 def drawn(seed: int, start: int, stop: int, how: Callable[[Set[str], Sequence[float]], Image] = draw) -> list[Image]:
-    """Draws faces start to stop - 1, or their masks if `how` is `drawing.draw_mask`, at 178x218 pixels."""
+    """Draws the faces numbered `start` to `stop - 1`, or their masks if `how` is `draw_mask`, at 178x218 pixels."""
     random = draws(seed, start, stop)
     has = columns(random)
     return [
@@ -153,7 +153,7 @@ def prepare(_root: Path, cache: Path, seed: int, count: int) -> Path:
 
 
 def digest(_root: Path, seed: int, count: int) -> str:
-    """Returns a hex sha256 of version, seed and count, which determine the faces.
+    """Returns a hex sha256 of `seed`, `count` and the versions of the code, which determine the faces.
 
     Pillow draws the faces, so another release of Pillow may give other pixels under the same digest.
     """

@@ -44,7 +44,7 @@ VERSION = 1
 PICTURES = "pictures.u8"
 
 Part = Callable[[int, int], "Job"]
-"""Takes start and stop. Returns the job that makes pictures start to stop - 1."""
+"""Takes the index of the first picture and the index after the last. Returns the job that makes these pictures."""
 
 Block = tuple[int, int]
 """A block of pictures: index of the first picture, and index after the last picture."""
@@ -133,7 +133,7 @@ def make(
 
 
 def mapped(folder: Path, count: int, channels: int = 3) -> np.ndarray:
-    """Returns all pictures, uint8 [N, C, 64, 64], mapped read-only. Call it after `make`."""
+    """Returns all pictures, uint8 [N, C, 64, 64], mapped read-only. Call `make` first."""
     return np.memmap(folder / PICTURES, np.uint8, mode="r", shape=(count, channels, SIDE, SIDE))
 
 

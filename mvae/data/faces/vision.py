@@ -2,7 +2,7 @@
 
 The views correspond to Figures 7 to 10:
 
-    image       64x64, made like CelebA's (mvae/data/faces/pictures.py)  stored
+    image       64x64 pixels (mvae/data/faces/pictures.py)               stored
     grayscale   luma of the image                                        computed per batch
     edges       Canny, sigma 2                                           stored
     mask        facial landmarks, white on black                         stored
@@ -128,7 +128,7 @@ def convert(folder: Path) -> Arrays:
     stored = pictures.mapped(folder, len(partitions), CHANNELS)
     blocks = np.array_split(stored, max(1, len(stored) // BLOCK))
     empty = sum(int((~block[:, 4].any((1, 2))).sum()) for block in blocks)
-    log.info("no face found in %s of %s images, which get an empty mask", f"{empty:,}", f"{len(stored):,}")
+    log.info("no face found in %s of %s images: their masks are empty", f"{empty:,}", f"{len(stored):,}")
     return pictures.cut(partitions, stored[:, :3], stored[:, 3:4], stored[:, 4:5])
 
 
@@ -283,7 +283,7 @@ VISION_IMAGES = Source(
 
 
 def faces_block(seed: int, start: int, stop: int) -> np.ndarray:
-    """Draws faces start to stop - 1 with edges and masks: uint8 [n, 5, 64, 64]."""
+    """Draws the faces numbered `start` to `stop - 1` with edges and masks: uint8 [n, 5, 64, 64]."""
     masks = faces.drawn(seed, start, stop, draw_mask)
     return np.stack(list(map(landmarks.described, faces.drawn(seed, start, stop), masks)))
 

@@ -1,4 +1,4 @@
-"""Draws black-and-white images from grey images. A pixel is white with probability grey value / 255.
+"""Draws black-and-white images from grey images. A pixel's probability of being white is its grey value / 255.
 
 A trial on black-and-white images (binary_mnist) gets its training images in one of two ways:
 
@@ -53,7 +53,7 @@ def binarise(images: np.ndarray, bits: np.random.Philox) -> np.ndarray:
 def redrawn(grey: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """Returns the images of a training split for one epoch of dynamic binarisation.
 
-    The bits of image i start at counter value i * C * H * W / 16 of the stream ("binarisation", seed, epoch).
+    The bits of image `i` start at counter value `i * C * H * W / 16` of the stream ("binarisation", seed, epoch).
     Therefore, the bits of an image do not depend on the number of images.
 
     Args:

@@ -109,7 +109,8 @@ def read_idx(path: Path) -> np.ndarray:
         data = file.read()
     if len(data) != math.prod(shape):
         raise Refusal(
-            f"{path} is damaged: its header says {math.prod(shape):,} bytes, but {len(data):,} follow; fetch it again"
+            f"{path} is damaged: its header says {math.prod(shape):,} bytes, but {len(data):,} follow;"
+            " fetch this file again"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
 
@@ -172,7 +173,7 @@ def download(root: Path, folder: str) -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise MissingFiles(
             f"{raw_folder(root, folder)} has no {folder}, and downloading it failed ({reason}): "
-            f"give --data-root a folder that holds {folder}/raw/{FILES[0]} and the other files"
+            f"give --data-root a folder that holds {folder}/raw/{FILES[0]} and the other three files"
         ) from error
 
 
@@ -181,7 +182,7 @@ def _read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.nda
     if images.ndim != 3 or images.shape[1:] != SHAPE[1:]:
         raise Refusal(f"{images_path} holds values of shape {images.shape}: replace it with a file of 28x28 images")
     if labels.shape != (len(images),):
-        raise Refusal(f"{labels_path} holds {len(labels):,} labels for {len(images):,} images: fetch both again")
+        raise Refusal(f"{labels_path} holds {len(labels):,} labels for {len(images):,} images: fetch both files again")
     return images.reshape(-1, *SHAPE), labels
 
 

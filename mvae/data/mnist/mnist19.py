@@ -1,8 +1,8 @@
 """Defines `mnist19`: MNIST with 19 modalities: the image, and 18 binary attributes computed from label and pixels.
 
 The raw files (layout: `mvae/data/mnist/mnist.py`), the images and the splits are the same as MNIST's. Ten attributes,
-`is_0` to `is_9`, say which digit the label is. The other eight describe the shape of the ink. Every pixel of at least
-128 is ink.
+`is_0` to `is_9`, say which digit the label is. The other eight describe the shape of the ink. Every pixel with a
+grey value of at least 128 is ink.
 
 Each shape attribute says whether a quantity exceeds a threshold. The formula of a quantity is in the docstring of the
 function that computes the quantity. The threshold of `has_hole` is 0. The other thresholds are medians over the 50,000
@@ -57,8 +57,8 @@ class Ink:
         row_row, row_column, column_column: sums of squared rows, of row times column, of squared columns.
         top_bottom: index of the first row with ink plus index of the last row with ink.
         left_right: index of the first column with ink plus index of the last column with ink.
-        matched: number of ink pixels whose mirror image is ink too, mirrored left to right about the middle of the
-            bounding box.
+        matched: number of ink pixels whose mirror image is ink too. The mirror is the vertical line through
+            the middle of the bounding box.
         ones, threes: number of windows with one ink pixel, and with three ink pixels.
         pairs, diagonals: number of windows with two ink pixels side by side, and with two on a diagonal.
     """
@@ -115,7 +115,7 @@ def _counts(ink: np.ndarray) -> np.ndarray:
 def _first_plus_last(holds: np.ndarray) -> np.ndarray:
     """Returns the first true position plus the last true position of each row of bool [n, positions].
 
-    If a row has no true value, the result is positions - 1.
+    If a row has no true value, the result is `positions - 1`.
     """
     return np.asarray(holds.argmax(axis=1) + holds.shape[1] - 1 - holds[:, ::-1].argmax(axis=1))
 
@@ -175,8 +175,8 @@ def weight_above(ink: Ink) -> np.ndarray:
 def symmetry(ink: Ink) -> np.ndarray:
     """Returns the share of ink pixels whose mirror image is ink too, for `symmetric`.
 
-    The image is mirrored left to right about the bounding box's middle. The share equals 1 - D / 2A. A is the number of
-    ink pixels, and D is the number of pixels in which the digit and its mirror image differ.
+    The image is mirrored left to right about the bounding box's middle. The share equals 1 - D / (2 A). A is the number
+    of ink pixels, and D is the number of pixels in which the digit and its mirror image differ.
     """
     return _ratio(ink.matched, ink.area)
 

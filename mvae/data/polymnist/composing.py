@@ -1,8 +1,9 @@
 """Composes PolyMNIST tuples: a digit of the same class in M handwritings, each on a crop of its own background.
 
-In each modality, the digits of a class are shuffled independently. A pixel above 128 is ink. Each picture is a random
-28x28 crop of the modality's background, inverted (255 - x) where the digit has ink. PolyMNIST's own script ignores
-its seed, so the published pictures cannot be reproduced. Our bytes depend only on SEED, split, modality and position.
+In each modality, the digits of a class are shuffled independently. A pixel with a grey value above 128 is ink.
+Each picture is a random 28x28 crop of the modality's background, inverted (255 - x) where the digit has ink.
+PolyMNIST's own script ignores its seed, so the published pictures cannot be reproduced. Our bytes depend only on SEED,
+split, modality and position.
 All random numbers come from raw Philox streams, which are the same in all numpy versions.
 
 Shapes: N tuples, M modalities.
@@ -28,7 +29,7 @@ def random_words(split: str, modality: int, purpose: int, count: int) -> np.ndar
 def handwritings(labels: np.ndarray, split: str, modalities: int) -> np.ndarray:
     """Returns the index of the digit image that each modality of each tuple shows: int64 [N, M].
 
-    All images of tuple i have the class of digit i.
+    All images of tuple `i` have the class of digit `i`.
 
     Args:
         labels: class of every digit, uint8 [N].
@@ -64,7 +65,8 @@ def composed(
     Args:
         digits: grey values, uint8 [N, 28, 28].
         labels: class of every digit, uint8 [N].
-        backgrounds: one picture per modality, uint8 [height, width, 3], at least 28 pixels a side (`pictures` checks).
+        backgrounds: one picture per modality, uint8 [height, width, 3], at least 28 pixels a side, which
+            `polymnist.pictures` checks.
         split: train, test or validation.
     """
     chosen = handwritings(labels, split, len(backgrounds))

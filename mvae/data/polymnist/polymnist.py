@@ -59,7 +59,7 @@ def picture_files(root: Path) -> list[Path]:
     if len(found) != MODALITIES:
         raise MissingFiles(
             f"{folder} holds {len(found)} pictures: put {MODALITIES} there ({', '.join(ENDINGS)}), one per modality,"
-            " or use --dataset polymnist_free, which needs none"
+            " or use --dataset polymnist_free, which needs no pictures there"
         )
     return found
 

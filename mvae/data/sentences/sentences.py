@@ -8,7 +8,7 @@ A model that knows K words uses token 0 for <unk>, 1 to K for the words, then st
 mvae/data/sentences/text.py).
 
 Most batches contain sentences of similar lengths (see mvae/sampling.py). Other batches mix all lengths, for example if
-a step shows only a few pairs. Networks process such a batch in groups of similar length.
+a step shows only a few pairs. Networks process a mixed batch in groups of similar length.
 
 Shapes: N sentences, B sentences in a batch, L tokens in the batch's longest sentence, including the stop token.
 """

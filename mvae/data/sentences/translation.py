@@ -46,7 +46,7 @@ The zero width space and byte order marks (from joined files) separate words. So
 """
 
 UNUSUAL = re.compile(r"[^\S \t\n\r]|\r(?!\n|\Z)|[\u200b\ufeff\u00ad\u2060]")
-"""Pattern of separators of words and lines other than blanks, tabs and the line ends of Unix and Windows."""
+"""Pattern of zero-width characters, and of white space except blanks, tabs and the line ends of Unix and Windows."""
 
 Pairs = tuple[list[list[str]], list[list[str]]]
 """The words of each sentence, in both languages."""
@@ -203,7 +203,7 @@ def sentences_of(text: str, path: Path) -> list[list[str]]:
         words = unicodedata.normalize("NFC", line.translate(SEPARATORS)).split()
         if not words:
             what = "has only white space" if line.removesuffix("\r") else "is empty"
-            raise Refusal(f"{path}, line {number} {what}: each line of both files must hold a sentence")
+            raise Refusal(f"{path}, line {number} {what}: each line of a corpus file must hold a sentence")
         sentences.append(words)
     return sentences
 

@@ -34,7 +34,7 @@ class Cells:
     def holds(self, held: Held) -> bool:
         """Registers a cell's run and returns True. Returns False for other runs.
 
-        If a cell has two runs, deletes one of the runs.
+        If another run of this cell is registered already, deletes the other run.
         """
         if (place := held.tags.get(CELL)) is None:
             return False

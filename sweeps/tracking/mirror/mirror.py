@@ -43,7 +43,7 @@ class Mirror:
         namespace: UUID of the storage name.
         experiment: name of the MLflow experiment with all sweeps of the storage name.
         artifacts: location of artifacts for a new experiment; None lets the server decide.
-        load_model: see `LoadModel`. After an error, `say` gets a line, and only that model is skipped.
+        load_model: see `LoadModel`. If loading fails, `say` gets a line, and only this one model is skipped.
         say: shows a line to the user.
         clock: gives the time of values without a timestamp.
     Raises:
@@ -206,7 +206,7 @@ class Mirror:
     def _index(self, held: Held) -> None:
         """Registers a run by its key or sweep.
 
-        If there are two runs (because a server died and its reply was lost), keeps the older run and deletes the other.
+        If a key or sweep has two runs (because a server died and its reply was lost), deletes the newer run.
         """
         if self._cells.holds(held):
             return
@@ -241,11 +241,12 @@ class Mirror:
         """Writes tags and parameters, then missing epochs from oldest to newest, then missing final numbers.
 
         The metric "epoch" is written in one transaction with the other metrics of its epoch, so it shows which epochs
-        are complete. Final numbers belong to the run's model. If the model is new, all final numbers are written
-        again, but none appears twice.
+        are complete. Final numbers carry the id of the run's model. If the model is new, all final numbers
+        are written again, with the new id. The run still shows each number once, because MLflow ignores a number that
+        equals a stored number in name, value, step and time.
 
         Args:
-            uploaded: tags of files and of the model that MLflow holds.
+            uploaded: tags that `Uploads.files` and `Uploads.model` returned.
         """
         history = view.history
         if held.steps is None:

@@ -139,7 +139,7 @@ class Removal:
         }
 
     def _delete_artifacts(self, uri: str, owner: str) -> None:
-        """Deletes a folder of artifacts. Also deletes the parent folder if its name is the id of the run or model."""
+        """Deletes a folder of artifacts. Also deletes the parent folder if the parent's name is the id `owner`."""
         if self.artifacts is None:  # a path of the server's machine may be another folder here
             if urlsplit(uri).scheme in ("", "file"):
                 self.left.append(uri)

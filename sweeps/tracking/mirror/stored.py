@@ -1,4 +1,4 @@
-"""Reads runs from MLflow, and converts values to MLflow's types: metrics of epochs, data sets, pages of replies."""
+"""Opens MLflow's database, reads runs page by page, and converts metrics and data sets to MLflow's types."""
 
 from __future__ import annotations
 
@@ -48,11 +48,12 @@ def open_database(path: Path, cache: Path | None = None) -> str:
     A new database appears complete or not at all. MLflow fills an empty database in steps, so a kill or a second
     process would otherwise leave a broken database.
 
-    MLflow keeps connections by URI until the process ends. So if the file was deleted and made again, the returned URI
-    spells the same path differently.
+    MLflow keeps connections by URI until the process ends. So if the file was deleted and another file made at the
+    same path, the returned URI spells the path differently.
 
     Args:
-        cache: folder that keeps an empty database to copy. MLflow takes a second of CPU time to make one.
+        cache: folder that keeps an empty database to copy. Without the copy, making a database takes a
+            second of CPU time.
     """
     with locked(path):
         if not path.exists():
@@ -129,7 +130,7 @@ def metrics_of(record: Record) -> list[Metric]:
 
 
 def last_step(view: RunView, clock: Clock) -> tuple[int, int]:
-    """Returns the step and time for logging final numbers: number and end of the last epoch, in milliseconds."""
+    """Returns the step and time for final numbers: number of the last epoch, and its end in milliseconds."""
     if not view.history:
         return 0, milliseconds(view.started or view.ended or clock.time())
     last = view.history[-1]

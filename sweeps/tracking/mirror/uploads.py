@@ -44,7 +44,7 @@ class Uploads:
     Args:
         experiment: id of the experiment.
         namespace: UUID of the storage name.
-        load_model: see `LoadModel`. After an error, `say` gets a line, and only that model is skipped.
+        load_model: see `LoadModel`. If loading fails, `say` gets a line, and only this one model is skipped.
         say: shows a line to the user.
         models: logged models in MLflow, by run id.
         deep: whether to look for deleted files in subfolders too. Subfolders need a request each, so on a server only
@@ -74,8 +74,8 @@ class Uploads:
         """Uploads a folder or a file as artifacts under `name`, if it has changed or was deleted in MLflow.
 
         Args:
-            last_epoch: newest epoch of a trial with samples; 0 before the first; None to make no images. Pictures drawn
-                during training become MLflow's images by step. Pictures drawn at the end become both images and
+            last_epoch: newest epoch of a trial with samples; 0 if no epoch has ended; None to make no images. Pictures
+                drawn during training become MLflow's images by step. Pictures drawn at the end become both images and
                 artifacts under `name`.
         Returns:
             The tag with the digest of the files; empty if there are no files.
@@ -163,7 +163,9 @@ class Uploads:
             loaded = self._load_model(view)
             signature = None if loaded is None or loaded[1] is None else _signature(loaded[0], loaded[1])
         except Exception as error:  # if raised, the tracker would take it for an error of MLflow and retry
-            self._say(f"cannot log the model of {view.name} to MLflow ({type(error).__name__}: {error}); skipping it")
+            self._say(
+                f"cannot log the model of {view.name} to MLflow ({type(error).__name__}: {error}); skipping this model"
+            )
             loaded = None
         if loaded is None:
             return None

@@ -51,7 +51,7 @@ def rate(root: Path, *, cpu_time: bool = False) -> float:
 
     Args:
         root: a data root with CelebA's layout.
-        cpu_time: convert in this process only, and measure its CPU time instead of wall time.
+        cpu_time: whether to convert in this process only and measure its CPU time, instead of wall time.
     """
     names, _ = celeba_lists.read_partitions(celeba_files.find(root).partitions)
     with tempfile.TemporaryDirectory() as cache:

@@ -25,7 +25,7 @@ def write_faces(root: Path, count: int, seed: int = SEED) -> None:
     the folder already contains the same faces, it is not changed.
 
     Raises:
-        Refusal: too few faces, or the folder exists and holds something else.
+        Refusal: `count` is too small, or the folder exists and contains something else.
         OSError: the disk is full or the folder cannot be written.
     """
     parts, folder = partitions(count), root / FOLDER

@@ -18,7 +18,7 @@ fresh      a data set that is not converted yet
 measured   likelihoods, which take longer than the training
 single     four trials, one at a time
 
-`--plans one,many` runs only these two plans. The file of `--out` then keeps its numbers of the other plans.
+`--plans one,many` runs only these two plans, and keeps the other plans' numbers in the file of `--out`.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Precisions:
 
     @property
     def image_there(self) -> float:
-        """Mean precision of the image expert in the label's dimensions; nan if no dimension belongs to the label."""
+        """Mean precision of the image expert in the dimensions counted by `label_dimensions`; nan if there are none."""
         held = self.image[: self.label_dimensions]
         return sum(held) / len(held) if held else float("nan")
 

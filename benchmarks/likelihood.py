@@ -114,7 +114,7 @@ class Contenders:
 
     @torch.no_grad()
     def loop(self, examples: list[int], samples: int) -> Tensor:
-        """Returns log p(x1), log p(x1, x2), and the variances of all three log-weights, [5, n]. Loops over samples."""
+        """Loops over samples. Returns log p(x1), log p(x1, x2), and three variances of log-weights, as [5, n]."""
         image, label = (self.split.take(m, torch.tensor(examples)) for m in (0, 1))
         q, of_label = self.model.infer_at({0: image, 1: label}), self.model.infer_at({1: label})
         noise = Noise(SEED, "likelihood", examples, self.model.latents, torch.device("cpu")).next(samples).float()

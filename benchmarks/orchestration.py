@@ -19,7 +19,7 @@ First step          CPU seconds of all processes of the command until the first 
 Start, end          time of the command before the first trial begins, and after the last trial ends.
 Again               time of the same command when all its trials have finished.
 Share of a minute   (overhead per trial + cost of a one-minute trial's messages to the driver) / 60, in CPU seconds.
-                    Trials that only send messages show the cost of a message.
+                    The cost of a message is measured with trials that only send messages.
 
 CPU time is unknown on systems without /proc.
 """
@@ -174,7 +174,7 @@ def command(*options: str) -> Command:
 
 
 def bare_start() -> float | None:
-    """Starts Ray with its defaults. Returns all processes' CPU seconds until an actor has imported torch."""
+    """Starts Ray. Returns the CPU seconds of all processes until an actor has imported torch; None if unknown."""
     ended = run([sys.executable, "-c", BARE])
     return ended.cpu_until(float(ended.output.split()[-1]))
 
@@ -230,7 +230,7 @@ def message_cpu() -> float:
 
 
 def _send_messages(_config: dict[str, Any]) -> None:
-    """Replaces a trial: sends MESSAGES messages at a moderate rate, then the CPU seconds per message."""
+    """Runs instead of a trial: sends MESSAGES messages at a moderate rate, then reports the CPU seconds per message."""
     began = time.process_time()
     for number in range(MESSAGES):
         tune.report({"word": asdict(Message(number, MESSAGES))})

@@ -8,8 +8,8 @@ layer by layer (supplement, Figures 1 and 2).
 There are two ways to load data: `in_memory` converts all images beforehand, and OneByOne works like torchvision's data
 sets.
 
-The activation and both cross-entropies have two implementations. RELEASED writes their formulas out, like released code
-of the paper's time. MODERN uses torch's functions, like today's code.
+The activation and both cross-entropies have two implementations. RELEASED writes out their formulas, as was usual when
+the paper appeared. MODERN uses torch's functions, as is usual today.
 
 Shapes: B batch, D latents, E experts.
 """
@@ -149,7 +149,7 @@ def elbo_loss(model: PlainMvae, hand: Hand, batch: dict[str, Tensor], beta: floa
 
 
 def in_memory(images: Tensor, labels: Tensor) -> TensorDataset:
-    """Returns images and labels in memory, with images converted to floats. With a DataLoader, this is the fastest way.
+    """Returns a data set in memory, with images converted to floats. This is the faster of the two ways to load data.
 
     Args:
         images: uint8 [N, 1, 28, 28].

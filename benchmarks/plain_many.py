@@ -10,8 +10,8 @@ following:
 
 After all terms, the loop runs one backward pass through their sum, and takes one step of torch's default Adam. Autograd
 skips decoders that do not influence the loss. The batch normalisation is PyTorch's, so each pass updates its running
-statistics. The authors' released code works in the same way. With `every_encoder`, each term encodes all 19 modalities,
-but uses only the experts of the modalities that it conditions on.
+statistics. The authors' released code does all this too. If `every_encoder` is true, step 1 encodes all 19 modalities,
+but step 2 uses only the experts of the modalities that the term conditions on.
 
 The loop imports nothing from `mvae/`. The activation and the cross-entropies have two implementations, as in
 benchmarks/plain.py. The networks equal ours layer by layer (supplement, Figures 1 and 4).

@@ -75,7 +75,7 @@ class Comparison:
 
 
 class Side:
-    """Training in this process, which computes its rows of each batch."""
+    """Training in this process, on this process's part of each batch."""
 
     def __init__(self, trial: Trial, workers: Workers) -> None:
         data = random_data(trial.dataset, source(trial.dataset).modalities, EXAMPLES)
@@ -99,7 +99,7 @@ class Side:
 
 
 def work(rank: int, port: int, sizes: list[int], options: Options, comparisons: Any) -> None:
-    """Runs one of the two processes. Process 0 puts the comparisons into the queue."""
+    """Runs one of the two processes. Process 0 puts the results into the queue `comparisons`."""
     torch.set_num_threads(training.THREADS)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=COUNT)
     for size in sizes:

@@ -3,8 +3,8 @@
 Type    python -m benchmarks.startup --out benchmarks/results/startup-cpu.json
         about three minutes on 2 cores
 
-The commands and `python -c 'import torch'` take turns, several times. The best run of each command counts. An extra
-first round, which does not count, lets Python write its bytecode.
+The commands and `python -c 'import torch'` take turns, several times. The best run of each command counts. In an
+extra first round, which does not count, Python writes its bytecode.
 
 CPU seconds  user and system time of the process and of every process that it waited for
 ratio        CPU seconds divided by the CPU seconds of `import torch`; comparable between machines
@@ -19,7 +19,7 @@ report          --report on the finished demo, when nothing has changed since th
 again           the demo's command again, when all its trials have finished
 report_drawn    --report after the reports' folder was deleted, so that tables, intervals and plots are made again
 
-Four things cost more, and the benchmark sets no limits for them: plug-ins, the conversion of data, a tracking server,
+Four things cost more, and the benchmark does not measure them: plug-ins, the conversion of data, a tracking server,
 and a plan with missing trials. Such a plan measures the machine's load and may time a few steps.
 """
 

@@ -150,7 +150,7 @@ def machine() -> dict[str, Any]:
 
 
 def write_comparison(out: Path, claim: float, compared: object) -> None:
-    """Writes the numbers of a comparison as JSON, atomically, together with a description of this machine."""
+    """Writes a comparison as JSON, atomically, with the benchmark's claim and a description of this machine."""
     found = {"machine": machine(), "threads": THREADS, "claim": claim, "compared": compared}
     write_atomically(out.absolute(), json.dumps(plain(found), indent=1).encode() + b"\n")
 

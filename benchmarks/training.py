@@ -6,16 +6,17 @@ Type    python -m benchmarks.training               about 4 minutes on one core
 
 Each step does the same work: the joint, the image and the label term on one batch of 100 paired examples. The networks
 are those of MNIST (MLP) and FashionMNIST (miniature DCGAN). Our step runs in the real training loop, with its checks.
-The plain loop, benchmarks/plain.py, has three variants: released, modern and loaded. The claim is about `released`. Our
-loop and the variants take turns in one process with one thread. Their CPU times are compared block by block.
+The plain loop, benchmarks/plain.py, has three variants: released, modern and loaded. With the MLP,
+`released` should take at least twice our CPU time. Our loop and the variants take turns in one process with one thread.
+Their CPU times are compared block by block.
 
 step        CPU milliseconds of our step
-released    CPU time of the plain loop, written like released code, divided by our CPU time: median (quartiles over
-            blocks). All images are converted to floats before the loop starts.
+released    CPU time of a plain loop that writes out the formulas of activation and cross-entropies, divided by our CPU
+            time: median (quartiles over blocks). All images are converted to floats before the loop starts.
 modern      like released, but with torch's SiLU and cross-entropies
 loaded      like released, but each access converts an image to a picture and then to floats, as in torchvision
 of peak     floating-point operations per CPU second of our step, divided by the rate of one large matrix product
-            (counts only matrix products and convolutions)
+            (only the operations of our step's matrix products and convolutions count)
 """
 
 from __future__ import annotations
@@ -81,9 +82,9 @@ class Comparison:
 
 
 def our_training(trial: Trial, examples: int) -> tuple[Callable[[int], object], float]:
-    """Returns a function that runs our training loop for a given number of steps, and the operations of one step.
+    """Returns a function that runs our training loop for a given number of steps, and one step's operations in 10^9.
 
-    Operations are counted in 10^9, in matrix products and convolutions only.
+    Only the operations of matrix products and convolutions are counted.
     """
     data = random_data(trial.dataset, source(trial.dataset).modalities, examples)
     chosen = arm(trial.model)

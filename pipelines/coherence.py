@@ -104,7 +104,7 @@ BETA = 2.5
 
 
 def own(token: str, dataset: str) -> dict[str, Any]:
-    """Returns the trial field `beta` of an arm on a data set; empty if the arm does not declare `beta`."""
+    """Returns the trial field `beta` and its value for an arm and a data set; empty if the arm declares no `beta`."""
     declared = {each.name for each in arm(token).hyperparameters}
     return {"beta": 1.0 if dataset == "polymnist_digits" else BETA} if "beta" in declared else {}
 

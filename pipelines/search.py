@@ -126,7 +126,7 @@ def measured(token: str, options: Options) -> Measure:
 
 
 def command(trial: Trial, options: Options) -> str:
-    """Returns the command that trains a trial's settings with three seeds, the first of which is already trained."""
+    """Returns the command that trains a trial's settings with three seeds. The trial itself has the first seed."""
     labelled = Kind.LABEL in {modality.kind for modality in source(trial.dataset).modalities}
     of_table = labelled and (measured(trial.model, options) == ACCURACY or "readout" in arm(trial.model).measures)
     pipeline = "weak_supervision" if of_table else "train"

@@ -77,7 +77,7 @@ def measure_of(token: str, dataset: str, given: Sequence[str] | None = None) -> 
 
     Args:
         given: names of the modalities to predict the label from. The measure is then the accuracy of these predictions.
-            None does not affect the measure, nor does the first image or vector alone.
+            If None, or only the first image or vector, the measure depends on the data set and the arm alone.
     Raises:
         Refusal: the arm cannot predict from the given modalities, or the data set does not fit.
     """

@@ -81,9 +81,7 @@ def preset(options: Options) -> Preset:
 
 
 def cells(options: Options) -> Iterator[Cell]:
-    """Yields the cells. Rows are arms, split by pairing and targets, and columns are fractions.
-
-    Each cell has all seeds.
+    """Yields one cell per row, fraction and seed. An arm has one row for each pairing and each kind of targets.
 
     Raises:
         Refusal: the data set has neither label nor text, or an arm does not fit the data set.
@@ -105,7 +103,7 @@ def measure_of(token: str, fraction: float, dataset: str, given: Sequence[str] |
     """Returns accuracy for an arm that predicts labels, and a read-out at `fraction` for an arm that sees no labels.
 
     Args:
-        given: names of the modalities to predict from; None: the first image or vector.
+        given: names of the modalities to predict from. If None, the first image or vector.
     Raises:
         Refusal: the arm has neither accuracy nor a read-out on this data set, or does not predict from the given
             modalities. The message lists the arms to choose from.
@@ -133,7 +131,7 @@ def measure_of(token: str, fraction: float, dataset: str, given: Sequence[str] |
 
 
 def variants(token: str, options: Options) -> list[tuple[Pairing, Targets, str]]:
-    """Returns the pairing, targets and title of each row of an arm. An arm that reads neither field has one row."""
+    """Returns the pairing, targets and title of each row of an arm. An arm that ignores both settings has one row."""
     title, reads = arm(token).title, arm(token).reads
     pairings: tuple[Pairing, ...] = options.pairing if "pairing" in reads else ("reserved",)
     return [

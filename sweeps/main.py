@@ -62,8 +62,8 @@ __all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "OUT_OF_HOURS",
 def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
     """Runs a sweep with the given options and returns the exit code.
 
-    A Refusal, which is a user's mistake, prints one line. An OSError or KeyboardInterrupt prints one line with the
-    command that resumes. Any other exception is a bug and keeps its traceback.
+    For a Refusal (a mistake of the user), prints one line. For an OSError or KeyboardInterrupt, prints one line with
+    the command that resumes the sweep. Any other exception is a bug and is not caught, so Python prints a traceback.
 
     Args:
         sweep: builds the sweep; may raise Refusal for a user's mistake.
@@ -164,7 +164,7 @@ def _checked_work(
 
 
 def _downloads_nothing(options: CommonOptions) -> str:
-    """Returns the end of the message about missing files, with the command that downloads the files if there is one."""
+    """Returns the end of the message about missing files. Names the command that downloads them, if there is one."""
     name, given = options.dataset, "data_root" in options.model_fields_set
     possible = name in DATASETS and source(name).download is not None and not given
     return "; --plan and --report download nothing" + f". To download the files: mvae prepare {name}" * possible

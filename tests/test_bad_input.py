@@ -123,7 +123,7 @@ BAD = [
     ("--tracking-uri file:///tmp/mlruns", "--tracking-uri file:///tmp/mlruns is not a URI that MLflow supports"),
     ("--tracking-uri mlflow.db", "--tracking-uri mlflow.db is not a URI that MLflow supports"),
     ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "cannot write to the folder /proc; choose another folder"),
-    ("--tracking-uri sqlite:///{file}", "tracking database {file} is not a SQLite file: move it away"),
+    ("--tracking-uri sqlite:///{file}", "tracking database {file} is not a SQLite file: move the file away"),
     ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
     (
         "--tracking-uri mysql+nodriver://127.0.0.1/mlflow",

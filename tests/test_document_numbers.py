@@ -170,7 +170,7 @@ def test_an_invalid_line_is_refused_with_its_line_number(tmp_path: Path) -> None
     path.write_text(
         "key,measure,metric,value,dataset,model\nabc,accuracy-v1,test/accuracy,much,digits,nn\n", encoding="utf-8"
     )
-    with pytest.raises(Refusal, match=r"bad\.csv:2: not a number of a trial"):
+    with pytest.raises(Refusal, match=r"bad\.csv:2: this line is not a valid number of a trial"):
         read(path)
 
 

@@ -72,11 +72,17 @@ def of_a_browser(path: Path) -> None:
 
 
 BAD = [
-    (older, r"is from an older MLflow: back it up and run `.*mlflow db upgrade .*` to migrate it, or move it away"),
-    (newer, r"is from a newer MLflow than \d+\.\d+.*: run `.*python -m pip install --upgrade mlflow`, or move it away"),
-    (half_made, r"is incomplete: move it away, and the same command rebuilds it from storage$"),
-    (cut_off, r"is damaged \(.+\): move it away, and the same command rebuilds it from storage$"),
-    (overwritten, r"is damaged \(.+\): move it away, and the same command rebuilds it from storage$"),
+    (
+        older,
+        r"is from an older MLflow: back it up and run `.*mlflow db upgrade .*` to migrate it, or move the file away",
+    ),
+    (
+        newer,
+        r"is from a newer MLflow than \d+\.\d+.*: run `.*python -m pip install --upgrade mlflow`, or move the",
+    ),
+    (half_made, r"is incomplete: move the file away and repeat your command to rebuild it from storage$"),
+    (cut_off, r"is damaged \(.+\): move the file away and repeat your command to rebuild it from storage$"),
+    (overwritten, r"is damaged \(.+\): move the file away and repeat your command to rebuild it from storage$"),
     (of_optuna, r"belongs to another program: choose another file$"),
     (of_a_browser, r"belongs to another program: choose another file$"),
 ]

@@ -219,7 +219,7 @@ def test_a_search_plan_says_how_the_raw_files_differ_from_the_published_ones(
 
 def test_a_damaged_study_is_refused_with_advice(store: Store) -> None:
     (store.folder / "study.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(Refusal, match="move it away, and the same command rebuilds it from storage"):
+    with pytest.raises(Refusal, match="move the file away and repeat your command to rebuild it from storage"):
         look(wanted(), study_uri(store, None))
 
 

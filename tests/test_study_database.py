@@ -136,7 +136,7 @@ def test_a_study_damaged_during_a_search_ends_it_at_once(store: Store, of: Searc
         with on_disk(store.folder / "study.db").open("r+b") as file:
             file.seek(4096)
             file.write(b"x" * 200_000)
-        with pytest.raises(StudyLost, match="move it away, and the same command rebuilds it from storage"):
+        with pytest.raises(StudyLost, match="move the file away and repeat your command to rebuild it from storage"):
             study.ask(store)
     assert said == []
 

@@ -85,7 +85,7 @@ def test_the_vae_infers_only_from_the_image() -> None:
     q = vae.infer_at({0: image})
     assert torch.equal(q.mean, mean) and torch.equal(q.log_var, log_var) and torch.equal(vae(image), mean)
     for other in ({}, {1: image}, {0: image, 1: image}):
-        with pytest.raises(ValueError, match="VAE needs its only modality, 0, for inference: got"):
+        with pytest.raises(ValueError, match="VAE infers z from modality 0 alone: got"):
             vae.infer_at(other)
 
 

@@ -206,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--processes",
         type=int,
-        help="number of concurrent trials (default: half the cores, at most 8, on a GPU; 1 on a CPU)",
+        help="number of concurrent trials (default: on a GPU, half the CPU cores, but at most 8; on a CPU, 1)",
     )
     parser.add_argument("--scratch", type=Path, default=scratch, help="folder for checkpoints of unfinished cells")
     parser.add_argument(

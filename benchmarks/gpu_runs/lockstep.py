@@ -51,7 +51,7 @@ class StackedLayers(nn.Module):
 
 
 class StackedRows(nn.Module):
-    """Stacked layers for flat rows [T * M * B, inputs]. The output has `shape` per row."""
+    """Stacked layers for flat rows [T * M * B, inputs]. Each row of the output has the shape `shape`."""
 
     def __init__(self, networks: Sequence[nn.Sequential], rows: int, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def joined(batches: Sequence[ElboBatch], plan: Layout | None = None) -> ElboBatc
     """Joins the batches of M models into one batch, ordered by model. All examples must be paired.
 
     Args:
-        plan: layout of an earlier step, to be used again; None computes the layout.
+        plan: layout of an earlier step, to be used again. If None, the layout is computed.
     """
     if plan is None:
         modalities, rows = len(batches[0].values), len(batches[0].values[0])

@@ -3,7 +3,7 @@
     DIR/<data set>.npz      train_0, train_1, validation_0, ...: uint8, one array per split and modality, compressed
     DIR/pack.json           fingerprints, versions, the trials to train with their keys, and the trials to time
 
-An unpacked trial is a plain namespace with the trial's fields, because models only read these fields.
+An unpacked trial is a plain namespace with the trial's fields, because models read nothing else of a trial.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Pack:
     """Trials to train, the most informative first."""
 
     def load(self, name: str, device: torch.device) -> Dataset:
-        """Loads a data set onto a device. Reads the file once per process."""
+        """Loads a data set onto a device. A process reads each file only once."""
         return _loaded(self.folder, name, self.fingerprints[name], device)
 
 
@@ -160,7 +160,7 @@ def timed_trials() -> dict[str, Trial]:
 def table_4() -> list[Trial]:
     """Returns trials of Table 4, the most informative trial first:
 
-    1. MVAE at 1 and 2 % with `resampled` pairing and the published annealing, an open question of docs/table4.md
+    1. MVAE at 1 and 2 % with `resampled` pairing and the published annealing, to test a guess of docs/table4.md
     2. MVAE and NN, column by column
     3. MVAE at 1 % with each pairing and each kind of targets
     4. MVAE and NN with two more seeds

@@ -32,8 +32,8 @@ class InvertedProduct(Multimodal):
         """Returns the Gaussians [R, T, D] of all terms, from experts' means and log-variances [R, M, D].
 
         Args:
-            members: boolean [R, T, M], the modalities that each term conditions on. A term without modalities
-                has the prior.
+            members: boolean [R, T, M], the modalities that each term conditions on. The posterior of a term
+                without modalities is the prior.
         """
         chosen, log_var = members.double(), spread.double()
         prior = torch.ones_like(chosen[..., :1]) if self.prior else 1 - chosen.amax(-1, keepdim=True)

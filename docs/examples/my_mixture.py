@@ -1,4 +1,4 @@
-"""Your own loss and mixture posterior: the MMVAE of the MVTCAE paper, a uniform mixture of Gaussian experts.
+"""Example of your own loss and posterior: the MMVAE of the MVTCAE paper, a uniform mixture of Gaussian experts.
 
 Hwang et al. (2021) compare their MVTCAE with this model. Shi's MMVAE (2019), which is the arm `mmvae`, differs: it has
 Laplace experts and another loss. For a row with the modalities A, the model draws m from A, and z from
@@ -47,7 +47,7 @@ def mixture_loss(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """Returns the loss in nats: the sum over rows (see the top of this file), divided by the batch size."""
+    """Returns the loss in nats: the sum of the rows' losses (see the top of this file), divided by the batch size."""
     q = Gaussian(*experts(model, presence, values))  # [R, M, D]
     present = presence.present
     count = present.sum(1)

@@ -48,7 +48,7 @@ def cells(options: Options) -> Iterator[Cell]:
 
 
 def sweep(options: Options) -> Sweep:
-    """Returns the sweep. It shows published values only if the data set is the published table's."""
+    """Returns the sweep. Published values are shown only for the data set of the published table."""
     table = TABLE if options.dataset == TABLE.dataset else None
     return Sweep(f"my_table-{options.dataset}", "My table", tuple(cells(options)), table, axis=TABLE.axis)
 

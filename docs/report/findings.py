@@ -66,6 +66,8 @@ def _table_4(sources: Sources) -> dict[str, Value]:
     holds(features == [Verdict.AGREES] * 12, "RBM and VAE agree with the paper at every fraction from 1 % on")
     plain = [one.verdict for one in from_one if one.row == "NN"]
     holds(plain.count(Verdict.AGREES) == 3, "NN agrees with the paper at three fractions")
+    joint = [column_label(one.column) for one in entries if one.row == "JMVAE" and one.verdict is Verdict.AGREES]
+    holds(joint == ["10%"], "JMVAE agrees with the paper at 10 %")
     apart = {
         row: [column_label(one.column) for one in entries if one.row == row and one.verdict in FAR] for row in ROWS
     }
@@ -245,7 +247,7 @@ def _translation(sources: Sources) -> dict[str, Value]:
 
 
 def _likelihoods_of_sentences(sources: Sources) -> str:
-    """Returns a Markdown table of log-likelihoods per token, active units and KLs, by given language."""
+    """Returns a Markdown table of log-likelihoods per token, active units and KLs, for each language and for both."""
     (run,) = table(sources, "sentences").in_order()[0].runs
     results = [result for result in sources.numbers("translation-translation") if result.key == run.key]
     metrics = {metric: value for result in results for metric, value in result.metrics.items()}

@@ -1,7 +1,7 @@
 """Reads and writes docs/results/*.csv, the committed numbers.
 
 NAME.csv          key, measure, metric, value     as in the result file <key>.<measure>.json
-                  dataset, model, seed, ...       fields that the key hashes; empty if the arm does not read them
+                  dataset, model, seed, ...       fields that are part of the key; empty if the arm ignores them
                   own                             the arm's own hyper-parameters, as JSON
                   git, torch, device, ...         how the number was made; empty if not known
 curves/NAME.csv   key, metric, values             metrics per epoch of trials in NAME.csv, from the first epoch
@@ -68,7 +68,7 @@ def know_examples() -> None:
 
 
 def identity(trial: Trial) -> str:
-    """Returns the fields that a trial's key hashes, as text. Equal texts mean equal trials."""
+    """Returns the fields that are part of a trial's key, as text. Equal texts mean equal trials."""
     return canonical_json(trial.hashed_fields())
 
 
@@ -115,12 +115,12 @@ def read(path: Path) -> Committed:
                 results[place] = Result(*place, Trial.create(**fields).model_dump(), {}, made, [])
             results[place].metrics[row["metric"]] = float(row["value"])
         except (KeyError, ValueError, TypeError) as error:
-            raise Refusal(f"{path.name}:{line}: not a number of a trial: {error}") from None
+            raise Refusal(f"{path.name}:{line}: this line is not a valid number of a trial ({error})") from None
     return Committed(results.values())
 
 
 def written(committed: Committed) -> str:
-    """Returns the numbers as CSV. A trial field has a column if at least one trial's key hashes the field."""
+    """Returns the numbers as CSV. A trial field has a column if the field is part of at least one trial's key."""
     lines, columns = [], set[str]()
     for result in committed:
         trial = committed.trials[result.key]

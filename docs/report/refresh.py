@@ -26,7 +26,7 @@ def refresh(folder: Path, store: Store, sweeps: Iterable[str] = ()) -> list[str]
 
     Args:
         folder: docs/results.
-        sweeps: names of sweeps, with or without a CSV file. If empty, takes every sweep that has a CSV file.
+        sweeps: names of sweeps, with or without a CSV file. If empty, all sweeps that have a CSV file.
     Returns:
         One line per file that changed.
     Raises:
@@ -92,7 +92,7 @@ def curves(results: Iterable[Result]) -> Curves:
 
 
 def check_equal(committed: Mapping[Any, object], new: Mapping[Any, object], where: str) -> None:
-    """Checks that new values equal the committed values at the same places, bit for bit.
+    """Checks that new values equal the committed values with the same keys, bit for bit.
 
     Raises:
         Refusal: a value differs.
@@ -102,8 +102,8 @@ def check_equal(committed: Mapping[Any, object], new: Mapping[Any, object], wher
         if repr(known) != repr(value):
             raise Refusal(
                 f"{where}: {' '.join(place)} is {known!r} in docs/results and {value!r} in the storage."
-                " Numbers are equal bit for bit only on processors of the same type: commit numbers of one machine, or"
-                " choose other --sweeps"
+                " Numbers are equal bit for bit only on processors of the same type: commit only the numbers of one"
+                " machine, or choose other --sweeps"
             )
 
 

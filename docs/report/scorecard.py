@@ -128,7 +128,7 @@ def _items() -> Iterator[Item]:
 
 
 def _runs(token: str, line: Mapping[str, str], networks: list[str], weight: str) -> Iterator[str]:
-    """Yields the arguments of an arm's runs, sorted by targets (`own` first), then the paper's set-up first."""
+    """Yields the arguments of an arm's runs: targets `own` before `all`, and the paper's set-up before the others."""
     reads = arm(token if token in ARMS else "mvae").reads
     epochs = [length for length in EPOCHS[line["pipeline"]] if length.isdecimal() or "annealing_epochs" in reads]
     of_networks = [f" --image-network {network}" for network in networks] if "image_network" in reads else [""]
@@ -205,8 +205,8 @@ def figures(sources: Sources) -> dict[str, Value]:
 def compared(item: Item, committed: Committed) -> Line:
     """Compares the committed numbers of an item's file with the published numbers.
 
-    A cell takes the set-up nearest to the paper's that has enough seeds for a verdict. If no set-up has enough seeds,
-    the cell takes the nearest set-up that has a number.
+    Among the set-ups with enough seeds for a verdict, the one nearest to the paper's fills the cell. If no set-up has
+    enough seeds, the nearest one that has a number fills the cell.
     """
     filled: dict[tuple[str, Place], Filled] = {}
     keys: set[str] = set()
@@ -225,7 +225,7 @@ def compared(item: Item, committed: Committed) -> Line:
 
 
 def _long_enough(trial: Trial) -> bool:
-    """Whether a trial can fill a cell. LOGREG has no epochs: it is fitted until it converges."""
+    """Whether a trial has enough epochs to fill a cell. LOGREG always does, because it is fitted until it converges."""
     return bool(trial.hashed_fields().get("epochs", FEWEST_EPOCHS) >= FEWEST_EPOCHS)
 
 

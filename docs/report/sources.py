@@ -66,7 +66,7 @@ class Sources:
         """Returns the values of docs/results/noted.csv by name. They are noted by hand, because no command writes them.
 
         Raises:
-            Refusal: a line with an empty field, or a repeated name.
+            Refusal: a line has an empty field, or a name is repeated.
         """
         found: dict[str, str] = {}
         for line, row in enumerate(lines_of(self.results / "noted.csv"), start=2):
@@ -136,7 +136,7 @@ def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
 
 
 def option_rows() -> list[tuple[str, str, str]]:
-    """Returns rows (option, help, pipelines with this option and help). Options of all pipelines come first."""
+    """Returns rows (option, help, pipelines with this option and help). Options that all pipelines share come first."""
     classes = option_classes()
     found: dict[tuple[str, str], list[str]] = {}
     for name, options in classes.items():

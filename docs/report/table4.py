@@ -123,7 +123,7 @@ def candidates(cells: Cells) -> str:
 
 
 def chosen_epochs(cells: Cells, nn: float) -> str:
-    """Returns a Markdown table of test accuracies: after the last epoch, and after the epoch best on validation.
+    """Returns a Markdown table of test accuracies, after the last epoch and after the best epoch on validation data.
 
     Its lines are the MVAE's set-ups with label weight 1, for fractions of pairs up to `FEW`.
 

@@ -61,7 +61,7 @@ Place = tuple[str, float | str]
 
 
 class Means(dict[Place, float]):
-    """Means over seeds of a table's cells. A missing cell raises a `Refusal`."""
+    """Means over seeds of a table's cells. Looking up a cell without a mean raises a `Refusal`."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(((one.row, one.column), one.mean) for one in report.in_order() if one.mean is not None)
@@ -128,7 +128,7 @@ def options(pipeline: str, arguments: str) -> Any:
 
 @cache
 def cells(pipeline: str, arguments: str) -> tuple[Cell, ...]:
-    """Returns the cells that a command asks for. Unlike the pipeline's own `sweep`, needs no data.
+    """Returns the cells that a command asks for. Unlike the pipeline's own `sweep`, this function needs no data.
 
     Cells of Figure 5 include every single attribute. Cells of translations leave out likelihoods.
     """

@@ -80,7 +80,7 @@ def read(
     Checks the files' sizes at every call, and their digests once per process.
 
     Args:
-        modalities: modalities of the data set. None: read the modalities from the manifest.
+        modalities: modalities of the data set. If None, they are read from the manifest.
     Raises:
         Damaged: a file is missing, or does not match the manifest.
     """

@@ -1,6 +1,7 @@
 """Computes digests of many files. Each file is read once: the cache remembers the digests of unchanged files.
 
-    <cache>/contents/<16 digits>.json     one per folder or zip; maps each file's name to size, times, inode, digest
+    <cache>/contents/<16 digits>.json     one per folder, zip or single list; maps each file's name to size,
+                                          times, inode and digest
 
 A file counts as unchanged if its size, mtime, ctime and inode are unchanged. A ctime cannot be set back, so a file
 rewritten with its old size and mtime still counts as changed.
@@ -46,15 +47,15 @@ def stamp(path: Path) -> Stamp:
 def digests(
     place: Path, files: Mapping[str, Stamp], read: Callable[[str], bytes], cache: Path | None, what: str
 ) -> list[str]:
-    """Returns the BLAKE2 digest of each file's content, in the order of `files`. Reads only files that have changed.
+    """Returns the BLAKE2 digest of each file's content, in the order of `files`. Reads only new or changed files.
 
-    One process reads while the others wait for its results. If the cache is not writable, every call reads all files.
+    One process reads, and the others wait for its results. If the cache is not writable, no digests are added to it.
 
     Args:
-        place: folder or zip that holds the files; its path identifies the remembered digests.
+        place: folder or zip that holds the files, or the only file. Its path identifies the remembered digests.
         files: maps each file's name to the file's stamp, taken before this call. A file in a zip has the zip's stamp.
         read: returns the bytes of a file, given its name. Errors raised by `read` are not caught.
-        cache: the cache folder. None: remember no digests.
+        cache: the cache folder. If None, no digests are remembered, and all files are read.
         what: description of the files for the progress bar.
     """
     name = hashlib.sha256(str(place.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:16]

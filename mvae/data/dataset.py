@@ -113,7 +113,7 @@ class Modality:
     """Function that computes this modality from the first one, batch by batch. None: the modality is stored."""
 
     def knowing(self, words: int) -> Modality:
-        """Returns this modality with at most `words` known words. Modalities other than sentences do not change."""
+        """Returns this modality for models that know at most `words` words. Without sentences, nothing changes."""
         return dataclasses.replace(self, classes=min(self.classes, words + SPECIAL)) if self.sentences else self
 
 
@@ -235,7 +235,7 @@ Arrays = dict[str, tuple["np.ndarray", ...]]
 class Source:
     """Describes a data set and the origin of its files.
 
-    Each function takes the data root. The functions of a data set without raw files ignore the data root.
+    Each function takes the data root, unless stated otherwise. If there are no raw files, the data root is ignored.
     """
 
     name: str

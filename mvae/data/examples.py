@@ -45,7 +45,7 @@ class Split:
     def lengths(self) -> np.ndarray | None:
         """Number of tokens of each sentence, including its stop token: int64 [N, M].
 
-        None unless every modality consists of sentences.
+        The result is None unless every modality consists of sentences.
         """
         if not self.sentences or None in self.sentences:
             return None
@@ -61,8 +61,8 @@ class Split:
         Args:
             index: int64 [B], without negative numbers.
         Returns:
-            Image: float32 [B, C, H, W] in [0, 1]. Label, single attribute: int64 [B]. Attributes: int64 [B, A]. Text:
-            int64 [B, L]; for sentences, L is the number of tokens of the batch's longest sentence.
+            Image: float32 [B, C, H, W] in [0, 1]. Label, single attribute: int64 [B]. Attributes: int64 [B, A]. Vector:
+            float32 [B, D]. Text: int64 [B, L]; for sentences, L is the number of tokens of the batch's longest one.
         """
         sentences = self.sentences[modality] if self.sentences else None
         if sentences is not None:
@@ -77,7 +77,7 @@ class Split:
         return image if view is None else view(image)
 
     def redrawn(self, seed: int, epoch: int) -> "Split":
-        """Returns this split with the bits of its images drawn for the given epoch.
+        """Returns this split with black-and-white images, drawn from the grey values for the given epoch.
 
         Raises:
             ValueError: the grey values were not loaded.
@@ -88,7 +88,7 @@ class Split:
         return dataclasses.replace(self, values=(bits.to(self.values[0].device), *self.values[1:]))
 
     def knowing(self, words: int) -> "Split":
-        """Returns this split with at most `words` known words in each modality of sentences."""
+        """Returns this split for models that know at most `words` words in each modality of sentences."""
         return dataclasses.replace(self, sentences=tuple(each and each.knowing(words) for each in self.sentences))
 
     def first(self, examples: int) -> "Split":
@@ -138,7 +138,7 @@ class Dataset:
     test: Split
 
     def trained_on(self, examples: int | None) -> "Dataset":
-        """Returns this data set with only the first `examples` training examples. None: all of them.
+        """Returns this data set with only the first `examples` training examples, or with all if None.
 
         Raises:
             Refusal: the data set has fewer examples.

@@ -24,8 +24,8 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None, *,
     If an Arrow file is truncated or corrupt, logs a warning, renames the converted files to `.bad` and converts again.
 
     Args:
-        data_root: folder with the raw files. None: `default_data_root()`, into which missing files are downloaded.
-        cache: folder for the Arrow files. None: `default_cache()`.
+        data_root: folder with the raw files. If None, uses `default_data_root()` and downloads missing files into it.
+        cache: folder for the Arrow files. If None, `default_cache()` is used.
         grey: also load the grey values of the training images, from the data set named in `Source.grey`.
     Raises:
         Refusal: the data set is unknown, raw files are missing or damaged, the cache is unusable, or the data set has
@@ -46,7 +46,7 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None, *,
 
 
 def load_converted(name: str, fingerprint: str, cache: Path | None = None) -> Dataset | None:
-    """Returns the data set with this fingerprint if the cache holds it, else None. Reads no raw files.
+    """Returns a data set if its Arrow files are in the cache, undamaged, else None. Does not read the raw files.
 
     Raises:
         Refusal: unknown data set.

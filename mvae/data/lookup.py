@@ -53,12 +53,12 @@ def default_cache() -> Path:
 
 
 def fingerprint(name: str, data_root: Path | None = None, cache: Path | None = None) -> str:
-    """Returns a hex sha256 of the raw files' content, the split rule and the conversion's version. Converts nothing.
+    """Returns a hex sha256 of a data set's name, raw content, split rule and version. Converts nothing.
 
     The same raw content has the same fingerprint in any folder, on any machine, gzipped or not.
 
     Args:
-        cache: folder that remembers the digests of unchanged files. None: `default_cache()`.
+        cache: folder that remembers the digests of unchanged files. If None, `default_cache()` is used.
     Raises:
         Refusal: unknown data set; raw files missing or damaged.
     """
@@ -70,7 +70,7 @@ def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
     """Returns the fingerprint that earlier releases gave the same raw files.
 
     Returns None if earlier releases could not read the files. If the digest of these files is the same in all releases,
-    the result equals `fingerprint`.
+    returns the same as `fingerprint`.
 
     Raises:
         Refusal: unknown data set; raw files missing.
@@ -84,7 +84,7 @@ def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
 
 
 def training_examples(name: str, data_root: Path | None = None) -> int:
-    """Returns the number of training examples quickly, so that a run with an invalid paired fraction fails early.
+    """Returns the number of training examples of a data set. Faster than `load`, because nothing is converted.
 
     Raises:
         Refusal: same as `fingerprint`.
@@ -94,7 +94,7 @@ def training_examples(name: str, data_root: Path | None = None) -> int:
 
 
 def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, ...]:
-    """Returns the modalities of a data set. Reads the names and vocabularies of languages from the raw files.
+    """Returns the modalities of a data set. Reads the raw files if the modalities depend on them, as vocabularies do.
 
     Raises:
         Refusal: same as `fingerprint`.
@@ -107,7 +107,7 @@ def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None
     """Returns lines for the user about a data set's raw files (`Source.facts`), each preceded by the data set's name.
 
     Args:
-        vocabulary: largest number of known words. None: the data set's own limit.
+        vocabulary: largest number of words that a model knows. If None, the data set's own limit applies.
     Raises:
         Refusal: same as `fingerprint`.
     """
@@ -117,7 +117,7 @@ def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None
 
 
 def content_fingerprint(found: Source, root: Path, cache: Path | None) -> str:
-    """Like `fingerprint`, for a data set whose raw files are known to be in `root`."""
+    """Returns the same as `fingerprint`. All raw files must be in `root`, which is not checked."""
     if found.remembered_digest is None:
         return _fingerprint_of(found, found.digest(root))
     folder = (cache or default_cache()).expanduser().absolute()
@@ -130,7 +130,7 @@ def _fingerprint_of(found: Source, digest: str) -> str:
 
 
 def root_with_files(found: Source, data_root: Path | None) -> Path:
-    """Returns the absolute data root, which holds all raw files. Downloads missing files if the root is the default.
+    """Returns the data root as an absolute path. Downloads missing raw files, but only into the default data root.
 
     Raises:
         MissingFiles: the files are missing and cannot be downloaded.

@@ -1,4 +1,4 @@
-"""Finds a converted data set in the cache and checks its files. A driver can use this module without importing torch.
+"""Finds a converted data set in the cache and checks its files. Does not import torch.
 
 arrow.py describes the files and writes them.
 """
@@ -41,7 +41,7 @@ def folder_of(found: Source, fingerprint: str, cache: Path | None) -> Path:
     """Returns the folder of a converted data set. The folder may not exist yet.
 
     Args:
-        cache: the cache folder. None: `default_cache()`.
+        cache: the cache folder. If None, `default_cache()` is used.
     """
     code = f"-{found.code[:8]}" if found.code else ""
     return (cache or default_cache()).expanduser().absolute() / f"{found.name}-{fingerprint[:16]}{code}"

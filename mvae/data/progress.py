@@ -14,7 +14,7 @@ LOG_EVERY_S = 10.0
 
 @contextlib.contextmanager
 def progress(what: str, count: int | None, done: int, *, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
-    """Shows a progress bar on stderr if it is a terminal, else writes a log line every ten seconds.
+    """Shows a progress bar on stderr if stderr is a terminal, else writes a log line every ten seconds.
 
     Args:
         what: description of the work.

@@ -36,12 +36,12 @@ The type is "sentences", "views" (section 10), or the kinds of the modalities, f
 
 
 def names_of(*examples: str) -> list[str]:
-    """Returns the names of the declared data sets whose examples have one of the given types. Imports nothing."""
+    """Returns the names of this package's data sets whose type of examples (see `DECLARED`) is one of `examples`."""
     return [name for name, (_, kinds) in DECLARED.items() if kinds in examples]
 
 
 class Registry(MutableMapping[str, Source]):
-    """A dictionary of data sets whose declared entries are imported on first access."""
+    """Maps names to data sets. A data set of this package is imported when it is first looked up."""
 
     def __init__(self) -> None:
         self._sources: dict[str, Source | None] = dict.fromkeys(DECLARED)

@@ -13,7 +13,7 @@ learners.py    training batches of the paper's other arms
 multimodal.py  encoders and decoders of several modalities
 gaussian.py    products of experts
 likelihoods.py p(x|z)
-arm.py         class Arm, and the checks of arms that plug-ins add
+arm.py         class Arm, and checks of the arms of plug-ins
 arms.py        declarations of the arms: token, fields, measures
 pieces.py      sums whose gradients are computed piece by piece, to save memory
 logistic.py    logistic regression
@@ -44,11 +44,11 @@ ARMS: dict[str, Arm] = {
         *(MOPOE_ARM, MVTCAE_ARM, MMVAE_ARM, MMVAE_PLUS_ARM),
     )
 }
-"""The arms by token. `JUDGE_ARM`, which is no row of a table, is only known to `arm`."""
+"""The arms by token. `JUDGE_ARM` is not included, because no table has a row for it; `arm` also returns `JUDGE_ARM`."""
 
 
 def arm(token: str) -> Arm:
-    """Returns the arm with the given token, for example mvae.
+    """Returns the arm with the given token, for example `mvae`.
 
     Raises:
         Refusal: unknown token; the message lists the known ones.

@@ -6,7 +6,7 @@ from mvae.models.arm import Settings
 
 
 def annealed_steps(trial: Settings, steps_per_epoch: int) -> int:
-    """Returns the number of training steps until beta is 1.
+    """Returns the number of training steps until the weight of the KL reaches its final value.
 
     Uses the trial's `annealing_epochs`. If `annealing_epochs` is None, uses `annealing_share`, a fraction of all steps.
     """

@@ -31,7 +31,7 @@ IDENTITY = frozenset({"dataset", "model", "seed", "train_examples"})
 """Fields that every arm reads."""
 
 PAIRED = frozenset({"paired_fraction"})
-"""Fields of every arm that trains on pairs. An arm without these fields is trained once for all fractions."""
+"""Fields of every arm that trains on pairs. Any other arm is trained only once, whatever the fraction is."""
 
 OPTIMISED = frozenset(
     {"epochs", "batch_size", "learning_rate", "precision", "compile", "workers", "fewest_workers", "sync_batchnorm"}
@@ -41,7 +41,7 @@ OPTIMISED = frozenset(
 BINARISED = frozenset({"binarisation"})
 """Fields of an arm whose images come from `examples_of` (mvae/models/learners.py).
 
-All other arms get the fixed bits of black-and-white images.
+For all other arms, the bits of black-and-white images stay the same in every epoch.
 """
 
 ANNEALED = frozenset({"annealing_share", "annealing_epochs"})
@@ -104,13 +104,13 @@ def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
 
 @dataclass(frozen=True)
 class Later:
-    """Calls a function or class of mvae/models, and imports the module that contains it on the first call.
+    """Calls a function or class of a module in mvae/models/. The first call imports the module.
 
     Arms can therefore be declared without importing torch.
     """
 
     module: str
-    """File in mvae/models/, without its ending."""
+    """Name of a file in mvae/models/, without the ending .py."""
     name: str
 
     def __call__(self, *given: Any, **named: Any) -> Any:
@@ -141,21 +141,21 @@ class Arm:
     learner: Callable[..., Learner] | None = None
     """For training by gradient steps: returns this worker's learner. Usually a learner class.
 
-    The arguments are the model, the trial, the whole data set, and the workers (default ALONE).
+    The arguments are the model, the trial, the whole data set, and the workers (default `ALONE`).
     """
     fit: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
     """For training without steps: fits the module in place and returns metrics."""
     optimiser: Callable[[nn.Module, Settings], Optimizer] | None = None
-    """Returns the optimiser of the module's parameters. None: Adam with the trial's learning rate.
+    """Returns the optimiser of the module's parameters. `None` means Adam with the trial's learning rate.
 
-    The optimiser's state must consist of tensors and plain values, as that of torch's optimisers does. The optimiser
-    must not draw random numbers, because workers would draw different ones.
+    The optimiser's state must consist of tensors and plain values, like the state of torch's own optimisers. The
+    optimiser must not draw random numbers, because each worker would draw different numbers.
     """
     schedule: Callable[[int, int, Settings], float] | None = None
-    """Returns the factor on the optimiser's learning rates at a step. None: 1.
+    """Returns the factor on the optimiser's learning rates at a step. `None` means a factor of 1.
 
     The arguments are the step, counted from 0, the number of steps of the whole training, and the trial. The factor
-    must depend only on them.
+    must depend only on these arguments.
     """
     watch: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
     """Returns validation metrics after each epoch, for an arm without accuracy."""
@@ -168,19 +168,20 @@ class Arm:
     handles: frozenset[Feature] = frozenset({Feature.TEXTS})
     """Features of data sets that the arm supports, besides an image and a label."""
     hyperparameters: tuple[Hyperparameter, ...] = ()
-    """The arm's own settings, in addition to those of every trial, read with `trial.own_value`. Part of the key."""
+    """Settings that only this arm has, read with `trial.own_value`. They are part of the trial's key."""
     needs_labels: bool = False
     """Whether the arm can only be trained on data sets with a label or a text."""
     single_attributes: bool = True
     """Whether an arm that supports attributes can also train if each attribute is a separate modality."""
     most_modalities: int | None = None
-    """Largest number of modalities that the arm can be trained on. None: no limit."""
+    """Largest number of modalities that the arm can be trained on. `None` means no limit."""
     cuda_graphs: bool = False
     """Whether steps may be recorded and replayed on a GPU (mvae/training/steps.py).
 
     If so, `loss` must accept `step` as a tensor. `loss` must read no value from the GPU (no `.item()`, no `if` on a
-    tensor) and count nothing in Python. A batch must be a dataclass, a tensor, or a tuple of these. Subclasses of tuple
-    are not recorded. Neither are the steps of an arm with its own `optimiser` or `schedule`.
+    tensor) and count nothing in Python. A batch must be a tensor, a tuple of tensors, or a dataclass. The fields of the
+    dataclass are tensors, tuples of tensors, or constants. A step is not recorded if its batch is a subclass of tuple,
+    or if the arm has its own `optimiser` or `schedule`.
     """
     version: int = 1
     """For arms of plug-ins: increment when the arm's results change on purpose.

@@ -1,6 +1,6 @@
 """Declares the arms of the tables: their names, fields and measures. This module does not import torch.
 
-Each `Later` names a function or class that builds or trains an arm. Its module is imported on the first call.
+Each `Later` names a function or class that builds or trains an arm, and imports the module only when called.
 """
 
 from dataclasses import replace
@@ -117,9 +117,9 @@ _SUCCESSOR = replace(
     measures=frozenset({"accuracy", "likelihood", "coherence", "fid"}),
     handles=frozenset(Feature) - {Feature.IMAGELESS},
 )
-"""Base of the arms with one loss per example, over the modalities that the example has (mvae/models/rows.py).
+"""Shared settings of the arms that compute one loss per example, over the example's modalities (mvae/models/rows.py).
 
-Steps of these arms may be recorded as CUDA graphs. This was checked without a GPU (tests/test_recordable.py).
+Steps of these arms may be recorded as CUDA graphs, as tests/test_recordable.py checks without a GPU.
 """
 
 _BETA = Hyperparameter("beta", 1.0, "Weight of the KL after annealing.", least=0.0, searched=(0.1, 10.0), log=True)
@@ -167,7 +167,7 @@ MMVAE_ARM = replace(
         _SAMPLES,
         _POSTERIOR,
         Hyperparameter("learn_prior", True, "Learn the scales of the prior."),
-        Hyperparameter("gradient", "dreg", "Gradient estimator for K > 1.", choices=("dreg", "exact")),
+        Hyperparameter("gradient", "dreg", "Gradient estimator if samples > 1.", choices=("dreg", "exact")),
     ),
 )
 

@@ -1,6 +1,6 @@
 """Defines the supervised baselines NN and LOGREG. Both train only on the paired set.
 
-The paired set holds images with labels. NN also trains on images with texts.
+The paired set holds images with their labels. On a data set with texts, NN trains on images with their texts.
 """
 
 from math import prod
@@ -23,7 +23,10 @@ from mvae.workers import ALONE, Workers
 
 
 class NeuralNetwork(nn.Module):
-    """A classifier: the MVAE's image encoder, which outputs only a mean, then its label or text decoder (section 8)."""
+    """A classifier: the MVAE's image encoder, then the MVAE's label or text decoder (section 8).
+
+    The encoder outputs only a mean.
+    """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, target: Modality) -> None:
         super().__init__()

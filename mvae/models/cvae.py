@@ -1,8 +1,8 @@
 """CVAE: a model of the image given the label, trained on pairs (section 5).
 
-The model consists of q(z|x1,x2), p(x1|z,x2) and the prior N(0, I). The one-hot label is concatenated to the input of
-the encoder's first fully connected layer, and to the decoder's input z. The model has no p(x2) and no q(z|x1), so
-log p(x1|x2) is its only likelihood.
+For an image x1 and a label x2, the model consists of q(z|x1,x2), p(x1|z,x2) and the prior N(0, I). The one-hot label is
+concatenated to the input of the encoder's first fully connected layer, and to the decoder's input z. The model has no
+p(x2) and no q(z|x1), so log p(x1|x2) is its only likelihood.
 """
 
 from collections.abc import Mapping
@@ -143,7 +143,7 @@ class CvaeLearner(PairedLearner):
 def watch_bound(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     """Returns the metric validation/elbo: the mean unweighted lower bound of log p(x1|x2), in nats per image.
 
-    The noise is fixed.
+    Every call samples z with the same noise.
     """
     assert isinstance(model, CVAE)
     return validation_elbo(trial, data.validation, (0, 1), partial(cvae_loss, model))

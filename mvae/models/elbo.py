@@ -1,8 +1,8 @@
 """Computes the sub-sampled ELBO of the MVAE (main paper, section 3.2; supplement sections 1 and 9).
 
 Each ELBO term conditions on a subset of the modalities. If a row lacks some of the subset's modalities, the term uses
-the remaining ones for this row. `negative_elbo_by_terms` computes the formula in a loop. `negative_elbo` computes the
-same sum faster, in three steps:
+the remaining ones for this row. `negative_elbo_by_terms` computes the loss in a loop over terms and rows.
+`negative_elbo` computes the same loss faster, in three steps:
 
 1. Encode each modality once.
 2. Compute all posteriors as one masked sum of precisions.
@@ -30,9 +30,10 @@ from mvae.models.pieces import piece_by_piece
 from mvae.networks.normalisation import term_statistics
 
 DECODED_ROWS = 512
-"""Maximum number of rows per decoder pass, so that activations fit a CPU's cache. A pass consists of whole terms.
+"""Maximum number of rows per decoder pass, so that activations fit a CPU's cache.
 
-A decoder's attribute `rows` overrides this number.
+A pass consists of whole terms, so a term with more rows gets a larger pass of its own. A decoder's attribute
+`rows` overrides this number.
 """
 
 STACKED_ROWS = 8192
@@ -45,7 +46,8 @@ term, because these decoders have no BatchNorm.
 FEW_MODALITIES = 4
 """Largest number of modalities for which plain autograd keeps all activations, because steps then have few terms.
 
-These trials do not use `pieces.py`, so that their old results stay bit-identical.
+Trials with so few modalities do not compute gradients piece by piece (`pieces.py`), so that their old results stay
+bit-identical.
 """
 
 
@@ -77,7 +79,7 @@ class Loss:
 
     total: Tensor
     parts: dict[str, Tensor]
-    """Detached scalars: kl, and the unweighted log_likelihood_<modality>."""
+    """Detached scalars by metric name, for example `kl` and the unweighted `log_likelihood_<modality>`."""
 
 
 def negative_elbo_by_terms(
@@ -172,7 +174,7 @@ def negative_elbo(
 
 @cache
 def _constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Caches the tensor, because recorded CUDA graphs read the tensor at a fixed GPU address."""
+    """Returns `values` as a cached tensor, because recorded CUDA graphs read the tensor at a fixed GPU address."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
@@ -202,23 +204,23 @@ def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor], stacke
 
 
 def repeated(rows: Tensor, index: Tensor) -> Tensor:
-    """Returns rows[index]. The gradients are bit-identical in every run, even if an index repeats.
+    """Returns `rows[index]`. The gradients are bit-identical in every run, even if an index repeats.
 
-    On a GPU, index_select sums gradients in arbitrary order, but rows[index] sums gradients in sorted order. On a CPU,
-    both are deterministic, and index_select is faster.
+    On a GPU, `index_select` sums gradients in arbitrary order, but `rows[index]` sums gradients in sorted order. On a
+    CPU, both are deterministic, and `index_select` is faster.
     """
     return rows[index] if rows.is_cuda else rows.index_select(0, index)
 
 
 def all_rows(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
-    """Expands values of some rows to all rows: copies `present` into the given rows, fills other rows with zeros."""
+    """Expands the values `present` of the given `rows` to all rows, `total` in number. All other rows get zeros."""
     if rows is None:
         return present
     return present.new_zeros(total, *present.shape[1:]).index_copy(0, rows, present)
 
 
 def _log_likelihood(model: Multimodal, m: int, z: Tensor, plan: Layout, values: Tensor) -> Tensor:
-    """Sums log p(x_m | z) over the (term, row) pairs that reconstruct modality m. A decoder pass has whole terms."""
+    """Sums log p(x_m | z) over the (term, row) pairs that reconstruct modality m. Each pass decodes whole terms."""
     decoded, target = plan.decoded[m], plan.targets[m]
     z = z if decoded is None else z.index_select(0, decoded)
     groups = iter(plan.groups[m])

@@ -58,7 +58,8 @@ def product(mean: Tensor, log_var: Tensor, members: Tensor, *, prior: bool, none
         members: boolean [..., T, M], the experts of each product. All other experts have no effect, even if they are
             nan.
         prior: whether N(0, I), the universal expert of the MVAE, is an additional expert of every product.
-        nonempty: whether every product is known to have a member. Skips the check, which would wait for the GPU.
+        nonempty: whether every product is known to have a member. If true, skips the check for members,
+            which would wait for the GPU.
     Returns:
         Gaussian of shape [..., T, D]. With `prior`, a product without members is N(0, I).
     Raises:
@@ -81,8 +82,8 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
 
     The variance of an expert is the rescaled sigmoid V = N/(N-1) * sigmoid(raw), with N = M modalities. If n of N are
     present, the posterior is prod q_i / prior^(n-1), with precision sum 1/V_i - (n-1). The subtraction can give 0 in
-    float32. So this function computes the equal sum (N-n)/N + (N-1)/N * sum exp(-raw_i), in which no addend is
-    negative.
+    float32. So this function computes the precision as (N-n)/N + (N-1)/N * sum exp(-raw_i), which is equal but has no
+    negative addend.
 
     Args:
         mean: [..., M, D], the experts' means.
@@ -96,7 +97,7 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
     modalities = members.shape[-1]
     if modalities < 2:
         raise ValueError(
-            "MVAE-Q needs at least 2 modalities, because variances are scaled by N/(N-1): this model has one"
+            "this model has 1 modality, but MVAE-Q needs 2 or more, because MVAE-Q scales variances by N/(N-1)"
         )
     recording = members.is_cuda and torch.cuda.is_current_stream_capturing()  # the step was checked when it ran eagerly
     if not recording and not bool(members.any(-1).all()):
@@ -143,7 +144,7 @@ def _without(broken: Tensor | None, values: Tensor) -> Tensor:
 
 
 def _from_natural(weighted: Tensor, precision: Tensor, spoilt: Tensor | None, dtype: torch.dtype) -> Gaussian:
-    """Returns the Gaussian with the given precision and with mean weighted / precision; nan where `spoilt` is True.
+    """Returns the Gaussian with the given precision and with mean `weighted / precision`; nan where `spoilt` is True.
 
     The nan values are filled in last, so that they do not reach the gradients of other products.
     """

@@ -42,17 +42,17 @@ def trunk_of(modality: Modality, image_network: str, width: int, latents: int) -
 
     The trunk depends on the kind of modality:
 
-    - image with the network mlp: one layer, FC C*H*W - width
+    - image with the network `mlp`: one layer, FC from C*H*W to `width`
     - image with a convolutional network: the image encoder without its last layer
     - label: an embedding
     - text: the text encoder without its last layer
-    - attributes: one layer, FC A - width
-    - vector: one layer, FC D - width
+    - attributes: one layer, FC from A to `width`
+    - vector: one layer, FC from D to `width`
 
     Args:
         image_network: name of the network for images whose modality declares no network.
         width: width of the fully connected layers.
-        latents: number of latents, which is also the width of the last hidden layer of the network conv.
+        latents: number of latents, which is also the width of the last hidden layer of the network `conv`.
     """
     match modality.kind:
         case Kind.IMAGE:
@@ -139,7 +139,7 @@ def negative_joint_elbo(
     Args:
         values: n values of each modality.
         noise: standard normal [n, D].
-        alpha: weight of the unimodal KLs. With 0, the unimodal encoders do not run and get no gradient.
+        alpha: weight of the unimodal KLs. If 0, the unimodal encoders do not run and get no gradient.
         beta: weight of the KL to the prior. Does not affect the unimodal KLs.
         weights: lambda, the likelihood weight of each modality.
         batch_size: the global batch size.

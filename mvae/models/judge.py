@@ -59,7 +59,7 @@ def judged(trial: Settings, modalities: tuple[Modality, ...]) -> int:
     """
     names, wanted = [modality.name for modality in modalities], trial.own_value("modality")
     if not source(trial.dataset).hidden:
-        raise Refusal(f"arm judge needs a data set with a hidden label: {trial.dataset} has none, use arm nn")
+        raise Refusal(f"arm judge needs a data set with a hidden label, and {trial.dataset} has none: use arm nn")
     if wanted not in names:
         raise Refusal(f"unknown modality {wanted!r}: {trial.dataset} has {', '.join(names)}; choose one of these")
     return names.index(wanted)

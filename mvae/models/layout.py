@@ -4,7 +4,7 @@ A pair is an ELBO term and a row of the batch. The pair is active if the term in
 executes the plan.
 
 Shapes: R rows of a step, M modalities, T ELBO terms, P active (term, row) pairs, n_m rows with modality m, A modalities
-with stacked networks, W the largest number of pairs that reconstruct one of these A modalities.
+with stacked networks, each reconstructed by at most W pairs.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ class Stacked:
     """Indices for the last A modalities, whose decoders run in parallel, each on its own (term, row) pairs."""
 
     pairs: Tensor
-    """Indices among the P pairs, int64 [A, W], padded with 0."""
+    """Indices, among the P pairs, of the pairs that reconstruct each modality: int64 [A, W], padded with 0."""
     rows: Tensor
-    """Rows that hold the targets, int64 [A, W]."""
+    """For each pair in `pairs`, the row that holds the pair's target: int64 [A, W]."""
     real: Tensor
     """Boolean [A, W], False for padding."""
     decoded: bool
@@ -34,12 +34,12 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Layout:
-    """The plan of a training step. Steps in which rows have the same modalities and terms can use the same plan."""
+    """The plan of a training step. Steps whose rows have the same modalities and the same terms can share a plan."""
 
     rows: int
     """R, the number of rows."""
     encoded: tuple[Tensor | None, ...]
-    """For each modality, the rows that have the modality, int64 [n_m]; None if all rows do."""
+    """For each modality, the rows that have the modality, int64 [n_m]; `None` if all rows have it."""
     members: Tensor
     """Boolean [R, T, M], the modalities that each term conditions on in each row."""
     pairs: Tensor | None
@@ -54,19 +54,19 @@ class Layout:
     [R, T, M]  otherwise
     """
     decoded: tuple[Tensor | None, ...]
-    """For each modality that is not stacked, the indices of the pairs that reconstruct it; None if all P pairs do."""
+    """For each modality that is not stacked, the indices of the pairs that reconstruct it; `None` if all P pairs do."""
     targets: tuple[Tensor, ...]
-    """For each modality that is not stacked: the index, among the n_m values, of the target of each pair."""
+    """For each modality that is not stacked, the target of each pair in `decoded`, as an index into the n_m values."""
     groups: tuple[tuple[int, ...], ...]
-    """For each modality that is not stacked, this worker's number of pairs in each term.
+    """For each modality that is not stacked, the number of this worker's pairs that reconstruct it, per term.
 
-    The counts are needed because BatchNorm's statistics stay within a term. A term without pairs at any worker is
-    omitted. A term with pairs only at other workers has the count 0.
+    The counts are needed because BatchNorm computes separate statistics for each term. A term without pairs at any
+    worker is omitted. A term with pairs only at other workers has the count 0.
     """
     loads: tuple[tuple[int, ...], ...]
     """Like `groups`, but each count is the total over workers divided by the number of workers, rounded up.
 
-    All workers plan their passes by `loads`, so that all make the same number of passes.
+    All workers plan their passes by `loads`, so that all workers make the same number of passes.
     """
     stacked: Stacked | None = None
 
@@ -86,8 +86,8 @@ def layout(
     Args:
         present: boolean [R, M], the modalities that each row of the whole step has.
         terms: boolean [T, M], the modalities that each term conditions on.
-        active: boolean [T, R], the terms that include each row. A term without any modality of the row is always
-            skipped.
+        active: boolean [T, R], the terms that include each row. A term that conditions on none of a row's modalities
+            always skips the row.
         targets: "own" if a term reconstructs only the modalities on which the term conditions, "all" if a term
             reconstructs every modality that the row has.
         stacked: A, the number of modalities with stacked networks. These modalities come last.
@@ -159,7 +159,7 @@ def _stacked(
 
 
 def chunks(groups: Sequence[int], most: int) -> list[tuple[int, ...]]:
-    """Packs groups, given by size, in order into chunks of at most `most` rows. A larger group is a chunk by itself."""
+    """Splits a list of group sizes into chunks that sum to at most `most`. A larger group is a chunk by itself."""
     packed: list[list[int]] = []
     for group in groups:
         if not packed or sum(packed[-1]) + group > most:

@@ -1,4 +1,4 @@
-"""Defines the learners of all arms except the MVAE. NN, JMVAE and CVAE learn from pairs; VAE and RBM from images.
+"""Defines base classes of learners: `PairedLearner` for NN, JMVAE and CVAE, `ImageLearner` for VAE, RBM and the judge.
 
 Arms with the same seed use the same random streams. They therefore see the same pairs and images in the same order.
 """
@@ -124,7 +124,7 @@ def image_bound(
     The loss is the sum over rows of beta * KL(q || N(0, I)) - weight * log_prob(z), divided by the batch size.
 
     Args:
-        q: posteriors [n, D], from which z is sampled with the noise.
+        q: posteriors [n, D], from which z is sampled with `noise`.
         noise: standard normal [n, D].
         log_prob: function that returns the log-likelihood of each image, [n], given z [n, D].
     """

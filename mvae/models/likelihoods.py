@@ -1,5 +1,7 @@
 """Defines the likelihood p(x|z) of each kind of modality, given a decoder's logits.
 
+The methods of each class:
+
     log_prob   log-probability of each row's target in nats, summed over its dimensions: [n]
     mean       expected value of each row
     sample     one sample per row
@@ -27,7 +29,8 @@ class Bernoulli:
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
         """Returns the log-likelihood of each row, [n], in nats.
 
-        Each pixel is computed in the logits' dtype. The sum uses the wider of the logits' and the target's dtypes.
+        Each pixel's log-likelihood is computed in the logits' dtype. The sum uses the wider of the logits' and the
+        target's dtypes.
         """
         alike = len(target) > 1 and target.stride(0) == 0  # a single image, expanded to many samples: convert it once
         pixels = target[:1].to(logits.dtype).expand_as(target) if alike else target.to(logits.dtype)
@@ -176,4 +179,4 @@ def likelihood_of(modality: Modality) -> Bernoulli | Categorical | Text | Real:
         case Kind.ATTRIBUTE:
             return Attribute()
         case Kind.VECTOR:
-            raise AssertionError("a vector has a gaussian or laplace likelihood")
+            raise AssertionError("the likelihood of a vector must be gaussian or laplace")

@@ -5,7 +5,7 @@ For a row with the modalities A, with K samples z_mk of each q_m and the mixture
     log w_mk = log p(z_mk) + sum over n in A of w_n log p(x_n | z_mk) - log q(z_mk)
     loss     = -1/|A| * sum over m in A of log (1/K sum over k of w_mk)
 
-With K = 1, or with `gradient: exact`, the gradients are those of the loss. With K > 1 and `gradient: dreg`, the
+With K = 1, or with `gradient = exact`, the loss is differentiated as it is. With K > 1 and `gradient = dreg`, the
 gradients are doubly reparameterised. They are the gradients of -1/|A| sum_m sum_k v_mk log w_mk with three changes:
 
     v_mk = w_mk / sum_k w_mk is held constant
@@ -128,9 +128,9 @@ def mmvae_loss(
     Args:
         values: for each modality, the values of the n_m rows that have the modality, in row order.
         noise: standard normal [R, K, M, D].
-        weights: w_m of each modality.
+        weights: w_m, the likelihood weight of each modality.
         batch_size: the global batch size.
-        gradient: dreg or exact. With K = 1, both give the same gradients.
+        gradient: `dreg` or `exact`. With K = 1, both give the same gradients.
     """
     pairs = presence.pairs
     q = model.unimodal(*experts(model, presence, values))

@@ -1,9 +1,9 @@
 """MMVAE+: an MMVAE in which each modality also has private latents (Palumbo et al. 2023).
 
 All modalities share the latents z. Modality m also has private latents u_m. The encoder of modality m returns q_m(z)
-and q(u_m | x_m). For each modality m of a row, z and u_m are drawn from these two posteriors. Then x_m is
-reconstructed from (z, u_m), and every other x_n is reconstructed from (z, u_n) with u_n drawn from r_n. In training
-only, r_n replaces the prior p(u_n). The distribution r_n has mean 0 and a learnt scale.
+and q(u_m | x_m). Let A be the modalities of a row. For each modality m in A, z and u_m are drawn from these two
+posteriors. Then x_m is reconstructed from (z, u_m), and every other x_n is reconstructed from (z, u_n), with u_n drawn
+from a distribution r_n that has mean 0 and a learnt scale. In training only, r_n replaces the prior p(u_n).
 
     log w_mk = beta * [log p(z) + log p(u_m) - log q(z) - log q(u_m | x_m)]
                + w_m log p(x_m | z, u_m) + sum over the other n in A of w_n log p(x_n | z, u_n)
@@ -150,7 +150,7 @@ def mmvae_plus_loss(
         noise: standard normal [R, K, M, D + U + M U]. For each modality m: D numbers for z, U for u_m, and U
             for every u_n drawn from r_n.
         beta: weight of the log-ratio of prior and posterior, in brackets in the module docstring.
-        weights: w_m of each modality.
+        weights: w_m, the likelihood weight of each modality.
         batch_size: the global batch size.
     """
     pairs, count = presence.pairs, len(model.modalities)

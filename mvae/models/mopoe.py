@@ -91,9 +91,10 @@ def negative_mopoe_elbo(
     Args:
         values: for each modality, the values of the n_m rows that have the modality, in row order.
         noise: standard normal [R, D].
-        choice: uniform numbers in [0, 1), [R]. A row with c subsets uses the subset number floor(c * choice), from 0.
+        choice: uniform numbers in [0, 1), [R]. A row with c subsets uses the subset number floor(c * choice), counted
+            from 0.
         beta: weight of the KL.
-        weights: w_m of each modality.
+        weights: w_m, the likelihood weight of each modality.
         batch_size: the global batch size.
     """
     q = model.products(*experts(model, presence, values))

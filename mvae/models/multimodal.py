@@ -32,9 +32,9 @@ LOG_VAR_LIMIT = 15.0
 class Multimodal(nn.Module):
     """Base class of VAEs over several modalities, with one encoder, decoder and likelihood per modality.
 
-    An expert is the distribution of z that one modality's encoder returns. Single attributes come last in `modalities`.
-    Their networks are stacked in `attribute_encoders` and `attribute_decoders`, and run in parallel. Subclasses define
-    `posterior` or `infer_at`.
+    An expert is the distribution of z that one modality's encoder returns. Single attributes,
+    which are modalities with one attribute each, come last in `modalities`. Their networks are stacked in
+    `attribute_encoders` and `attribute_decoders`, and run in parallel. Subclasses define `posterior` or `infer_at`.
 
     Shapes: n rows, R rows, T terms, A single attributes, D latents.
     """
@@ -68,7 +68,7 @@ class Multimodal(nn.Module):
         return expert(self.encoders[m](value))
 
     def encode_attributes(self, values: Tensor, only: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Returns the mean and spread of every single attribute's expert, each [n, A, D], from values int64 [n, A]."""
+        """Returns the mean and spread of the single attributes' experts, each [n, A, D], from values int64 [n, A]."""
         assert self.attribute_encoders is not None
         return expert(self.attribute_encoders(values, only))
 
@@ -79,7 +79,7 @@ class Multimodal(nn.Module):
         return at_least_float32(self.decoders[m](z))
 
     def decode_attributes(self, z: Tensor, only: slice = slice(None)) -> Tensor:
-        """Returns the logits of every single attribute, [A, n], given z [A, n, D]: n rows for each attribute."""
+        """Returns the logits of the single attributes, [A, n], given z [A, n, D]: n rows for each attribute."""
         assert self.attribute_decoders is not None
         return at_least_float32(self.attribute_decoders(z, only))
 
@@ -114,7 +114,7 @@ class Multimodal(nn.Module):
         )
 
     def attributes_log_prob(self, z: Tensor, targets: Tensor) -> Tensor:
-        """Returns log p(x_a | z) of every single attribute a, [A, n], given z [A, n, D]: n rows per attribute."""
+        """Returns log p(x_a | z) of the single attributes x_a, [A, n], given z [A, n, D]: n rows per attribute."""
         likelihood = self.likelihoods[self.stacked.start]
         logits = self.decode_attributes(z)
         return likelihood.log_prob(logits.flatten(), targets.flatten()).view(logits.shape)
@@ -179,7 +179,7 @@ class Multimodal(nn.Module):
         return self.decode(self.index(Kind.ATTRIBUTES) if Kind.ATTRIBUTES in kinds else given, z)
 
     def predict(self, m: int, values: Mapping[str, Tensor]) -> Tensor:
-        """Returns the probabilities of a label, given n values of each other modality, keyed by name.
+        """Returns the probabilities of a label, given n values of one or more other modalities, keyed by name.
 
         z is the mean of q(z | the given modalities). If this posterior is a mixture, the label is predicted from the
         mean of each component, and the probabilities are averaged. Raises the same errors as `infer`.
@@ -299,6 +299,6 @@ def single_attributes(modalities: tuple[Modality, ...]) -> range:
 
 
 def width_of(modalities: tuple[Modality, ...]) -> int:
-    """Returns the width of fully connected layers: set by the first image or vector, or SENTENCE_HIDDEN without any."""
+    """Returns the width of fully connected layers: set by the first image or vector, else `SENTENCE_HIDDEN`."""
     shapes = [modality.shape for modality in modalities if modality.kind in (Kind.IMAGE, Kind.VECTOR)]
     return hidden_width(shapes[0]) if shapes else SENTENCE_HIDDEN

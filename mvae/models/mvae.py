@@ -76,7 +76,7 @@ class ElboLearner:
         self.steps_per_epoch = step_count(self.shown, trial.batch_size)
         self.lengths = self.split.lengths
         self._padding, self._complete = Padding(self.lengths), 0
-        """Number of complete examples in the epoch so far, repetitions included."""
+        """`_complete` counts the examples with all modalities in the epoch so far, repetitions included."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
     @cached_property
@@ -89,7 +89,7 @@ class ElboLearner:
 
     @cached_property
     def annealed_steps(self) -> int:
-        """Number of steps until the weight of the KL is 1. Computed lazily, because some arms do not anneal."""
+        """Number of steps until the weight of the KL is final. Computed lazily, because some arms do not anneal."""
         return annealed_steps(self.trial, self.steps_per_epoch)
 
     def facts(self) -> dict[str, float]:

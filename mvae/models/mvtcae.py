@@ -1,7 +1,7 @@
 """MVTCAE: a product of experts with a penalty on its KL to each expert (Hwang et al. 2021).
 
 The model has M modalities, and a row has the modalities A. The posterior q is the product of A's experts without a
-prior expert. The unimodal posterior q_m is the expert of modality m. The loss of a row is
+prior expert. The unimodal posterior q_m is the expert of modality m. With a weight a from 0 to 1, the loss of a row is
 
     (M - a)/M * sum over m in A of -w_m log p(x_m | z)
         + beta * [ (1 - a) KL(q || N(0, I))  +  a/M * sum over m in A of KL(q || q_m) ]
@@ -49,7 +49,7 @@ def mvtcae_loss(
         noise: standard normal [R, D].
         a: weight of the KLs to the experts, from 0 (which gives the joint ELBO) to 1.
         beta: weight of all KLs.
-        weights: w_m of each modality.
+        weights: w_m, the likelihood weight of each modality.
         batch_size: the global batch size.
     """
     mean, log_var = experts(model, presence, values)

@@ -18,7 +18,7 @@ from mvae.models.gaussian import Gaussian
 
 LOG_TWO = math.log(2.0)
 SMALLEST_SCALE = 1e-6
-"""Added to softmax scales (Shi et al. 2019)."""
+"""Added to each scale that a softmax computes (Shi et al. 2019)."""
 
 
 class Laplace(NamedTuple):
@@ -43,7 +43,7 @@ Component = Gaussian | Laplace
 
 
 def component(family: str, mean: Tensor, log_scale: Tensor) -> Component:
-    """Returns a Laplace distribution if `family` is laplace, else a Gaussian with the scale as standard deviation."""
+    """Returns a Laplace distribution if `family` is `laplace`, else a Gaussian with the scale as standard deviation."""
     return Laplace(mean, log_scale) if family == "laplace" else Gaussian(mean, 2 * log_scale)
 
 

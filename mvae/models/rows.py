@@ -34,15 +34,15 @@ class Pairs:
     """All pairs of a row and one of its modalities. Each pair has a z, from which the row's modalities are decoded."""
 
     rows: Tensor
-    """int64 [P]"""
+    """Row of each pair, int64 [P]."""
     modalities: Tensor
-    """int64 [P]"""
+    """Modality of each pair, int64 [P]."""
     present: Tensor
     """Boolean [P, M]: the modalities that a pair's row has."""
     decoded: tuple[Tensor, ...]
-    """For each modality, the pairs whose row has it, int64 [P_m]."""
+    """For each modality, the pairs whose row has the modality, int64 [P_m]."""
     targets: tuple[Tensor, ...]
-    """For each modality, the position among its n_m values of the target of each pair in `decoded`, int64 [P_m]."""
+    """For each modality, the target of each pair in `decoded`, as a position among the n_m values: int64 [P_m]."""
 
     @classmethod
     def of(cls, present: np.ndarray, device: torch.device | str) -> "Pairs":
@@ -66,7 +66,7 @@ class Presence:
     present: Tensor
     """Boolean [R, M]; every row has a modality."""
     where: tuple[Tensor | None, ...]
-    """For each modality, the rows that have it, int64 [n_m]; None if all rows do."""
+    """For each modality, the rows that have the modality, int64 [n_m]; `None` if all rows have it."""
     pairs: Pairs
 
     @classmethod
@@ -83,7 +83,7 @@ class Presence:
         return all_rows(values, self.where[m], len(self.present))
 
     def taken(self, m: int, values: Tensor) -> Tensor:
-        """Selects the rows that have modality m: from values [R, ...] of all rows to [n_m, ...]."""
+        """Returns the values of the rows that have modality m, [n_m, ...], from the values of all rows, [R, ...]."""
         rows = self.where[m]
         return values if rows is None else values.index_select(0, rows)
 
@@ -94,7 +94,7 @@ class RowBatch:
 
     presence: Presence
     values: tuple[Tensor, ...]
-    """For each modality, the n_m values of the rows that have it, in the order of rows."""
+    """For each modality, the n_m values of the rows that have the modality, in row order."""
     noise: Tensor
     """Standard normal [R, ...], shaped by the arm."""
     choice: Tensor
@@ -115,7 +115,8 @@ def drawn(parts: Component, offered: Tensor, choice: Tensor) -> Component:
     Args:
         parts: all components of each row, [R, C, D].
         offered: boolean [R, C], the components that each row allows; at least one per row.
-        choice: uniform numbers in [0, 1), [R]. A row that allows c components gets number floor(c * choice) of these.
+        choice: uniform numbers in [0, 1), [R]. A row that allows c components gets the component number
+            floor(c * choice) among these c, counted from 0.
     """
     wanted = (choice * offered.sum(1)).long() + 1
     at = (offered.cumsum(1) == wanted[:, None]).int().argmax(1)[:, None, None].expand(-1, 1, parts.mean.shape[-1])
@@ -155,7 +156,7 @@ class RowLearner(ElboLearner):
         return (self.model.latents,)
 
     def beta(self, step: int | Tensor) -> float | Tensor:
-        """Returns the weight of the KL at the given training step, which rises to the hyper-parameter beta."""
+        """Returns the weight of the KL at the given training step. The weight rises to the hyper-parameter `beta`."""
         return annealed_beta(step, self.annealed_steps, self.trial.own_value("beta"))
 
     def batches(self, epoch: int) -> Iterator[RowBatch]:  # type: ignore[override]

@@ -25,10 +25,10 @@ class VAE(Multimodal):
         """Returns q(z | x1), [n, D].
 
         Raises:
-            ValueError: the keys of `values` are not exactly 0, the position of the image.
+            ValueError: `values` does not have exactly one key: 0, the position of the image.
         """
         if set(values) != {0}:
-            raise ValueError(f"VAE needs its only modality, 0, for inference: got {sorted(values)}")
+            raise ValueError(f"VAE infers z from modality 0 alone: got {sorted(values)}")
         return Gaussian(*self.encode(0, values[0]))
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Networks for several attributes in one modality, and for one attribute per modality (Figure 4 c and d).
 
 With one attribute per modality, as in MVAE19, all A networks run in parallel. Their parameters are stacked, [A, ...],
-so that one batched matrix product replaces A small products. Each network is equivalent to a network of PyTorch's
-layers, including the initialisation.
+so that one batched matrix product replaces a small product per attribute. Each network is equivalent to a network of
+PyTorch's layers, including the initialisation.
 
 Shapes: A attributes, n rows, D latents.
 """
@@ -49,7 +49,7 @@ class AttributesDecoder(Layers):
 
 
 class StackedLinear(nn.Module):
-    """Applies A linear layers in parallel, [A, n, inputs] to [A, n, outputs]. Initialises each layer like nn.Linear."""
+    """Applies one linear layer per attribute, [A, n, inputs] to [A, n, outputs]. Initialises each like nn.Linear."""
 
     def __init__(self, count: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class StackedLinear(nn.Module):
 
 
 class AttributeEncoders(nn.Module):
-    """Contains A networks, each with Embedding(2, hidden), FC hidden-hidden, FC hidden-outputs, and Swish between.
+    """Contains one network per attribute: Embedding(2, hidden), FC hidden-hidden, FC hidden-outputs, Swish between.
 
     An attribute has only two values. So each network encodes 0 and 1 once, and all rows of a batch reuse the results.
     """
@@ -87,7 +87,7 @@ class AttributeEncoders(nn.Module):
 
 
 class AttributeDecoders(nn.Module):
-    """Contains A MLPs, each with `layers` hidden layers, Swish after each, and one output, the logit."""
+    """Contains one MLP per attribute: `layers` hidden layers, Swish after each, and one output, the logit."""
 
     def __init__(self, attributes: int, hidden: int, latents: int, layers: int) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """Convolutional networks for square images of at least 16x16 pixels, as in PolyMNIST's published results.
 
 Encoder: three convolutions C-32-64-128 (kernel 3, stride 2, padding 1, ReLU), then fully connected
-layers with D and 2 D outputs for D latents. Decoder: FC D - 128*s*s, where s is the side of the smallest feature map,
-then three transposed convolutions 128-64-32-C. Their output paddings restore the size of the image. For 28x28 images,
-s is 4, and the output paddings are 0, 1 and 1 (Sutter et al. 2021, Hwang et al. 2021).
+layers with D and 2 D outputs for D latents. Decoder: FC from D to 128*s*s, where s is the side of the smallest feature
+map, then three transposed convolutions 128-64-32-C. Their output paddings restore the size of the image. For 28x28
+images, s is 4, and the output paddings are 0, 1 and 1 (Sutter et al. 2021, Hwang et al. 2021).
 """
 
 from itertools import pairwise

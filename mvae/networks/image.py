@@ -80,7 +80,10 @@ class MiniDcganDecoder(Layers):
 
 
 def image_encoder(network: str, shape: Shape, outputs: int) -> nn.Module:
-    """Builds the image encoder named `network`: mlp, dcgan or conv. The image size selects the variant of dcgan."""
+    """Builds the image encoder named `network`: `mlp`, `dcgan` or `conv`.
+
+    The image size selects the variant of `dcgan`.
+    """
     match network:
         case "mlp":
             return MlpImageEncoder(shape, outputs)
@@ -92,7 +95,10 @@ def image_encoder(network: str, shape: Shape, outputs: int) -> nn.Module:
 
 
 def image_decoder(network: str, shape: Shape, latents: int, layers: int) -> nn.Module:
-    """Builds the image decoder named `network`: mlp, dcgan or conv. `layers` is the number of hidden layers of mlp."""
+    """Builds the image decoder named `network`: `mlp`, `dcgan` or `conv`.
+
+    `layers` is the number of hidden layers of `mlp`.
+    """
     match network:
         case "mlp":
             return MlpImageDecoder(shape, latents, layers)

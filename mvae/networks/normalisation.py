@@ -189,7 +189,7 @@ def _moments(x: Tensor) -> Tensor:
 
 
 def share_statistics(network: nn.Module, workers: Workers) -> None:
-    """Makes all batch normalisation in the network use statistics over the rows of all workers in training."""
+    """Makes every `TermBatchNorm` in the network use statistics over the rows of all workers during training."""
     for module in network.modules():
         if isinstance(module, TermBatchNorm):
             module.workers = workers

@@ -19,7 +19,10 @@ HIDDEN = 200  # width of embeddings and GRUs
 SENTENCE_HIDDEN, SENTENCE_LAYERS = 256, 1  # width and number of layers for sentences (section 11)
 WORD_DROPOUT = 0.3  # share of the words that a decoder of sentences reads as <unk> in training (section 11)
 DECODED_SENTENCES = 128
-"""Maximum number of sentences per decoder pass, which limits the memory of the logits. A pass has whole terms."""
+"""Maximum number of sentences per decoder pass, to limit the memory of the logits.
+
+Each pass decodes whole terms, so a term with more sentences gets a larger pass of its own.
+"""
 BEAM = 5  # width of the beam search
 
 

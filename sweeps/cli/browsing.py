@@ -24,7 +24,7 @@ def how_to_browse(uri: str, page: str = "", *, on_cluster: bool) -> str:
 
     Args:
         uri: from `tracking_uri`.
-        page: the page's path after the server's address and `#`; empty if the path is not known.
+        page: the page's path after the server's address and `#`, or "" if the path is not known.
         on_cluster: whether RAY_ADDRESS names the cluster on which this command runs.
     """
     shown = without_credentials(uri)

@@ -50,8 +50,8 @@ class Console:
     def __init__(self, file: TextIO | None = None, live: bool | None = None) -> None:
         """
         Args:
-            file: output stream. None: stdout.
-            live: whether lines can be redrawn in place. None: only on a terminal.
+            file: output stream. If None, stdout.
+            live: whether lines can be redrawn in place. If None, only on a terminal.
         """
         stream = sys.stdout if file is None else file
         print_every_character(stream)
@@ -79,8 +79,8 @@ class Console:
         Args:
             work: amount of work of each trial, by key. All trials have the same unit (expected seconds, or epochs).
             before: fraction of each trial's work, 0 to 1, that an earlier run has done, by key.
-            kinds: kind of each trial, by key. Trials of one kind take equally long per unit. None: all trials are of
-                one kind.
+            kinds: kind of each trial, by key. Trials of one kind take equally long per unit. If None, all trials are
+                of one kind.
             clock: monotonic clock in seconds.
         """
         self._progress = Progress(self, Work(work, before or {}, kinds), clock)

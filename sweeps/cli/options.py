@@ -178,7 +178,7 @@ def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:
 
     Args:
         options: the pipeline's class. `--help` starts with the docstring of the class's module.
-        argv: arguments without the program's name. None means this process's arguments.
+        argv: arguments without the program's name. If None, this process's arguments.
     """
     try:
         return read(options, sys.argv[1:] if argv is None else argv)

@@ -14,7 +14,7 @@ def outliving_readers(notice: str) -> Iterator[None]:
     """In the `with` block, drops output to a closed pipe or terminal. Otherwise, printing would raise an error.
 
     Args:
-        notice: printed to stderr when stdout loses its reader. Empty: print nothing.
+        notice: printed to stderr when stdout loses its reader. If empty, nothing is printed.
     """
     before = sys.stdout, sys.stderr
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # streams are None after `>&-`

@@ -47,7 +47,7 @@ class Interruption:
         """
         Args:
             acknowledge: called at once, in another thread, with the name of the signal or option that ends the sweep.
-            hours: value of `--max-hours`, counted from now; None if not given.
+            hours: value of `--max-hours`, counted from now, or None if not given.
         """
         self.acknowledge = acknowledge
         self.heard = ""
@@ -129,7 +129,7 @@ class Interruption:
 
 
 def announced_stop() -> float | None:
-    """Returns the time in the environment variable MVAE_STOPS_AT; None without this variable.
+    """Returns the time in the environment variable MVAE_STOPS_AT, or None if it is not set.
 
     Raises:
         Refusal: the variable is not a time.

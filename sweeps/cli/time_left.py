@@ -41,7 +41,7 @@ class Work:
             work: amount of work of each whole trial, by key.
             before: fraction of each trial, 0 to 1, that was done before this run, by key. This part does not count for
                 the speed.
-            kinds: kind of each trial, by key. None: all trials are of one kind.
+            kinds: kind of each trial, by key. If None, all trials are of one kind.
         """
         self.work = dict(work)
         self._before = {key: before.get(key, 0.0) for key in work}
@@ -78,12 +78,12 @@ class Work:
 
     @property
     def fraction(self) -> float:
-        """Fraction of all work that is done, 0 to 1; 1 if there is no work."""
+        """Fraction of all work that is done, 0 to 1. It is 1 if there is no work."""
         whole = sum(self.work.values())
         return sum(self.work[key] * share for key, share in self._now.items()) / whole if whole else 1.0
 
     def seconds_left(self) -> float | None:
-        """Returns the estimated seconds to the end at this run's speed; None if too little is done for an estimate."""
+        """Returns the estimated seconds to the end at this run's speed, or None if too little is done to estimate."""
         spent, done, own = dict[str, float](), dict[str, float](), dict[str, float]()
         for key, kind in self._kinds.items():
             speed = self._own_speed(key)

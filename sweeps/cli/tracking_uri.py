@@ -53,7 +53,7 @@ def _in_object_storage(uri: str) -> bool:
 
 
 def place_of_artifacts(uri: str, storage: AnyPlace) -> Place | None:
-    """Returns MLflow's artifact folder, next to the results or MLflow's database. None: the MLflow server decides.
+    """Returns MLflow's artifact folder, next to the results or MLflow's database, or None if a server decides.
 
     Args:
         uri: from `tracking_uri`.

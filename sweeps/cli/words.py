@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """Formats a range of durations with two digits in one unit: "35 to 55 s", or only "2 h" if both ends are equal."""
+    """Formats a range of durations, each rounded to two digits: "35 to 55 s", or "2 h" if both ends are equal."""
     unit, size = next(
         (
             (unit, size)

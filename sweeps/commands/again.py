@@ -58,7 +58,7 @@ class Candidates:
     """Chooses finished trials of a storage at random. A seed makes the choice repeatable.
 
     Args:
-        store: the storage; only read.
+        store: the storage to choose from. Nothing is written to it.
         data_root, cache: same as for `mvae.data.load`.
     """
 
@@ -164,7 +164,7 @@ def run_again(
 
 
 def _differs(stored: Result, now: Result) -> str:
-    """Describes the first number that differs, in the final metrics or an epoch. Empty if no number differs."""
+    """Describes the first number that differs, in the final metrics or an epoch. Returns "" if none differs."""
     if found := difference(stored.metrics, now.metrics):
         return f"{stored.measure}: {found}"
     if len(stored.history) != len(now.history):

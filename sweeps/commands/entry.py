@@ -25,7 +25,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs a subcommand and returns its exit code.
 
     Args:
-        words: the words after `mvae`. None: this process's arguments.
+        words: the words after `mvae`. If None, this process's arguments.
     """
     typed = list(sys.argv[1:] if words is None else words)
     try:

@@ -64,7 +64,7 @@ class Held:
         )
 
     def of_keys(self, keys: Iterable[str]) -> tuple[Taken, Taken]:
-        """Returns the total size of the checkpoints, and of the artifacts, of these keys."""
+        """Returns two totals for these keys: first of the checkpoints, then of the artifacts."""
         chosen = list(keys)
         return tuple(  # type: ignore[return-value]
             sum((held.get(key, Taken()) for key in chosen), Taken()) for held in (self.checkpoints, self.artifacts)

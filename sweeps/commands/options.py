@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         command: name of the subcommand.
-        positional: name of the argument in the usage line; empty if the subcommand has no argument.
+        positional: name of the argument in the usage line, or "" if the subcommand has no argument.
         about: description of the subcommand at the top of the help page.
     """
 
@@ -107,7 +107,7 @@ def read_as(kind: Callable[[Any], Any]) -> Callable[[str], Any]:
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Returns an argparse type: a whole number of at least `least`."""
+    """Returns an argparse type that accepts whole numbers from `least` on."""
 
     def value(text: str) -> int:
         if not text.isascii() or not text.isdigit() or int(text) < least:

@@ -71,7 +71,7 @@ class Own:
 
     @property
     def study(self) -> str:
-        """URI of the search's database; empty for a grid."""
+        """URI of the search's database, or "" if the sweep is a grid."""
         inside = self.listed.study == STUDY
         return sqlite_uri(str(self.store.folder / STUDY)) if inside else self.listed.study
 

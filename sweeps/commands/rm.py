@@ -149,7 +149,7 @@ class _Everything:
             )
 
     def _shown_elsewhere(self) -> str:
-        """Returns the tracking URI of the sweep's last command; empty if this command has the same URI."""
+        """Returns the tracking URI of the sweep's last command, or "" if this command has the same URI."""
         try:
             record = json.loads(self._own.store.mirrored(self._own.listed.sweep).read_bytes())
             last = str(record["tracking_uri"])

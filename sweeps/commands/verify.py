@@ -33,8 +33,10 @@ def parser() -> Parser:
 
 
 def main(typed: Sequence[str]) -> int:
-    """Verifies trials. Returns 0, or 1 if a trial fails, was altered, or differs on the same kind of machine.
+    """Verifies trials, and returns the exit code.
 
+    Returns:
+        1 if a trial fails, was altered, or gives other numbers on the same kind of machine; otherwise 0.
     Raises:
         Refusal: the storage does not exist, no trial can run again here, or raw files are missing.
     """

@@ -138,7 +138,7 @@ def current_capacity() -> Capacity:
 
 
 def capacity(memory: float) -> Capacity:
-    """Returns the capacity that the attached cluster can grow to, including `together` and `head_trains`.
+    """Returns the capacity that the attached cluster can grow to, with the fields `together` and `head_trains` set.
 
     The head's free memory limits `together`, the number of multi-worker trials. The free memory is `memory`, or the
     memory that Ray lists for this machine minus DRIVER_BYTES, whichever is smaller.
@@ -203,7 +203,8 @@ def check(
         trials: for each trial, the number of workers, and the minimum number if the trial is elastic (else None).
         wanted: GPUs per trial.
         wait_minutes: longest time to wait for machines that do not exist yet.
-        say: gets a line when waiting begins, a line about the cluster, and a line per machine whose package differs.
+        say: gets a line when waiting begins, a line about the cluster, and a line for each machine with another version
+            of this package.
     Raises:
         Refusal: a trial wants too many workers or GPUs, the cluster cannot be reached, or its machines do not share
             the storage.
@@ -293,7 +294,7 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
 
 
 def missing_workers(alive: Sequence[str], configuration: Path) -> str:
-    """Returns a line about workers that should always run but have not joined the cluster; empty if all have joined.
+    """Returns a line about workers that should always run but have not joined the cluster, or "" if all have joined.
 
     Args:
         alive: addresses of the cluster's machines, including the head.

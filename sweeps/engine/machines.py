@@ -40,7 +40,7 @@ class MachineReport:
 
 
 def address() -> str | None:
-    """Returns RAY_ADDRESS; None if it is unset, empty or "local", which all mean a private cluster."""
+    """Returns RAY_ADDRESS, or None if it is unset, empty or "local", which all mean a private cluster."""
     value = os.environ.get("RAY_ADDRESS")
     return None if value in (None, "", "local") else value
 
@@ -59,11 +59,11 @@ def this_host(wanted: Gpus) -> Host:
 
 
 def host_now(wanted: Gpus, there: Capacity | None) -> Host:
-    """Like `this_host`, but the result can also measure the load that other programs put on this machine.
+    """Like `this_host`, but the returned Host also measures the load by other programs when its `load` is called.
 
     Args:
-        there: capacity of the cluster that runs the trials, which replaces the capacity of this machine; None if the
-            cluster has not started.
+        there: capacity of the cluster that runs the trials, or None if the cluster has not started. It replaces the
+            capacity of this machine.
     """
     here = this_host(wanted)
     if there is not None:
@@ -93,7 +93,7 @@ def report_of_this_machine(mark: Mark) -> MachineReport:
 
 
 def look_at_machines(store: Store, needs: Demand, say: Callable[[str], None]) -> None:
-    """Asks all machines of the attached cluster for a report, in parallel, and compares the reports with the driver.
+    """Asks all machines of the attached cluster for a report, in parallel, and checks the reports.
 
     Args:
         needs: resources of one trial. They determine how many processes Ray starts on a machine.
@@ -167,7 +167,7 @@ def why_too_small(machine: MachineReport, resources: Mapping[str, float], needs:
 
 
 def _differences(machine: MachineReport) -> str:
-    """Returns the packages whose versions on a machine differ from the versions here; empty if all are equal."""
+    """Returns the packages whose versions on a machine differ from the versions here, or "" if all are equal."""
     ours = versions()
     others = [
         f"{name} {version} ({ours.get(name, 'none')} here)"

@@ -129,7 +129,7 @@ def guarded(folder: Path) -> Iterator[None]:
 
 
 def read_token() -> None:
-    """Makes Ray read the authentication token again, from the place that the environment variables name.
+    """Makes Ray read the authentication token again, from where the environment variables say.
 
     Ray itself reads the token only once per process. Call this function only while no cluster is attached.
     """

@@ -18,7 +18,7 @@ KNOWN = {"env_vars", "py_executable"}
 
 
 def worker_command(arguments: list[str]) -> tuple[list[str], dict[str, str]] | None:
-    """Returns the worker's command line and its additional environment variables; None if Ray's script is needed.
+    """Returns the worker's command line and its additional environment variables, or None if Ray's script is needed.
 
     Args:
         arguments: arguments for Ray's script: the worker's arguments, plus the options RUNTIME_ENV and LANGUAGE.

@@ -147,7 +147,7 @@ def relay(listener: Listener) -> Any:
 
     class Relay(tune.Callback):
         def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
-            """Pickles as a plain callback: Tune pickles its callbacks, but a listener cannot be pickled."""
+            """Makes pickle store a plain callback: Tune pickles its callbacks, but a listener cannot be pickled."""
             return tune.Callback, ()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -189,9 +189,10 @@ def _error_text(trial: Any) -> str:
 
 
 def _last_error(trial: Any) -> Exception | None:
-    """Returns the last of a trial's errors that Tune could pickle; None if this error cannot be loaded here.
+    """Returns the last of a trial's errors that Tune could pickle, or None if this error cannot be loaded here.
 
-    Tune can always pickle the death of a process."""
+    Tune can always pickle the error that reports a dead process.
+    """
     from ray import cloudpickle
 
     try:

@@ -42,9 +42,9 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
     """Runs trials until `listener.ask` returns None. Call this function within `cluster()`.
 
     Args:
-        template: job from which each trial's job is made, with the trial's own key and settings. The template's
+        template: job that is copied for each trial; the copy gets the trial's key and settings. The template's
             `checkpoint_at` lists the rungs.
-        metric: name of the validation metric whose value is passed to `stop`.
+        metric: name of the validation metric whose value is passed to `listener.stop`.
         max_concurrent: largest number of trials at a time.
     """
     import ray
@@ -56,7 +56,7 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
 
     class Asking(Searcher):
         def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
-            """Pickles as a plain Searcher: Tune pickles its searcher, but a listener cannot be pickled."""
+            """Makes pickle store a plain Searcher: Tune pickles its searcher, but a listener cannot be pickled."""
             return Searcher, ()
 
         def suggest(self, trial_id: str) -> Any:

@@ -128,13 +128,13 @@ def trials_at_once(there: Capacity, needs: Demand, most: int | None, jobs: int |
 
     A cluster grows only while trials wait. So on a cluster that may grow, more trials are started than fit now:
     - if `most` is given: `most` trials
-    - with one worker per trial: all `jobs`, because waiting trials hold no resources (if `jobs` is None: MAX_WAITING
-      more than fit)
+    - with one worker per trial: all `jobs`, because waiting trials hold no resources. If the number of jobs is
+      unknown, MAX_WAITING more trials than fit are started.
     - with several workers per trial: one more than fits, because each waiting trial already has a process on the head
 
     Args:
-        most: `--max-concurrent`, which overrides the estimated limit by memory, but not the limits by CPUs and GPUs.
-        jobs: number of trials to run; None if unknown.
+        most: `--max-concurrent`, which replaces the limit that memory sets, but not the limits that CPUs and GPUs set.
+        jobs: number of trials to run, or None if unknown.
     """
     if not there.final and most is not None:
         return most

@@ -1,9 +1,9 @@
 """Estimates the GPU hours of a plan, from trials and training steps that were measured on a GPU (benchmarks/gpu_runs).
 
-The measured trials ran on one GPU at the same time. If n trials ran in a second, each counts 1/n GPU seconds, so the
-GPU hours of all trials add up. For some kinds of trials, only training steps were measured. The time of these steps is
-multiplied by IN_A_TRIAL. Trials of other kinds are not counted. A kind is a combination of arm, network and data set.
-The data sets in SAME_SHAPES count as the same data set.
+The measured trials ran on one GPU at the same time. If n trials were running during a second, each trial counts 1/n GPU
+seconds, so that the GPU hours of all trials add up. For some kinds of trials, only training steps were measured. The
+time of these steps is multiplied by IN_A_TRIAL. Trials of other kinds are not counted. A kind is a combination of arm,
+network and data set. The data sets in SAME_SHAPES count as the same data set.
 """
 
 import json
@@ -73,7 +73,7 @@ def of_steps(throughput: Mapping[str, Mapping[str, float]]) -> dict[Group, tuple
     """Returns the fewest and most GPU seconds per epoch for each kind of trial whose training steps were measured.
 
     Args:
-        throughput: measured examples per second, by a name of the form "arm dataset network" and by the kind of step.
+        throughput: measured examples per second, by a name of the form "arm dataset network", then by the kind of step.
     """
     found = {}
     for name, speeds in throughput.items():
@@ -93,7 +93,7 @@ def seconds_per_epoch(cells: Iterable[Mapping[str, Any]]) -> dict[Group, tuple[f
     """Returns the fewest and most GPU seconds per epoch for each kind of trial.
 
     Args:
-        cells: results of trials that shared one GPU, with their attempts.
+        cells: results of trials that shared one GPU. Their provenance lists the attempts.
     """
     runs = [
         (cell, float(one["started"]), float(one["started"]) + float(one["seconds"]))
@@ -115,7 +115,7 @@ def seconds_per_epoch(cells: Iterable[Mapping[str, Any]]) -> dict[Group, tuple[f
 
 
 def shared_seconds(began: float, ended: float, spans: Sequence[tuple[float, float]]) -> float:
-    """Returns the seconds from `began` to `ended`, each divided by the number of spans that cover it.
+    """Returns the time from `began` to `ended`, where each second is divided by the number of runs in that second.
 
     Args:
         spans: begin and end of all runs, including this one.

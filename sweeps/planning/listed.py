@@ -16,7 +16,7 @@ def list_trials(
         sweep: the sweep's name.
         command: command that resumes the sweep.
         now: Unix time in seconds.
-        study: URI of a search's database, without credentials; empty for a grid.
+        study: URI of a search's database, without credentials, or "" if the sweep is a grid.
     """
     cells = ((key, cell.measure.token) for key, cell in zip(planned.keys, planned.cells, strict=True))
     judges = [trial for one in planned.trials.values() for trial in needed(one.measures, one.trial.dataset)]

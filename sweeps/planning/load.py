@@ -28,7 +28,7 @@ LEAST, MOST = 0.3, 3.0
 
 @dataclass(frozen=True)
 class Load:
-    """The other programs that compete for the processors of this machine."""
+    """How much other programs compete for the processors of this machine."""
 
     others: float
     """Number of other busy processes. Two processes that are each busy half of the time count as one."""
@@ -37,7 +37,7 @@ class Load:
     """Factors on `others`, for the low and the high end of an estimate."""
 
     def slowdown(self, processes: float, more: float = 1.0) -> float:
-        """Returns the ratio of elapsed time to processor time for our busy processes under this load, at least 1.
+        """Returns by what factor this load slows our busy processes: elapsed time over processor time, at least 1.
 
         Args:
             processes: number of our processes that run at the same time.
@@ -71,7 +71,7 @@ class Reading(NamedTuple):
 
 
 def load_between(first: Reading, last: Reading, allowed: int, processors: int) -> Load:
-    """Returns the load between two readings of a process that was busy for some of the time.
+    """Returns the machine's load between two readings. The process that took them must have been busy in between.
 
     Args:
         allowed: number of processors that this process may use.

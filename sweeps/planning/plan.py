@@ -49,7 +49,7 @@ class Cell:
 
     @property
     def trained(self) -> str:
-        """Description of the trained model, which differs between rows with different trials."""
+        """Description of the trained model. Rows that differ in their trials also differ in this text."""
         return self.variant or self.row
 
 
@@ -126,7 +126,7 @@ class Plan:
 
     @property
     def former_line(self) -> list[str]:
-        """One line about results that earlier releases stored under other keys; empty if there are none."""
+        """One line about results that earlier releases stored under other keys, or an empty list if there are none."""
         if not self.former:
             return []
         return [
@@ -161,7 +161,7 @@ def plan(
         probe: called once for each kind of trial that has no finished or half-done trial. It returns None if the data
             set is not converted. Without a probe, the time of these kinds stays unknown.
         device: name of the device that trials will run on. Times on other devices are used only if there is no better
-            source. None uses the times on all devices.
+            source. If None, the times on all devices are used.
         former: for each data set whose fingerprint has changed, the fingerprint from an earlier release.
     """
     keys = tuple(cell.trial.key(fingerprint_of(cell.trial.dataset, fingerprints)) for cell in cells)

@@ -29,11 +29,11 @@ class Host:
     """Measures the load of the machine by other programs."""
 
     def share(self, shape: Shape, wanted: Gpus, most: int | None) -> float:
-        """Returns the fraction of the machine that a trial takes; above 1 if the trial needs several machines.
+        """Returns the fraction of the machine that a trial takes. It is above 1 if the trial needs several machines.
 
         Args:
             wanted: value of `--gpus-per-trial`.
-            most: value of `--max-concurrent`; None if not given.
+            most: value of `--max-concurrent`, or None if not given.
         """
         needs = demand(*shape, wanted, self.capacity)
         if needs.fits(self.capacity):
@@ -104,7 +104,7 @@ def left(estimate: Estimate, half_done: int, machine: Host, options: CommonOptio
 
 
 def _prepare(options: CommonOptions) -> str:
-    """Returns the command that converts a data set, with {} for its name and with the folders that the user gave."""
+    """Returns the command that converts a data set. {} stands for its name. Folders that the user gave are included."""
     folders = {"data-root": options.data_root, "cache": options.cache}
     given = options.model_fields_set
     typed = (

@@ -64,7 +64,7 @@ def probed(
     cache: Path | None,
     device: str = "cpu",
 ) -> Probed | None:
-    """Returns the time of a trial on one CPU thread or on the GPU; None if the data set is not converted yet.
+    """Returns the time of a trial on one CPU thread or on the GPU, or None if the data set is not converted yet.
 
     The time covers all epochs with their validation. A data set whose conversion has no slow part (`Source.prepare`) is
     converted into the cache first.
@@ -124,7 +124,7 @@ def _seconds_of_fit(model: nn.Module, trial: Trial, data: Dataset) -> float:
 def _seconds_a_sample(
     measure: Measure, model: nn.Module, trial: Trial, data: Dataset, clock: Callable[[], float]
 ) -> float:
-    """Returns the seconds that a likelihood measure takes for one sample of every test example."""
+    """Returns the seconds that a likelihood measure takes to draw one sample for every test example."""
 
     def on(examples: int) -> object:
         return compute(measure, model, trial, replace(data, test=data.test.first(examples)))

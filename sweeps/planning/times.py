@@ -51,7 +51,7 @@ class Timed:
 
     @property
     def load(self) -> float:
-        """Elapsed time divided by processor time, 1 if unknown."""
+        """Elapsed time divided by processor time, or 1 if unknown."""
         return self.seconds / self.cpu_seconds if self.cpu_seconds else 1.0
 
 
@@ -87,7 +87,7 @@ def by_epoch(trial: Trial) -> bool:
 
 
 def kind_of(fields: Mapping[str, Any]) -> Group | None:
-    """Returns the kind of a trial from its fields; None if this version does not know the trial's arm or fields."""
+    """Returns the kind of a trial from its fields, or None if this version does not know the trial's arm or fields."""
     try:
         reads = arm(str(fields["model"])).reads
         network = str(fields["image_network"]).replace(NO_IMAGES, "") if "image_network" in reads else ""
@@ -99,7 +99,7 @@ def kind_of(fields: Mapping[str, Any]) -> Group | None:
 
 
 def timed(fields: Mapping[str, Any], attempts: Sequence[Mapping[str, Any]], epochs: int) -> Timed | None:
-    """Returns the time of a half-done trial, from its newest checkpoint; None if no time was recorded.
+    """Returns the time of a half-done trial, from its newest checkpoint, or None if no time was recorded.
 
     Args:
         fields: fields of the trial.
@@ -126,7 +126,7 @@ def finished(results: Iterable[Result]) -> list[Timed]:
 
 
 def device_of(result: Result) -> str:
-    """Returns the name of the device that trained; empty if it was not recorded."""
+    """Returns the name of the device that trained, or "" if it was not recorded."""
     return str(result.provenance.get("device_name") or "")
 
 
@@ -154,7 +154,7 @@ def costs(
 
     Args:
         todo: trials to run, with their missing measures.
-        device: name of the device that trains. None: finished trials on all devices count.
+        device: name of the device that trains. If None, finished trials on all devices count.
     """
     known: dict[Group, list[Timed]] = {}
     for one in (*finished(results), *half_done):
@@ -197,7 +197,7 @@ def _median(samples: Sequence[Timed], by_epoch: bool, measuring: Mapping[str, fl
 
 
 def _measuring(group: Group, results: Iterable[Result], device: str | None) -> dict[str, float]:
-    """Returns the median seconds of each measure, as in `Probed`: from results on this device, else from all results.
+    """Returns the median seconds of each measure, from results on this device, or from all results if there are none.
 
     Results record only a measure's elapsed seconds. These are divided by the ratio of elapsed time to processor time in
     the training of the same trial.

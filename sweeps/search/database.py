@@ -90,7 +90,7 @@ def study_uri(store: Store, given: str | None) -> str:
 
 
 def exists(uri: str) -> bool:
-    """Whether the database's file exists; True for a database server."""
+    """Whether the database's file exists. Always True for a database server."""
     path = sqlite_path(uri)
     return path is None or path.exists()
 
@@ -219,7 +219,7 @@ def _lost(uri: str, error: Exception) -> StudyLost:
     elif path is not None and (remedy := next((todo for text, todo in FILE_TROUBLE.items() if text in reason), "")):
         advice = remedy
     elif path is not None and path.exists():
-        advice = "move it away, and the same command rebuilds it from storage"
+        advice = "move the file away and repeat your command to rebuild it from storage"
     else:
         advice = "start its server, or correct --study-uri"
     short_reason = textwrap.shorten(reason, 200, placeholder=" ...")

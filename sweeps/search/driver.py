@@ -1,4 +1,4 @@
-"""Runs a search: a sweep whose trials are chosen during the run by the study, the record of the search.
+"""Runs a search: a sweep in which an Optuna study chooses the trials during the run, and records them.
 
 As for any sweep (sweeps/main.py), one command starts, resumes, extends and reports a search. If a driver dies, the
 study still lists the trials that were running. The next command resumes these trials under the same numbers. `--trials`
@@ -80,7 +80,7 @@ class Searching:
         return self.search.left(self.known)
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
-        """Prints the state of the search, and an upper bound of its costs: the costs without pruning."""
+        """Prints the state of the search, and the highest possible costs: the costs if no trial is pruned."""
         search, default = self.search, self.search.default
         console.say(Outcome(search, tuple(self.known)).counts())
         ranges = ", ".join(f"{name} ({words(span)})" for name, span in search.varied.items())

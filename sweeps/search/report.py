@@ -1,7 +1,7 @@
 """Writes the report of a search: the best settings next to the default, every trial, and a command line to paste.
 
 The files are table.md, trials.csv and runs.csv (the MLflow run of each key). The plots history, parallel and
-importances are saved as PNG, PDF and SVG. The search's run in MLflow also has all these files.
+importances are saved as PNG, PDF and SVG. All these files are also in the search's MLflow run.
 """
 
 import csv
@@ -175,5 +175,5 @@ def _csv(lines: list[list[str]]) -> bytes:
 
 
 def _exact(value: float | None) -> str:
-    """Returns a number at full precision, for programs; empty for None."""
+    """Returns a number at full precision, for programs to read, or "" for None."""
     return "" if value is None else repr(value)

@@ -75,12 +75,12 @@ or later."""
 
 
 def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -> dict[str, Range]:
-    """Returns the settings to vary with their ranges: settings that the arm reads, except settings that the user set.
+    """Returns the settings to vary, each with its range: those that the arm reads, except those that the user set.
 
     Args:
         default: the trial at which the search starts.
         given: fields that the user has set.
-        wanted: fields to vary. None means all fields that can vary.
+        wanted: fields to vary. If None, all fields that can vary.
     Raises:
         Refusal: nothing is left to vary, a wanted field cannot vary, or the default is outside a range.
     """
@@ -120,7 +120,7 @@ def flag(name: str, default: Trial) -> str:
 
 
 def range_of(each: Hyperparameter) -> Range | None:
-    """Returns the range that an arm declares for a hyper-parameter; None if a search cannot vary it."""
+    """Returns the range that an arm declares for a hyper-parameter, or None if a search cannot vary it."""
     if each.searched is not None:
         return Span(*each.searched, log=each.log, whole=isinstance(each.default, int))
     return (False, True) if isinstance(each.default, bool) else each.choices or None
@@ -163,7 +163,7 @@ class Search:
 
     @property
     def countable(self) -> dict[str, dict[str, Any]]:
-        """Settings of all possible trials, by key; empty if a setting varies in a numeric range."""
+        """Settings of all possible trials, by key. Empty if any setting varies in a numeric range."""
         choices = [span for span in self.varied.values() if not isinstance(span, Span)]
         if len(choices) < len(self.varied):
             return {}
@@ -176,8 +176,7 @@ class Search:
 
     @property
     def name(self) -> str:
-        """Name of the study and of the report. All commands of the same search give the same name, whatever their
-        `total`."""
+        """Name of the study and of the report. It does not depend on `total`, so all commands of a search share it."""
         spans = {name: repr(span) for name, span in self.varied.items()}
         identity = canonical_json({"default": self.key(self.default), "spans": spans, "metric": self.metric})
         digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
@@ -215,7 +214,7 @@ class Search:
         return {name: trial.value(name) for name in self.varied}
 
     def settings_of(self, fields: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-        """Returns the settings of a trial from any sweep; None if the trial does not belong to this search.
+        """Returns the settings of a trial from any sweep, or None if the trial does not belong to this search.
 
         Args:
             fields: the trial's fields, as in its result.
@@ -229,7 +228,7 @@ class Search:
             return None
 
     def value(self, history: Sequence[Record]) -> float:
-        """Returns the metric at the last epoch; nan if this epoch has no value."""
+        """Returns the metric at the last epoch, or nan if this epoch has no value."""
         return history[-1]["metrics"].get(self.metric, math.nan) if history else math.nan
 
     def cell(self, number: int, trial: Trial) -> Cell:

@@ -64,7 +64,7 @@ class SearchRecord:
         return self.search.left(self.known())
 
     def settle(self, store: Store) -> None:
-        """Adds stored trials to the study, and finds the trials to resume. A new study tries the default first."""
+        """Adds stored trials to the study, and finds the trials to resume. In a new study, the default comes first."""
         self._keys = {one.key: one.number for one in self.known()}
         for frozen in self._study.get_trials(deepcopy=False):
             if frozen.state is optuna.trial.TrialState.RUNNING:
@@ -79,7 +79,7 @@ class SearchRecord:
             self._study.enqueue_trial(self.search.settings(default), skip_if_exists=True)
 
     def ask(self, store: Store) -> TriedTrial | None:
-        """Returns the next trial: first the trials to resume, then new trials. None if the search is complete."""
+        """Returns the next trial: first the trials to resume, then new ones. Returns None at the end of the search."""
         if self._open:
             return self._tried(self._open.pop(0))
         repeats = 0
@@ -97,10 +97,10 @@ class SearchRecord:
     def lags_behind(self, key: str, epoch: int, value: float) -> bool:
         """Whether to prune a trial at a rung, by asynchronous successive halving (ASHA).
 
-        A trial continues if its value is among the best third of the values known at that rung. With fewer than three
-        values, only the best trial continues. The default always continues, because all other trials are compared with
-        the default. If a trial has already continued at this rung, it continues again. The value is recorded only
-        together with the decision, so a kill before the decision loses nothing.
+        A trial continues if its value is among the best third of the values recorded so far at that rung. With fewer
+        than three values, only the best trial continues. The default always continues, because all other trials are
+        compared with the default. If a trial has already continued at this rung, it continues again. The value is
+        recorded only together with the decision, so a kill before the decision loses nothing.
 
         We do not use Optuna's pruner, because it stores rungs under private names. A study rebuilt from storage lacks
         these names.
@@ -175,8 +175,8 @@ class SearchRecord:
         """Samples the settings of a trial. If the trial is done or pruned in the storage, records it in the study.
 
         Returns:
-            The trial. None if its settings contradict each other, or are those of an earlier trial; the study then
-            records the trial as failed.
+            The trial. If its settings are contradictory or repeat an earlier trial, the study records the trial as
+            failed, and the result is None.
         """
         number = asked.number
         self._handles[number] = asked
@@ -204,7 +204,7 @@ class SearchRecord:
         return self._tried(number)
 
     def _adopt(self, store: Store) -> None:
-        """Adds missing trials to the study: finished trials of any sweep in this storage, pruned trials of this search.
+        """Adds trials that the study lacks: finished trials of this storage's sweeps, and pruned trials of this search.
 
         Adds the default first, then the other trials in the order in which they ended.
         """
@@ -272,7 +272,7 @@ def _suggested(asked: optuna.Trial, name: str, span: Range) -> Any:
 
 
 def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> list[TriedTrial]:
-    """Returns the trials of a search so far, without creating or changing anything.
+    """Returns the trials that a search has tried so far. Creates and changes nothing.
 
     Args:
         say: as in `database`. Retries only while another program locks the database or its server restarts.

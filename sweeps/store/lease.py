@@ -66,7 +66,7 @@ class Lease:
         say: shows a line to the user when waiting begins, and when the lease is taken over, lost or not writable.
         renew_every: seconds between renewals.
         dead_after: seconds without a change after which the holder counts as dead.
-        settle: seconds that a rival may take between its read and its write, if there are no locks.
+        settle: if there are no locks, the seconds that a rival may take between its read and its write.
         clock: measures time.
     Raises:
         Refusal: on entry, if another driver holds the lease. The message names that driver and says what to do.
@@ -140,7 +140,7 @@ class Lease:
         """Takes the lease if there is no lease file, if the holder is dead, or if the file has stopped changing.
 
         Args:
-            watched: content of the lease file when watching began; None at the first read.
+            watched: content of the lease file when waiting began, or None before the first read.
             stood_still: whether the file did not change for `dead_after` seconds.
         Returns:
             None if the lease was taken, otherwise the content of the file.
@@ -240,7 +240,7 @@ def _read(path: Place) -> bytes | None:
 
 
 def _parsed(content: bytes) -> Holder | None:
-    """Returns the holder; None if the file is invalid. Callers treat an invalid file as a lease of a living driver."""
+    """Returns the holder, or None if the file is invalid. Callers then assume that a living driver holds the lease."""
     try:
         holder = Holder(**json.loads(content))
         return replace(holder, pid=int(holder.pid), since=float(holder.since))

@@ -97,7 +97,7 @@ def counted_cells(cells: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]
 
 
 def read(store: Store, sweep: str) -> SweepList | None:
-    """Returns a sweep's list; None if the sweep has no list.
+    """Returns a sweep's list, or None if the sweep has no list.
 
     Raises:
         Refusal: the file is damaged.

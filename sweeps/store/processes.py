@@ -35,7 +35,7 @@ def this_process() -> Process:
 
 
 def machine() -> str:
-    """Returns boot id and PID namespace; empty if the system does not provide them.
+    """Returns boot id and PID namespace, or "" if the system does not provide them.
 
     The boot id is not enough: containers on one machine have the same boot id, but separate process ids.
     """
@@ -47,7 +47,7 @@ def machine() -> str:
 
 
 def process_start(pid: int) -> int | None:
-    """Returns the start time of a process in clock ticks since boot; None if the process has ended or is a zombie.
+    """Returns the start time of a process in clock ticks since boot, or None if the process has ended or is a zombie.
 
     Source: proc(5), stat.
     """

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @cache
 def git_sha() -> str:
-    """Returns the commit of the running code, plus `-dirty` if files have changed; empty outside a git checkout."""
+    """Returns the commit of the running code, plus `-dirty` if files have changed, or "" outside a git checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -92,7 +92,7 @@ def device_name(device: str) -> str:
 
 @dataclass(frozen=True)
 class MadeOn:
-    """Device, torch and plug-ins of an attempt. Equal values make a trial's numbers equal bit for bit."""
+    """Device, torch and plug-ins of an attempt. If they are equal, two attempts at a trial give the same numbers."""
 
     device: str
     """cpu or cuda."""
@@ -129,7 +129,7 @@ class Attempts:
     Args:
         attempt: id of this attempt.
         device: cpu or cuda.
-        before: checkpoint that this attempt resumes from; None if the attempt starts from the beginning.
+        before: checkpoint that this attempt resumes from, or None if the attempt starts from the beginning.
         started: Unix time in seconds.
         workers: number of processes that train together.
         elastic: whether the number of workers may have changed during training.

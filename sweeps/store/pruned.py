@@ -37,7 +37,7 @@ def write(store: Store, pruned: Pruned) -> None:
 
 
 def read(store: Store, key: str, search: str) -> Pruned | None:
-    """Returns the record of a trial; None if this search did not prune the trial. Renames a damaged file to `.bad`."""
+    """Returns the record of a trial, or None if this search did not prune it. Renames a damaged file to `.bad`."""
     path = _path(store, key)
     try:
         found = Pruned(**json.loads(path.read_bytes()))

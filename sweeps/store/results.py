@@ -52,7 +52,7 @@ class Result:
 
     @property
     def samples(self) -> int:
-        """Number of samples that the measure draws per example (1000 for likelihood-s1000-v1); 0 if there are none."""
+        """Number of samples that the measure draws per example (1000 for likelihood-s1000-v1), or 0 for none."""
         found = re.search(r"-s(\d+)-v", self.measure)
         return int(found[1]) if found else 0
 
@@ -75,7 +75,7 @@ class Results:
         return path
 
     def read(self, key: str, measure: str) -> Result | None:
-        """Returns a stored result; None if the file does not exist or is damaged. Renames a damaged file to `.bad`.
+        """Returns a stored result, or None if the file does not exist or is damaged. Renames a damaged file to `.bad`.
 
         Args:
             measure: token of the measure, for example accuracy-v1.
@@ -137,7 +137,7 @@ class Results:
         """Returns the sorted keys that have a result. Does not open the files.
 
         Args:
-            measure: token of the measure, for example accuracy-v1; None for any measure.
+            measure: token of the measure, for example accuracy-v1, or None for any measure.
         """
         return sorted({match["key"] for match in self._files() if measure in (None, match["measure"])})
 
@@ -163,7 +163,7 @@ class Results:
 
 
 def _undamaged(path: Place) -> Result | None:
-    """Returns the result in a file; None if the file does not exist or is damaged. Renames a damaged file.
+    """Returns the result in a file, or None if the file does not exist or is damaged. Renames a damaged file.
 
     The caller must hold the folder's lock.
     """

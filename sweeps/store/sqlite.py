@@ -56,7 +56,7 @@ def sqlite_uri(path: Path | str) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Returns the file that SQLAlchemy opens for a SQLite URI; None for any other URI.
+    """Returns the file that SQLAlchemy opens for a SQLite URI, or None for any other URI.
 
     Raises:
         Refusal: the URI has options, names a database in memory, or leads to another file than its text suggests.
@@ -81,7 +81,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:
-    """Returns a file's device and inode, which change if the file is recreated; None if the file does not exist."""
+    """Returns a file's device and inode, which change if the file is recreated, or None if the file does not exist."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -99,7 +99,7 @@ class Found:
 
 
 def look_into(path: Path) -> Found | None:
-    """Returns the tables of an existing database; None while another program has locked the file.
+    """Returns the tables of an existing database, or None if another program has locked the file.
 
     First checks all pages of the file, unless the file is larger than WHOLE_BYTES.
 

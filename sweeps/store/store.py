@@ -46,7 +46,7 @@ class Mark:
     text: str
 
     def why_unseen(self) -> str:
-        """Why this machine cannot see the driver's file; empty if it can."""
+        """Why this machine cannot see the driver's file, or "" if it can."""
         try:
             return "" if self.path.impatient.read_bytes() == self.text.encode() else "the file has other content"
         except OSError as error:
@@ -182,7 +182,7 @@ class Store:
         """Checks that the storage's path leads to the driver's storage on this machine too, and not to a local disk.
 
         Args:
-            namespace: UUID of the driver's storage; empty to skip the check.
+            namespace: UUID of the driver's storage. If empty, nothing is checked.
         Raises:
             Refusal: the path leads to another folder.
         """

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def trained_model(store: Store, key: str, trial: Trial, modalities: tuple[Modality, ...]) -> nn.Module | None:
-    """Returns a trial's model from its newest checkpoint, on the CPU, in evaluation mode; None without checkpoints.
+    """Returns a trial's model from its newest checkpoint, or None if it has no checkpoint.
+
+    The model is on the CPU and in evaluation mode.
 
     Args:
         key: the trial's key.

@@ -103,7 +103,7 @@ class Report:
         return replace(self, entries=entries)
 
     def notes(self) -> list[str]:
-        """Returns a line per failed trial and per trial that ran on several device types, torch or plug-in versions."""
+        """Returns a line per trial that failed, or that used several device types, torch or plug-in versions."""
         failed = {run.key: f"failed: {run.where}: {run.error}" for run in self.failed}
         mixed = {
             run.key: f"mixed: {run.where} ran on several device types, torch versions or versions of a plug-in"
@@ -168,7 +168,7 @@ def tabulate(
         table: the published table.
         failures: error message of each trial that failed in this command, by key.
         links: MLflow run of each trial, by key.
-        axis: name of the column axis; empty: the axis of the published table.
+        axis: name of the column axis. If empty, the published table's axis, or "paired fraction" without such a table.
         heading: title of a table that has no published counterpart.
     Raises:
         Refusal: the plan has no cells.
@@ -218,7 +218,7 @@ def _entry(members: list[tuple[Cell, Run]], of_row: list[Cell], table: Table | N
 
 
 def _with_pooled_spread(entries: Iterable[Entry], table: Table | None) -> list[Entry]:
-    """Returns the entries, each with the spread pooled over its row's columns in the same range of shares."""
+    """Adds the pooled spread to each entry. A row's columns in the same range (`Table.ranges`) are pooled."""
     found = []
     by_range = grouped(entries, lambda one: (one.row, one.column if table is None else table.range_of(one.column)))
     for members in by_range.values():

@@ -45,8 +45,9 @@ def seeds_in_words(report: Report, shown: str = "mean and standard deviation") -
 def findings(report: Report) -> list[str]:
     """Returns the conclusions, one line per conclusion.
 
-    The lines count the verdicts, give the number expected by chance, and explain the 95 % interval. Further lines
-    describe differences in protocol and the order of the arms. Without a published table there are no conclusions.
+    The lines count the verdicts, give the number of "above" and "below" verdicts that chance explains, and explain the
+    95 % interval. Further lines describe differences in protocol and the order of the arms. Without a published table
+    there are no conclusions.
     """
     if report.table is None:
         return []

@@ -85,7 +85,7 @@ def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
 
 
 def remarks(cells: Sequence[Cell], *, network_given: bool) -> tuple[str, ...]:
-    """Returns lines to print before trials start: choices that the command made because the user gave none.
+    """Returns lines to print before trials start: choices that the command made because the user made none.
 
     Args:
         network_given: whether the user chose the image network.

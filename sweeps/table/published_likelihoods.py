@@ -1,8 +1,8 @@
 """Tables 1 and 2 of the supplement as data: likelihood estimates and the variance of their log weights, in nats.
 
-The published numbers use samples from q(z|x1,x2) (supplement, section 4). Our estimates with q(z|x1) have no published
-values, because we do not have the text of the main paper. Each `Table` here holds the values of one data set from both
-published tables. Its rows are arms, and its columns are quantities.
+The published numbers use samples from q(z|x1,x2) (supplement, section 4). Our estimates with q(z|x1) are not
+compared with published values, because we do not have the text of the main paper. Each `Table` here holds the values of
+one data set from both published tables. Its rows are arms, and its columns are quantities.
 """
 
 from sweeps.table.published import Quantity, Table

@@ -87,7 +87,7 @@ def published(study: str, arm: str, column: str, missing: float = 0.0) -> float 
     """Returns the value that a study published for an arm in a column; None if the study has no such value.
 
     Args:
-        missing: share of the training values that are missing.
+        missing: fraction of the training values that are missing.
     """
     if not missing:
         return STUDIES[study].published(arm, column)

@@ -32,7 +32,7 @@ class ShownQuantity:
 
 @dataclass(frozen=True)
 class TrialAt:
-    """A trial with its place in the table."""
+    """A trial, with its variant and its column in the table."""
 
     variant: str
     """Description of the trained model, for example "MVAE19 fixed noise". Each variant has one row per quantity."""

@@ -15,7 +15,7 @@ KNOWN: dict[str, Any] = {}
 
 
 def remembered(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """Caches the results of a pure function. JSON must be able to store the results."""
+    """Caches the results of a pure function. The results must be values that JSON can store."""
 
     @wraps(function)
     def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:

@@ -38,8 +38,8 @@ def printed(texts: str) -> tuple[Printed, ...]:
 def places(value: float, spread: float | None = None) -> int:
     """Returns the number of decimal places to print.
 
-    With a spread, the places fit two significant digits of the spread. Without a spread, there are at most three
-    places. A spread of 0, from a deterministic arm, is treated like no spread.
+    With a spread, there are enough places for two significant digits of the spread. Without a spread, there are at most
+    three places. A spread of 0, from a deterministic arm, is treated like no spread.
     """
     if spread is not None and spread > 0 and math.isfinite(spread):
         exponent = int(f"{spread:.1e}".partition("e")[2])

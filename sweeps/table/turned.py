@@ -23,7 +23,7 @@ heading."""
 
 
 def turnable(report: Report) -> bool:
-    """Returns whether each column is a different quantity."""
+    """Returns whether each column holds a different quantity."""
     named = all(isinstance(column, str) for column in report.columns)
     return named and not report.metric and not report.rows_are_quantities
 
@@ -96,7 +96,7 @@ def _add(grid: Grid, name: Text, label: str, texts: Sequence[Text]) -> None:
 
 
 def _with_headings(grid: Grid, report: Report) -> Iterator[tuple[float | str, str]]:
-    """Yields (column, label) pairs. Adds a heading to the grid before columns with the same estimator."""
+    """Yields (column, label) pairs. Adds a heading to the grid before each group of columns with the same estimator."""
     for heading, names in _groups(report):
         if heading:
             grid.add_row(Text(heading, style="dim"), *[""] * (len(grid.columns) - 1))

@@ -35,7 +35,7 @@ def band(metric: str) -> tuple[str, str, str]:
 def watched(views: Iterable[RunView]) -> tuple[str, ...]:
     """Returns the metrics to plot per epoch. Each trial adds one metric.
 
-    This metric is the trial's alphabetically first `validation/` metric, or `train/loss` if there is none.
+    A trial's metric is its first `validation/` metric in alphabetical order, or `train/loss` if it has none.
     """
     last = (view.history[-1:] for view in views)
     return tuple(dict.fromkeys(_watched(record) for records in last for record in records))

@@ -17,7 +17,7 @@ from mvae.storage.objects import place
 from sweeps.cli.programs import installed
 from sweeps.store.sqlite import MAGIC, Unusable, look_into, sqlite_uri
 
-REBUILT = "move it away, and the same command rebuilds it from storage"
+REBUILT = "move the file away and repeat your command to rebuild it from storage"
 OUT_OF_DATE = "out-of-date database schema"
 """Part of MLflow's error message about a database with another schema version."""
 

@@ -165,7 +165,7 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
 
     Args:
         when: the time now, in milliseconds since 1970.
-        there: current value of the tag, returned unchanged if only the dates differ; None if the tag is missing.
+        there: current value of the tag, or None if the tag is missing. It is returned unchanged if only dates differ.
     """
     chosen = sweep.metrics[:6]  # a tag of an experiment may have 5,000 characters
     over_seeds = [f"{name}/{part}" for name in sweep.quantities[:2] for part in (MEAN, "std", "seeds")]

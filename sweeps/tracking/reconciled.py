@@ -1,13 +1,13 @@
 """Checks whether MLflow still holds a finished sweep, without importing MLflow.
 
 When MLflow holds everything, the tracker records the tracking URI, a digest of the views and a digest of MLflow's
-state. While all three stay equal, nothing needs to be written. MLflow's state consists of:
+state. As long as none of the three changes, nothing needs to be written. MLflow's state consists of:
 
 SQLite          the experiment and its tags; names, statuses, tags, parameters, newest metrics, data sets and logged
                 epochs of the runs; models; names of all artifact files
-server          as for SQLite, but without artifact files and without epochs before the newest epoch. These two would
-                need requests per run, while three requests read all else. Changes in these two go unnoticed, so a
-                server's record is valid only until midnight (UTC)
+server          as for SQLite, but without the names of artifact files and without epochs before the newest epoch.
+                Reading these two takes extra requests for every run. Changes in these two go unnoticed, so a record
+                about a server is valid only until midnight (UTC)
 other database  no record: every command compares MLflow with storage
 """
 
@@ -78,7 +78,7 @@ class Reconciled:
     clock: Clock = CLOCK
 
     def read(self, sweep: SweepView, views: Iterable[RunView]) -> tuple[dict[str, str], str] | None:
-        """Returns the recorded links and the experiment's id; None unless MLflow still holds all views.
+        """Returns the recorded links and the experiment's id, or None if MLflow may lack something.
 
         The links are the result of `Mirror.links`.
 
@@ -102,7 +102,7 @@ class Reconciled:
             self.path.write_bytes(json.dumps(record, indent=1).encode())
 
     def state(self) -> str:
-        """Returns a digest of MLflow's state; empty if the state cannot be read without importing MLflow."""
+        """Returns a digest of MLflow's state, or "" if the state cannot be read without importing MLflow."""
         path = sqlite_path(self.uri)
         with suppress(Exception):  # the mirror will raise the same error and report it
             if path is not None:
@@ -138,7 +138,7 @@ def _digest(*values: object) -> str:
 
 
 def _in_database(path: Path, experiment: str, namespace: str) -> list[object]:
-    """Returns the rows of the experiment, its runs and its models, with the names of all artifact files."""
+    """Returns the rows of the experiment, its runs and its models, and the names of all artifact files."""
     uri = f"{path.absolute().as_uri()}?mode=rw"  # not read-only, so that SQLite can undo a killed writer's transaction
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as connection:
         about = connection.execute(_EXPERIMENT, [experiment]).fetchall()

@@ -61,7 +61,7 @@ def reply(uri: str, path: str, seconds: float, body: dict[str, Any] | None = Non
         uri: tracking URI of the server.
         path: path of the request, after `/api/2.0/mlflow/`.
         seconds: longest time to wait.
-        body: JSON to send; None for a GET request.
+        body: JSON to send, or None for a GET request.
     Returns:
         The server's JSON.
     Raises:
@@ -85,7 +85,7 @@ def reply(uri: str, path: str, seconds: float, body: dict[str, Any] | None = Non
 
 
 def ask(uri: str) -> str:
-    """Checks the server at `uri`. Returns what is wrong, as the end of a sentence; empty if the server works."""
+    """Checks the server at `uri`. Returns what is wrong, as the end of a sentence, or "" if the server works."""
     try:
         reply(uri, "experiments/search?max_results=1", CHECK_SECONDS)
     except HTTPError as error:
@@ -101,7 +101,7 @@ def ask(uri: str) -> str:
 
 
 def ask_database(uri: str) -> str:
-    """Checks the database at `uri`: address, Python driver and open port. Returns what is wrong; empty if nothing."""
+    """Checks the database at `uri`: address, Python driver and open port. Returns what is wrong, or "" if it works."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 

@@ -58,8 +58,8 @@ class Tracker:
         load_model: called in the tracker's thread, once per finished trial without a model in MLflow.
         say: shows a line to the user; called in the tracker's thread, in `links` and in `close`.
         retry_seconds: seconds between attempts while MLflow cannot be written to.
-        record: file which records that MLflow holds everything (reconciled.py); None for no record.
-        cache: folder with an empty database that `open_database` copies; None for no cache.
+        record: file which records that MLflow holds everything (reconciled.py), or None to keep no record.
+        cache: folder with an empty database that `open_database` copies, or None to make no copy.
         clock: gives the time of values without a timestamp.
     """
 
@@ -293,7 +293,7 @@ class Tracker:
             self._record.write(self._sweep, self._views.values(), state, mirror.links(), mirror.experiment)
 
     def _what_to_do(self, error: Exception) -> str:
-        """Returns advice to the user about an error; empty if the error may go away by itself."""
+        """Returns advice to the user about an error, or "" if the error may go away by itself."""
         path = sqlite_path(self._uri)
         try:
             if path is not None:

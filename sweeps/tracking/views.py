@@ -109,7 +109,7 @@ class Catalogue:
         return module, np.zeros((1, *modalities[0].shape), dtype=np.float32) if from_image else None
 
     def _modalities(self, trial: Trial) -> tuple[Modality, ...] | None:
-        """Returns the modalities of a trial's model; None if the converted data that records them is missing."""
+        """Returns the modalities of a trial's model, or None if the converted data that records them is missing."""
         if source(trial.dataset).made_of is None:
             return source(trial.dataset).modalities
         from mvae.data import load_converted
@@ -118,7 +118,7 @@ class Catalogue:
         return None if data is None else data.knowing(trial.vocabulary).modalities
 
     def made_by_others(self) -> str:
-        """Returns a warning about results from another version of a plug-in; empty if there are none."""
+        """Returns a warning about results from another version of a plug-in, or "" if there are none."""
         others, names = 0, dict[str, None]()
         for key, planned in self._plan.trials.items():
             today = plugins.made_by(planned.trial)
@@ -137,7 +137,7 @@ class Catalogue:
         return " ".join(part for part in (self._cells[key][0].trained, self._column(key)) if part)
 
     def _column(self, key: str) -> str:
-        """Returns the column that the trial is trained for; "" if the trial's cells differ only in what is measured."""
+        """Returns the column that the trial is trained for, or "" if its cells differ only in what is measured."""
         columns = {cell.column for cell in self._cells[key]}
         measured = {value for cell in self._cells[key] for _, value in cell.measure.parameters}
         return "" if len(columns) > 1 or columns & measured else column_label(columns.pop())

@@ -32,7 +32,7 @@ class PartFiles:
         self.folder = place(measuring) / f"{measure}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
     def read(self, name: str) -> dict[str, Tensor] | None:
-        """Returns the tensors of a part; None if the part does not exist or is damaged."""
+        """Returns the tensors of a part, or None if the part does not exist or is damaged."""
         try:
             content = io.BytesIO((self.folder / f"{name}.pt").read_bytes())
             tensors: dict[str, Tensor] = torch.load(content, weights_only=True)

@@ -231,7 +231,7 @@ def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
     """Writes samples of a generative arm, as pictures and text, into the trial's folder of artifacts.
 
     Args:
-        moment: name of a subfolder, for example epoch-0005; empty for the final samples.
+        moment: name of a subfolder, for example epoch-0005, or "" for the final samples.
     """
     seed, words = job.trial.seed, ""
     folder = job.store.artifacts(job.key) / moment

@@ -14,7 +14,7 @@ from sweeps.planning.probe import timed_steps
 
 
 def speed_of_one(trial: Trial, data: Dataset) -> float | None:
-    """Returns a single worker's training speed in examples per second; None if a whole batch exceeds the GPU memory.
+    """Returns a single worker's training speed in examples per second, or None if a whole batch exceeds the GPU memory.
 
     Times a few training steps of a separate model, whose weights are discarded.
 

@@ -95,7 +95,7 @@ def modalities(separate: bool) -> tuple[Modality, ...]:
 def defaults(separate: bool) -> Defaults:
     """Returns the settings of section 1 of the supplement.
 
-    Adam has learning rate 1e-4. Training takes 100 epochs, 20 of them with annealing. MVAE19 has k = 1.
+    Adam has learning rate 1e-4. Training takes 100 epochs, 20 of them with annealing. If `separate`, k = 1.
     """
     common = Defaults(
         latents=100,

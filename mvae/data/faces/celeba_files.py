@@ -42,7 +42,7 @@ ALIGNED = 178, 218
 
 @dataclass(frozen=True)
 class Files:
-    """Paths of CelebA's three parts, each of which may be a zip."""
+    """Paths of CelebA's images, list of attributes and list of splits. Each may be a zip."""
 
     images: Path
     attributes: Path
@@ -101,7 +101,7 @@ class Files:
         return places
 
     def stamps(self, places: Sequence[str]) -> dict[str, contents.Stamp]:
-        """Returns size, times and inode of each image's file, by path. An image in a zip has the zip's values."""
+        """Returns size, times and inode of each image's file, by path. For an image in a zip, returns the zip's."""
         if self.zipped:
             return dict.fromkeys(places, contents.stamp(self.images))
         try:
@@ -156,10 +156,10 @@ def read_block(
 
 
 def find(root: Path) -> Files:
-    """Finds CelebA's three parts. If a part exists both unpacked and as a zip, the unpacked one is used.
+    """Finds CelebA's images and two lists. If one exists both unpacked and as a zip, the unpacked one is used.
 
     Raises:
-        MissingFiles: a part is missing.
+        MissingFiles: the images or a list are missing.
     """
     folder = root / FOLDER
     paths = []
@@ -185,9 +185,9 @@ def content_digest(root: Path, cache: Path | None = None) -> str:
     The digest is the same for all accepted packings.
 
     Args:
-        cache: folder that remembers the digests of unchanged files (mvae/data/contents.py). None: read all files.
+        cache: folder that remembers the digests of unchanged files (mvae/data/contents.py). If None, reads all files.
     Raises:
-        Refusal: a list is damaged, or an image of the partition list is missing.
+        Refusal: a list is damaged, or an image in the list of splits is missing.
     """
     files = find(root)
     names, partitions = read_partitions(files.partitions)
@@ -204,7 +204,7 @@ def content_digest(root: Path, cache: Path | None = None) -> str:
 
 
 def names_and_sizes_digest(root: Path) -> str:
-    """Returns the digest used by earlier releases: a hex sha256.
+    """Returns the digest that earlier releases computed: a hex sha256.
 
     The digest covers the bytes of both lists, and the name and size of each listed image.
 
@@ -222,12 +222,12 @@ def names_and_sizes_digest(root: Path) -> str:
 
 
 def training_examples(root: Path) -> int:
-    """Returns the number of training images in the partition list. Raises Refusal if the list is damaged."""
+    """Returns the number of training images in the list of splits. Raises Refusal if the list is damaged."""
     return int((read_partitions(find(root).partitions)[1] == 0).sum())
 
 
 def facts(root: Path, _words: int | None = None) -> tuple[str, ...]:
-    """Returns one line that says how the files differ from the published CelebA; empty if they do not differ.
+    """Returns one line that says how the files differ from the published CelebA, or no line if they do not differ.
 
     Compares the number of images in each split, and the size of the first image.
 

@@ -74,7 +74,7 @@ def read_partitions(path: Path) -> tuple[list[str], np.ndarray]:
     """Returns the images' names and their splits (0, 1, 2), uint8 [N].
 
     Raises:
-        Refusal: the file is not a list of partitions, or a split has no images.
+        Refusal: the file is not a list of splits, or a split has no images.
     """
     rows, is_csv = _rows(path)
     headed = is_csv and not rows[0][1].isdecimal()
@@ -126,7 +126,7 @@ def read_lists(attributes: Path, partitions: Path, chosen: tuple[str, ...]) -> t
     """Reads the lists of attributes and splits, which must contain the same images in the same order.
 
     Returns:
-        Names, partitions uint8 [N], chosen attributes uint8 [N, len(chosen)].
+        Names, splits uint8 [N], chosen attributes uint8 [N, len(chosen)].
     Raises:
         Refusal: a list is damaged, or the lists do not match.
     """
@@ -146,7 +146,7 @@ def read_lists(attributes: Path, partitions: Path, chosen: tuple[str, ...]) -> t
 
 
 def canonical(path: Path) -> bytes:
-    """Returns an attribute list in one form, whether the file is text, CSV or zipped.
+    """Returns the content of an attribute list in a form that is the same for text, CSV and zipped files.
 
     The first line holds the column names. Each further line describes one image. Single spaces separate the words.
 

@@ -30,7 +30,7 @@ MIDDLE, EYES, MOUTH = 89, 111, 153
 
 
 class Pen:
-    """Draws on one picture. A small shift and stretch vary the position and size of the face."""
+    """Draws on one picture. Shifts and stretches all shapes a little, so that faces differ in position and size."""
 
     def __init__(self, background: Colour, shift: tuple[float, float], stretch: float) -> None:
         self.picture = Image.new("RGB", SIZE, background)
@@ -53,7 +53,7 @@ class Pen:
         self._draw.ellipse(self._box(x, y, width, height), outline=fill, width=thick)
 
     def arc(self, x: float, y: float, width: float, height: float, degrees: tuple[int, int], fill: Colour) -> None:
-        """Draws an ellipse's outline between two angles, measured clockwise from the right."""
+        """Draws the part of an ellipse's outline between two angles, in degrees clockwise from the right."""
         self._draw.arc(self._box(x, y, width, height), *degrees, fill=fill, width=5)
 
     def lower_half(self, x: float, y: float, width: float, height: float, fill: Colour) -> None:
@@ -93,7 +93,7 @@ def draw(has: Set[str], numbers: Sequence[float]) -> Image.Image:
 
 
 def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
-    """Draws the mask that matches the face from `draw` with the same arguments.
+    """Draws the mask of the face that `draw` draws from the same arguments.
 
     The mask is white on black. Mouth, brows, eyes and nose are filled; the jaw is a line.
 

@@ -1,16 +1,16 @@
 """Defines `faces` and `faces19`: small drawn faces with CelebA's attributes, for tests and for runs without CelebA.
 
 A face is drawn at 178x218 pixels (mvae/data/faces/drawing.py), then reduced to 64x64 like CelebA's images. Eyes and
-mouth have about the same positions as in CelebA's aligned images. The paper's 18 attributes and nine more (DRAWN) are
-visible in the drawings. No face has CelebA's other attributes. Each of the paper's 18 attributes holds for 8 % to 92 %
-of the faces.
+mouth have about the same positions as in CelebA's aligned images. The drawings show the paper's 18 attributes
+and nine more, all listed in DRAWN. No face has CelebA's other attributes. Each of the paper's 18 attributes holds for
+8 % to 92 % of the faces.
 
 The attributes are consistent. A face is bald or has exactly one hair colour. A bald face has no bangs, no receding
 hairline, and neither straight nor wavy hair. A face with a hat has neither bangs nor a receding hairline. Only men have
 a mustache. Only women have heavy makeup.
 
-Face `i` depends only on the seed, on `i` and on Pillow's drawing. The digest covers the version, the seed and the
-number of faces.
+Face `i` depends only on the seed, on `i` and on Pillow's drawing. The data set's digest covers the version, the
+seed and the number of faces.
 """
 
 import functools
@@ -73,7 +73,7 @@ Afterwards, `columns` corrects attributes that contradict each other.
 
 
 def draws(seed: int, start: int, stop: int) -> np.ndarray:
-    """Returns the random numbers of the faces numbered `start` to `stop - 1`: float64 [N, 64] in [0, 1).
+    """Returns 64 random numbers for each face from `start` to `stop - 1`: float64 [N, 64] in [0, 1).
 
     The numbers of a face depend only on the seed and on the face's index.
     """
@@ -82,7 +82,7 @@ def draws(seed: int, start: int, stop: int) -> np.ndarray:
 
 
 def columns(draws: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns which of CelebA's 40 attributes each face has: boolean [N] by name.
+    """Maps the name of each of CelebA's 40 attributes to a boolean array [N]: whether each face has the attribute.
 
     Args:
         draws: [N, 64], as `draws` returns them.
@@ -125,12 +125,12 @@ def partitions(count: int) -> np.ndarray:
 
 
 def block(seed: int, start: int, stop: int) -> np.ndarray:
-    """Draws the faces numbered `start` to `stop - 1` at 64x64 pixels: uint8 [N, 3, 64, 64]."""
+    """Draws the faces from `start` to `stop - 1` at 64x64 pixels: uint8 [N, 3, 64, 64]."""
     return np.stack([pictures.square(face) for face in drawn(seed, start, stop)])
 
 
 def drawn(seed: int, start: int, stop: int, how: Callable[[Set[str], Sequence[float]], Image] = draw) -> list[Image]:
-    """Draws the faces numbered `start` to `stop - 1`, or their masks if `how` is `draw_mask`, at 178x218 pixels."""
+    """Draws the faces from `start` to `stop - 1`, or their masks if `how` is `draw_mask`, at 178x218 pixels."""
     random = draws(seed, start, stop)
     has = columns(random)
     return [
@@ -161,7 +161,7 @@ def digest(_root: Path, seed: int, count: int) -> str:
 
 
 def describe(name: str, *, separate: bool, seed: int = SEED, count: int = COUNT) -> Source:
-    """Returns the description of `count` drawn faces, with one modality per attribute if `separate`."""
+    """Describes a data set of `count` drawn faces. If `separate`, each attribute is a modality of its own."""
     training = int((partitions(count) == 0).sum())
     return Source(
         name=name,

@@ -6,7 +6,7 @@
     CMYK, palettes, grey    converted to red, green, blue
     several frames          only the first is used
 
-Images with 32-bit grey values are refused, because no value is defined as white. Completely transparent images are
+Images with 32-bit grey values are refused, because no grey value is defined as white. Completely transparent images are
 refused, because they show nothing.
 """
 
@@ -27,7 +27,7 @@ def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image
 
     Args:
         file: a path, or an open file.
-        formats: allowed formats, by Pillow's names; None: any.
+        formats: Pillow's names of the allowed formats. If None, every format is allowed.
     Raises:
         BadImage: the file is not an image of these formats, is damaged, or cannot be converted.
     """

@@ -57,7 +57,7 @@ def check_installed(*modules: str) -> None:
 def edges(image: np.ndarray) -> np.ndarray:
     """Returns the Canny edges of an image, uint8 [3, H, W], as uint8 [1, H, W]: 255 on edges, else 0.
 
-    First smooths the image with a Gaussian whose standard deviation is 2 pixels of the 64x64 image (section 10).
+    First smooths the image with a Gaussian whose standard deviation is 2 pixels (section 10).
     """
     from skimage.feature import canny
 
@@ -84,11 +84,11 @@ def landmarks(image: Image.Image) -> np.ndarray | None:
 
 
 def mask(points: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
-    """Returns the mask of the 64x64 picture that `pictures.square` makes of an image: uint8 [1, 64, 64], 0 or 255.
+    """Draws the mask that fits an image after `pictures.square` has reduced it to 64x64: uint8 [1, 64, 64], 0 or 255.
 
     Args:
-        points: [68, 2], in the image's pixels; None gives an empty mask.
-        size: width and height of the image.
+        points: landmarks [68, 2], in pixels of the original image. If None, the mask is empty.
+        size: width and height of the original image.
     """
     sheet = Image.new("L", (pictures.SIDE, pictures.SIDE))
     if points is not None:
@@ -111,10 +111,10 @@ def hull(points: np.ndarray) -> np.ndarray:
 
 
 def described(image: Image.Image, drawn: Image.Image | None = None) -> np.ndarray:
-    """Returns picture, edges and mask of an image: uint8 [5, 64, 64].
+    """Returns an image's 64x64 picture, edges and mask in one array: uint8 [5, 64, 64].
 
     Args:
-        drawn: a drawn mask, of the same size as the image. None: the mask is made from landmarks.
+        drawn: a drawn mask, of the same size as the image. If None, the mask is made from the detected landmarks.
     """
     picture = pictures.square(image)
     if drawn is None:

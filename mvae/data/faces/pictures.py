@@ -87,7 +87,7 @@ def placed(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _shrunk(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns an image's width and height after scaling the short side to 64, and left and top of the central 64x64."""
+    """Returns the width and height of the scaled image, and the left and top of its central 64x64 pixels."""
     width, height = size
     short = min(width, height)
     width, height = SIDE * width // short, SIDE * height // short
@@ -109,12 +109,12 @@ def make(
     Args:
         folder: folder of the cache. Its name must depend on everything that determines the pictures and `beside`.
         count: number of pictures, N.
-        part: returns the job of a block.
+        part: takes the limits of a block, and returns the job that makes the block's pictures.
         beside: small arrays to keep in the folder, by file name (.npy).
         what: description of the pictures for the progress bar (on a terminal) and the log (elsewhere).
         channels: number of channels, C.
-        block: number of pictures per block; choose a small number if each picture takes long. Always pass the same
-            number for the same folder.
+        block: number of pictures per block. If each picture takes long to make, choose a small number. Always pass
+            the same number for the same folder.
     Raises:
         Refusal: a job raised a Refusal, or a process was killed. Finished blocks are kept.
         OSError: the disk is full or the folder is not writable.
@@ -138,11 +138,11 @@ def mapped(folder: Path, count: int, channels: int = 3) -> np.ndarray:
 
 
 def cut(partitions: np.ndarray, *columns: np.ndarray) -> Arrays:
-    """Cuts the values of all pictures into the splits that `Source.convert` returns.
+    """Divides the values of all pictures into the three splits, in the form that `Source.convert` returns.
 
     Args:
         partitions: uint8 [N], the split (0, 1, 2) of each picture, in ascending order.
-        columns: for each modality, its values [N, ...].
+        columns: one array [N, ...] per modality, with the values of all pictures.
     """
     ends = np.searchsorted(partitions, range(len(SPLITS) + 1)).tolist()
     parts = zip(SPLITS, pairwise(ends), strict=True)
@@ -150,7 +150,7 @@ def cut(partitions: np.ndarray, *columns: np.ndarray) -> Arrays:
 
 
 def _unfinished_blocks(folder: Path, count: int, channels: int, block: int) -> list[Block]:
-    """Returns the blocks without a `.done` file. Creates the picture file if necessary. Requires the folder's lock."""
+    """Returns the blocks without a `.done` file, and creates a missing picture file. The caller must hold the lock."""
     for abandoned in folder.glob(".*.tmp"):  # left by a killed process
         abandoned.unlink(missing_ok=True)
     path, size = folder / PICTURES, count * channels * SIDE**2

@@ -181,7 +181,9 @@ VISION = replace(
 
 
 def images_of(root: Path) -> list[Path]:
-    """Returns all image files in a folder, at any depth, ordered by a digest of their names. Splits follow this order.
+    """Returns all image files in a folder, at any depth, in the order of a digest of their names.
+
+    This order decides which images belong to which split.
 
     Raises:
         MissingFiles: `root` is not a folder, or holds fewer than 12 images.
@@ -201,7 +203,7 @@ def images_digest(root: Path, cache: Path | None = None) -> str:
     """Returns a hex sha256 of each image's name and content.
 
     Args:
-        cache: folder that remembers the digests of unchanged files (mvae/data/contents.py). None: read all files.
+        cache: folder that remembers the digests of unchanged files (mvae/data/contents.py). If None, reads all files.
     Raises:
         MissingFiles: same as `images_of`.
         Refusal: a file cannot be read.
@@ -218,7 +220,7 @@ def images_digest(root: Path, cache: Path | None = None) -> str:
 
 
 def names_and_sizes_digest(root: Path) -> str:
-    """Returns the digest used by earlier releases: a hex sha256 of each image's name and size."""
+    """Returns the digest that earlier releases computed: a hex sha256 of each image's name and size."""
     digest = hashlib.sha256()
     for path in images_of(root):
         digest.update(_bytes(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n"))
@@ -235,7 +237,7 @@ UPRIGHT = 1
 
 
 def images_block(paths: tuple[Path, ...]) -> np.ndarray:
-    """Reads a block of image files, uint8 [n, 5, 64, 64].
+    """Returns picture, edges and mask of each image file in a block: uint8 [n, 5, 64, 64].
 
     Raises:
         Refusal: a file is not an image, is damaged or cannot be converted; the message names the file.
@@ -283,7 +285,7 @@ VISION_IMAGES = Source(
 
 
 def faces_block(seed: int, start: int, stop: int) -> np.ndarray:
-    """Draws the faces numbered `start` to `stop - 1` with edges and masks: uint8 [n, 5, 64, 64]."""
+    """Draws the faces from `start` to `stop - 1`, with their edges and masks: uint8 [n, 5, 64, 64]."""
     masks = faces.drawn(seed, start, stop, draw_mask)
     return np.stack(list(map(landmarks.described, faces.drawn(seed, start, stop), masks)))
 
@@ -302,7 +304,7 @@ def prepare_faces(_root: Path, cache: Path, count: int) -> Path:
 
 
 def describe_faces(name: str, *, count: int) -> Source:
-    """Returns the description of a data set of `count` drawn faces with six views."""
+    """Describes a data set of `count` drawn faces, each in six views."""
     return replace(
         faces.describe(name, separate=False, count=count),
         modalities=MODALITIES,

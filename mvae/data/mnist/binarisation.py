@@ -6,16 +6,16 @@ fixed
     The default. The conversion draws the bits of all images once, and all trials use these bits. The supplement
     compares its numbers with reference [5] (Larochelle and Murray, the NADE paper), which binarises MNIST once.
 dynamic
-    Each epoch draws new bits for the training images from their grey values. All arms trained by steps, including RBM,
-    use these bits. Many later papers draw new bits each epoch, so that a model cannot memorise one draw.
+    Each epoch draws new bits for the training images from their grey values. All arms that are trained by steps,
+    including RBM, use these bits. Many later papers draw new bits each epoch, so that a model cannot memorise one draw.
 
 The dynamic bits of a training image depend only on (seed, epoch, position in the training split). Resumed runs,
 data-parallel workers, every batch order and every arm with the same seed therefore get the same bits. If an epoch
 shows an image several times, alone or in pairs, the image has the same bits each time. All ELBO terms of a step use the
 same bits, as inputs and as targets.
 
-Validation, test, read-outs and LOGREG (which is not trained by steps) always use the fixed bits, so that their numbers
-are comparable.
+Validation, testing, the logistic regressions on a model's features, and LOGREG (which is not trained by steps) always
+use the fixed bits, so that their numbers are comparable.
 """
 
 import math
@@ -38,7 +38,7 @@ def binarise(images: np.ndarray, bits: np.random.Philox) -> np.ndarray:
 
     Args:
         images: uint8 [N, C, H, W].
-        bits: random bit generator; advances by one word per four pixels.
+        bits: random bit generator. This function takes one word from it per four pixels.
     """
     drawn = np.empty_like(images)
     for start in range(0, len(images), BLOCK):

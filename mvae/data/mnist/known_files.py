@@ -44,14 +44,15 @@ _OWNERS = {digest: (folder, name) for folder, files in DIGESTS.items() for name,
 
 
 def refuse_misplaced(raw: Path, folder: str, digests: Mapping[str, str]) -> None:
-    """Checks that no published file is in the wrong place.
+    """Checks that no published file is in the wrong place, and that training and test images differ.
 
     Args:
         raw: the folder of the files.
         folder: torchvision's name of the data set whose files belong in `raw`.
         digests: digest of each file, by file name.
     Raises:
-        Refusal: a file is in the wrong place; the message names the file, its content, and what to do.
+        Refusal: a file is in the wrong place, or the test images are the training images. The message names the file
+            and its content, and says what to do.
     """
     for name, digest in digests.items():
         owner, own_name = _OWNERS.get(digest, (folder, name))
@@ -68,7 +69,7 @@ def refuse_misplaced(raw: Path, folder: str, digests: Mapping[str, str]) -> None
 
 
 def described(raw: Path, folder: str, others: list[str], train: tuple[int, ...], test: tuple[int, ...]) -> str:
-    """Returns one line about a folder in which some files differ from the published files.
+    """Returns one line that says how the raw files in a folder differ from the published files.
 
     Args:
         others: names of the files that differ.

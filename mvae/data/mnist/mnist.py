@@ -55,7 +55,7 @@ def raw_folder(root: Path, folder: str) -> Path:
 
 
 def find(root: Path, folder: str) -> dict[str, Path]:
-    """Returns the four raw files by their uncompressed names. An uncompressed file takes precedence over its gzip.
+    """Returns the four raw files by their names without `.gz`. An uncompressed file takes precedence over its gzip.
 
     Raises:
         MissingFiles: a file is missing.
@@ -70,10 +70,10 @@ def find(root: Path, folder: str) -> dict[str, Path]:
 
 
 def content_digest(root: Path, folder: str) -> str:
-    """Returns a hex sha256 of the four files' uncompressed contents, equal for a file and its gzip.
+    """Returns a hex sha256 of the four files' uncompressed contents, so compression does not matter.
 
     Raises:
-        Refusal: a file is damaged, or is known to belong elsewhere.
+        Refusal: a file is damaged, or is refused by `known_files.refuse_misplaced`.
     """
     digests = _digests(find(root, folder))
     known_files.refuse_misplaced(raw_folder(root, folder), folder, digests)
@@ -91,7 +91,7 @@ def _file_digest(path: Path, _version: tuple[int, int]) -> str:
 
 
 def training_examples(root: Path, folder: str) -> int:
-    """Returns the number of training examples, reading only the header of the images' file."""
+    """Returns the number of training examples. Reads only the header of the training images' file."""
     path = find(root, folder)[FILES[0]]
     with _opened(path) as file:
         count = _read_header(file, path)[0]
@@ -99,7 +99,7 @@ def training_examples(root: Path, folder: str) -> int:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Reads an idx file, plain or gzip, into a uint8 array of the shape in its header.
+    """Reads an idx file, plain or gzip, into a uint8 array. The header gives the array's shape.
 
     Raises:
         Refusal: the file is not an idx file of bytes, or has too few or too many bytes.
@@ -132,7 +132,7 @@ def convert(root: Path, folder: str, binary: bool) -> Arrays:
 
 
 def facts(root: Path, _words: int | None, folder: str) -> tuple[str, ...]:
-    """Returns one line that says how the raw files differ from the published files; empty if they do not differ.
+    """Returns one line that says how the raw files differ from the published files, or no line if they do not.
 
     Raises:
         Refusal: a file is damaged.

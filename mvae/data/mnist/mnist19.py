@@ -22,7 +22,7 @@ whose quantity equals the median:
 MNIST centres each digit by its mass and scales its longer side to 20 pixels. Therefore neither the centroid's position
 in the image nor the longer side of the bounding box is informative. Instead, "heavy" refers to the digit's own bounding
 box, and "wide" and "tall" are second moments. All sums are integers, followed by a few correctly rounded operations, so
-the same raw files give the same bytes with any numpy.
+the same raw files give the same bytes with any version of numpy.
 """
 
 import logging
@@ -89,7 +89,7 @@ def measure(images: np.ndarray) -> Ink:
 
 
 def _counts(ink: np.ndarray) -> np.ndarray:
-    """Returns the fields of `Ink` in order, int64 [fields, n], from bool [n, H, W]."""
+    """Computes the fields of `Ink` from images of ink, bool [n, H, W]. Returns them in order, int64 [fields, n]."""
     n, height, width = ink.shape
     rows, columns = (axis.reshape(-1) for axis in np.indices((height, width)))
     moments = np.stack([rows**0, rows, columns, rows**2, rows * columns, columns**2], axis=1)
@@ -113,7 +113,7 @@ def _counts(ink: np.ndarray) -> np.ndarray:
 
 
 def _first_plus_last(holds: np.ndarray) -> np.ndarray:
-    """Returns the first true position plus the last true position of each row of bool [n, positions].
+    """For each row of bool [n, positions], returns the position of the first true value plus that of the last.
 
     If a row has no true value, the result is `positions - 1`.
     """
@@ -168,7 +168,7 @@ def holes(ink: Ink) -> np.ndarray:
 
 
 def weight_above(ink: Ink) -> np.ndarray:
-    """Returns (top + bottom) / 2 - sum(r) / A for `heavy_above`: the rows from the box's middle up to the centroid."""
+    """Returns (top + bottom) / 2 - sum(r) / A for `heavy_above`: rows from the box's middle up to the centroid."""
     return _ratio(ink.area * ink.top_bottom - 2 * ink.row, 2 * ink.area)
 
 
@@ -182,7 +182,7 @@ def symmetry(ink: Ink) -> np.ndarray:
 
 
 def weight_right(ink: Ink) -> np.ndarray:
-    """Returns sum(c) / A - (left + right) / 2 for `heavy_right`: the columns from the box's middle to the centroid."""
+    """Returns sum(c) / A - (left + right) / 2 for `heavy_right`: columns from the box's middle to the centroid."""
     return _ratio(2 * ink.column - ink.area * ink.left_right, 2 * ink.area)
 
 
@@ -213,7 +213,7 @@ ATTRIBUTES = (*(f"is_{label}" for label in range(mnist.CLASSES)), *QUANTITIES)
 
 
 def thresholds(ink: Ink) -> dict[str, float]:
-    """Returns the threshold of each quantity: 0 for holes, else the median over `ink`.
+    """Returns the threshold of each quantity: 0 for holes, and the median over all images for the others.
 
     Args:
         ink: counts of the training split.
@@ -226,7 +226,7 @@ def attributes(labels: np.ndarray, ink: Ink, above: dict[str, float]) -> tuple[n
 
     Args:
         labels: uint8 [N].
-        above: the threshold of each quantity.
+        above: threshold of each quantity, by attribute name.
     """
     bits = [labels == label for label in range(mnist.CLASSES)]
     shapes = [of(ink) > above[name] for name, of in QUANTITIES.items()]

@@ -1,10 +1,11 @@
 """Defines `multi_mnist`: 0 to 4 MNIST digits at fixed places on a 50x50 canvas, with their classes as a text.
 
 The canvases are made from MNIST's raw files (layout: `mvae/data/mnist/mnist.py`; supplement, section 1). Each split has
-as many canvases as the same split of MNIST has digits. A canvas draws digits from its own split only, with replacement.
-The number of digits is uniform on 0..4. Digits are shrunk 1.3 times to 21x21 and pasted by pixelwise maximum, in this
-order: top left, top right, bottom left, bottom right. Neighbouring boxes overlap by two pixels. Canvases on which two
-digits overlap are counted and logged, but not drawn again, because an overlap affects only the appearance.
+as many canvases as the same split of MNIST has digits. The digits of a canvas are drawn, with replacement, from its own
+split only. The number of digits is uniform on 0..4. Digits are shrunk from 28x28 to 21x21 and pasted by pixelwise
+maximum, in this order: top left, top right, bottom left, bottom right. Neighbouring boxes overlap by two pixels.
+Canvases on which two digits overlap are counted and logged, but not drawn again, because an overlap affects only the
+appearance.
 
 The text has 5 tokens: the classes of the digits in the same order, then stop tokens. The vocabulary is 10 digits, stop
 and start. All random numbers come from one seeded raw stream, so the same raw files give the same bytes.
@@ -56,13 +57,13 @@ def convert(root: Path) -> Arrays:
 
 
 def compose(images: np.ndarray, labels: np.ndarray, bits: np.random.Philox) -> tuple[np.ndarray, np.ndarray, int]:
-    """Composes n canvases from n digits. Each canvas draws from all n digits.
+    """Composes n canvases from n digits. The digits of each canvas are drawn from all n digits.
 
     Args:
         images: uint8 [n, 1, 28, 28].
         labels: uint8 [n].
-        bits: advances by five words per canvas: the number of digits, then one digit per place, even if the place
-            stays empty. The raw stream of `bits` is the same in all numpy versions.
+        bits: random bit generator. Each canvas takes five words from it: one for the number of digits, then one for
+            the digit at each place, even if the place stays empty. Its raw stream is the same in all numpy versions.
     Returns:
         Canvases uint8 [n, 1, 50, 50], texts uint8 [n, 5], and the number of canvases on which digits overlap.
     """

@@ -21,7 +21,7 @@ INK = 128
 
 
 def random_words(split: str, modality: int, purpose: int, count: int) -> np.ndarray:
-    """Returns random words, uint64 [count], from a separate stream for each split, modality and purpose."""
+    """Returns random 64-bit numbers, uint64 [count]. Each split, modality and purpose has its own random stream."""
     stream = (("train", "test", "validation").index(split) << 16) | (modality << 8) | purpose
     return np.asarray(np.random.Philox(key=[SEED, stream]).random_raw(count))
 
@@ -65,8 +65,8 @@ def composed(
     Args:
         digits: grey values, uint8 [N, 28, 28].
         labels: class of every digit, uint8 [N].
-        backgrounds: one picture per modality, uint8 [height, width, 3], at least 28 pixels a side, which
-            `polymnist.pictures` checks.
+        backgrounds: one picture per modality, uint8 [height, width, 3], at least 28 pixels a side
+            (checked by `polymnist.pictures`).
         split: train, test or validation.
     """
     chosen = handwritings(labels, split, len(backgrounds))

@@ -104,7 +104,7 @@ def pictures(files: list[Path]) -> list[np.ndarray]:
 
 
 def _background_digest(files: list[Path]) -> str:
-    """Returns a digest of the decoded pixels, because different decoders may return different pixels for one file."""
+    """Returns a digest of the decoded pixels, because two decoders may return different pixels for the same file."""
     found = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures(files)]
     return hashlib.sha256("".join(found).encode()).hexdigest()
 

@@ -30,8 +30,8 @@ class Sentences:
     """Holds the stored sentences of one language in one split. On a CPU, the tensors map the file.
 
     Args:
-        tokens: int32 [number of words in the file].
-        offsets: int64 [N + 1].
+        tokens: numbers of all words in the file, one sentence after the other: int32.
+        offsets: start of each sentence in `tokens`, then the end of the last sentence: int64 [N + 1].
         classes: C, the number of tokens that a model knows.
     """
 
@@ -83,7 +83,7 @@ class Sentences:
 
 
 def trimmed(tokens: Tensor, classes: int) -> Tensor:
-    """Cuts rows [n, L] of tokens after the stop token of the longest text."""
+    """Removes all columns of tokens [n, L] that follow the stop token of the longest text."""
     longest = int(characters(tokens, classes).sum(1).max()) if len(tokens) else 0
     return tokens[:, : longest + 1]
 
@@ -91,8 +91,8 @@ def trimmed(tokens: Tensor, classes: int) -> Tensor:
 def of_like_length(lengths: np.ndarray) -> list[np.ndarray]:
     """Divides rows into groups in which at most `MOST_PADDING` of the tokens are padding.
 
-    If all rows together meet this condition, returns one group in the order of the rows. Otherwise the longest rows
-    come first.
+    If all rows together meet this condition, returns one group in the order of the rows. Otherwise the groups are
+    sorted by length, the longest first.
 
     Args:
         lengths: int64 [n], including stop tokens.
@@ -140,7 +140,7 @@ class Padding:
     """Counts the padding among the tokens that this worker's encoders process in an epoch.
 
     Args:
-        lengths: int64 [N, M], including stop tokens. None: there are no sentences, and nothing is counted.
+        lengths: int64 [N, M], including stop tokens. If None, there are no sentences, and nothing is counted.
     """
 
     def __init__(self, lengths: np.ndarray | None) -> None:
@@ -158,6 +158,6 @@ class Padding:
 
 
 def sentence_of(tokens: list[int], words: tuple[str, ...], stop: int | None = None) -> str:
-    """Returns tokens as readable text: the words, separated by blanks, up to the first stop token."""
+    """Returns tokens as words separated by blanks. If `stop` is given, leaves out the first stop token and the rest."""
     until = tokens if stop is None else tokens[: [*tokens, stop].index(stop)]
     return " ".join(words[token] for token in until)

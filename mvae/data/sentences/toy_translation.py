@@ -25,9 +25,10 @@ PLACES = {"garden": "hort", "house": "dom", "forest": "silv", "river": "flum"}
 
 
 def pairs(count: int, start: int) -> Pairs:
-    """Returns `count` sentence pairs as lists of words, from position `start` of the random stream.
+    """Returns `count` random sentence pairs as lists of words.
 
-    Uses the bit generator's raw stream, which is the same in all numpy versions.
+    Two calls use different random numbers if their ranges, `start` to `start + count - 1`, do not overlap. Uses the bit
+    generator's raw stream, which is the same in all numpy versions.
     """
     words = np.random.Philox(key=SEED).advance(start * 8).random_raw(count * 8).reshape(count, 8)
     tables = [list(table.items()) for table in (NOUNS, VERBS, NOUNS, QUALITIES, QUALITIES, PLACES)]

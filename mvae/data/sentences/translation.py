@@ -70,7 +70,7 @@ class Corpus:
         """Both languages as modalities, with their words.
 
         Raises:
-            Refusal: no word occurs often enough to be known.
+            Refusal: no word occurs often enough to be in the vocabulary.
         """
         made = []
         for m, language in enumerate(self.languages):
@@ -87,7 +87,7 @@ class Corpus:
 
     @property
     def arrays(self) -> Arrays:
-        """The sentences as arrays of word numbers."""
+        """The sentences of each split and language, as arrays of word numbers."""
 
         def numbered(modality: Modality, sentences: list[list[str]]) -> np.ndarray:
             numbers = {word: number for number, word in enumerate(modality.words)}
@@ -101,7 +101,7 @@ class Corpus:
         A line has the number of pairs, the number of pairs left out, and the share of <unk> in each language.
 
         Args:
-            known: largest number of known words. None: the corpus's own number.
+            known: largest number of words that a model knows. If None, the corpus's own number.
         """
         lines = []
         for split, stem in FILES.items():
@@ -159,9 +159,9 @@ def digest(root: Path) -> str:
 
 
 def _digest(root: Path, *also: str) -> str:
-    """Returns a digest of the languages, the files' bytes and `also`.
+    """Returns a digest of the languages, the files' bytes and the strings in `also`.
 
-    Without `also`, the digest is the same as in earlier releases.
+    If `also` is empty, the digest is the same as in earlier releases.
     """
     digests = [sha256_cached(path) for both in find(root).values() for path in both]
     return hashlib.sha256(" ".join([*languages(root), *digests, *also]).encode()).hexdigest()
@@ -209,7 +209,7 @@ def sentences_of(text: str, path: Path) -> list[list[str]]:
 
 
 def pairs_of(one: Path, other: Path, both: tuple[list[list[str]], list[list[str]]]) -> tuple[Pairs, int]:
-    """Returns the sentence pairs of two files without overlong pairs, and the number of overlong pairs.
+    """Returns the sentence pairs of two files, without pairs that are too long, and the number of pairs left out.
 
     Raises:
         Refusal: the files have different numbers of lines, or no pair is left.
@@ -270,7 +270,7 @@ def unknown_share(modality: Modality, sentences: list[list[str]], most: int | No
     """Returns the share of the sentences' words that a model does not know.
 
     Args:
-        most: largest number of words that the model knows. None: the modality's own number.
+        most: largest number of words that the model knows. If None, the modality's own number.
     """
     classes = modality.classes if most is None else modality.knowing(most).classes
     known = set(modality.words[1 : classes - SPECIAL + 1])

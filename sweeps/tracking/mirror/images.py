@@ -23,9 +23,9 @@ def images(files: Iterable[str], last: int) -> dict[str, tuple[str, str]]:
 
     Args:
         files: paths of the run's samples, relative to their folder.
-        last: newest epoch; 0 before the end of the first epoch.
+        last: number of the newest epoch, or 0 before the end of the first epoch.
     Returns:
-        The two names by path of the picture; empty if no picture was drawn during training.
+        The two names, by the path of the picture. The result is empty if no picture was drawn during training.
     """
     found, during = dict[str, tuple[str, str]](), False
     for path in (PurePosixPath(file) for file in files if file.endswith(".png")):

@@ -42,7 +42,7 @@ class Mirror:
         uri: tracking URI.
         namespace: UUID of the storage name.
         experiment: name of the MLflow experiment with all sweeps of the storage name.
-        artifacts: location of artifacts for a new experiment; None lets the server decide.
+        artifacts: location of artifacts for a new experiment, or None to let the server decide.
         load_model: see `LoadModel`. If loading fails, `say` gets a line, and only this one model is skipped.
         say: shows a line to the user.
         clock: gives the time of values without a timestamp.

@@ -48,7 +48,7 @@ def follow(uri: str, experiment: str, namespace: str, artifacts: AnyPlace) -> st
         namespace: UUID of the storage name.
         artifacts: current location of the experiment's artifacts.
     Returns:
-        A line for the user; empty if no run or model was changed.
+        A line for the user, or "" if no run or model was changed.
     """
     with create_engine(uri, poolclass=NullPool).begin() as connection:
         before = str(connection.execute(LOCATION, {"experiment": experiment}).scalar())

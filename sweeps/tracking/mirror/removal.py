@@ -40,10 +40,10 @@ class Removal:
         uri: tracking URI.
         namespace: UUID of the storage name.
         experiment: name of the MLflow experiment with all sweeps of the storage name.
-        artifacts: location of the artifacts; None if an MLflow server decides.
+        artifacts: location of the artifacts, or None if an MLflow server decides.
         sweep: name of the sweep to remove.
         keys: keys of the trials to remove.
-        others: keys of each other sweep, by the sweep's name.
+        others: keys of every other sweep, by the sweep's name.
     Raises:
         Exception: MLflow cannot be read or written. All methods raise such errors too.
     """

@@ -130,7 +130,7 @@ def metrics_of(record: Record) -> list[Metric]:
 
 
 def last_step(view: RunView, clock: Clock) -> tuple[int, int]:
-    """Returns the step and time for final numbers: number of the last epoch, and its end in milliseconds."""
+    """Returns the step and the time for final metrics: the last epoch, and the time in ms at which this epoch ended."""
     if not view.history:
         return 0, milliseconds(view.started or view.ended or clock.time())
     last = view.history[-1]

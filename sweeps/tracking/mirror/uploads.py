@@ -74,11 +74,11 @@ class Uploads:
         """Uploads a folder or a file as artifacts under `name`, if it has changed or was deleted in MLflow.
 
         Args:
-            last_epoch: newest epoch of a trial with samples; 0 if no epoch has ended; None to make no images. Pictures
-                drawn during training become MLflow's images by step. Pictures drawn at the end become both images and
-                artifacts under `name`.
+            last_epoch: newest epoch of a trial with samples, or 0 if no epoch has ended. If None, no images are made.
+                Pictures drawn during training become MLflow's images by step. Pictures drawn at the end become both
+                images and artifacts under `name`.
         Returns:
-            The tag with the digest of the files; empty if there are no files.
+            The tag with the digest of the files, or an empty dict if there are no files.
         """
         if source is None:
             return {}
@@ -123,7 +123,7 @@ class Uploads:
         would end the run.
 
         Returns:
-            The tag with the model's URI, which the caller writes with the final numbers; empty if there is no model.
+            The tag with the model's URI, which the caller writes with the final numbers, or {} if there is no model.
         """
         model = self._models.get(held.run_id)
         ask, needed = self._client.list_logged_model_artifacts, ("MLmodel", "data/model.pth")

@@ -175,7 +175,8 @@ def main(options: Options) -> None:
     lines = measure(options)
     reached = lines[0].literal.median
     print(
-        f"claim: literal / ours at least {CLAIM:g} on MNIST's networks; {'reached' if reached >= CLAIM else 'missed'}"
+        f"claim: on MNIST's networks, the ratio `literal / ours` is at least {CLAIM:g}:"
+        f" {'reached' if reached >= CLAIM else 'missed'}"
     )
     if options.out:
         write_comparison(options.out, CLAIM, lines)

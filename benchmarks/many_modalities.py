@@ -270,7 +270,7 @@ def main(options: Options) -> None:
         (f"given / ours at least {CLAIM_MANY} at k = {KS[-1]} on mnist19", many.given.median >= CLAIM_MANY),
         (f"peak at most {CLAIM_GIB:g} GiB", report.peak_gib <= CLAIM_GIB),
     ):
-        print(f"claim: {what}; {'reached' if reached else 'missed'}")
+        print(f"claim: {what}: {'reached' if reached else 'missed'}")
     if options.out:
         write_comparison(options.out, CLAIM, report)
 

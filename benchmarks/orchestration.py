@@ -144,7 +144,7 @@ class Overhead:
 
 
 class Nowhere(Checkpoints):
-    """Replaces the checkpoints of a trial, and stores nothing."""
+    """Stands in for a trial's `Checkpoints`, and stores nothing."""
 
     def __init__(self) -> None:
         super().__init__(Path("nowhere"), "own")

@@ -150,7 +150,7 @@ def main(options: Options) -> None:
     lines = measure(options)
     reached = lines[-1].ratio.median
     print(
-        f"claim: ratio at least {CLAIM} at a batch of {lines[-1].batch}; {'reached' if reached >= CLAIM else 'missed'}"
+        f"claim: ratio at least {CLAIM} at a batch of {lines[-1].batch}: {'reached' if reached >= CLAIM else 'missed'}"
     )
     if options.out:
         write_comparison(options.out, CLAIM, lines)

@@ -163,7 +163,10 @@ def main(options: Options) -> None:
     """Runs the benchmark, prints the results, and writes them to `--out` if given."""
     lines = measure(options)
     reached = lines[0].released.median
-    print(f"claim: released / ours at least {CLAIM} on MNIST's networks; {'reached' if reached >= CLAIM else 'missed'}")
+    print(
+        f"claim: on MNIST's networks, the ratio `released / ours` is at least {CLAIM}:"
+        f" {'reached' if reached >= CLAIM else 'missed'}"
+    )
     if options.out:
         write_comparison(options.out, CLAIM, lines)
 

@@ -16,7 +16,7 @@ def ensure_home() -> Path | None:
     """Sets HOME to a temporary folder of this user, if this process has no home directory.
 
     Returns:
-        The temporary home folder, from this call or an earlier one; None if the process has a home directory.
+        The temporary home folder, from this call or an earlier one, or None if the process has a home directory.
     """
     try:
         home = Path.home()
@@ -27,7 +27,7 @@ def ensure_home() -> Path | None:
 
 
 def _own_folder(wanted: Path) -> Path:
-    """Returns `wanted`, created if missing; a new folder if `wanted` is unusable, a link or owned by another user."""
+    """Creates `wanted` if missing and returns it. Returns a new folder if it is unusable, a link or another user's."""
     try:
         wanted.mkdir(mode=0o700, exist_ok=True)
         if wanted.stat().st_uid == os.getuid() and not wanted.is_symlink():

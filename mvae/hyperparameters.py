@@ -41,7 +41,7 @@ class Hyperparameter:
         """Checks that the fields of this declaration fit together.
 
         Raises:
-            Refusal: the default or the range of a search is invalid.
+            Refusal: the default, or the range for a search, is invalid.
         """
         if type(self.default) not in TYPES:
             raise Refusal(f"{self.name} has the default {self.default!r}: give True, False, a number or a text")
@@ -79,7 +79,7 @@ class Hyperparameter:
         return value
 
     def read(self, text: str) -> Value:
-        """Parses a value from the command line to the type of the default.
+        """Converts a value from the command line to the type of the default.
 
         Raises:
             Refusal: the text cannot be parsed, or `checked` refuses the value.

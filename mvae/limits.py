@@ -7,8 +7,8 @@ group. Linux shows control groups as files, in one of two layouts:
     version 1   /sys/fs/cgroup/cpu/cpu.cfs_quota_us, cpu.cfs_period_us; /sys/fs/cgroup/memory/memory.limit_in_bytes, ...
 
 Ray reads these files only in the top folder. This module also reads the files of the process's own group and of every
-group above. Batch systems set limits in these groups, without a container. If SLURM does not use control groups, its
-environment variables still say how many CPUs and how much memory belong to the job.
+group above. Batch systems set limits in these groups even without a container. If SLURM does not use control groups,
+its environment variables still say how many CPUs and how much memory belong to the job.
 """
 
 import math

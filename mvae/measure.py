@@ -40,8 +40,8 @@ NAMES = frozenset(name for name, _ in VERSIONS)
 class Measure:
     """An evaluation of a trial's final checkpoint. Results of other versions of the measure are ignored.
 
-    Two measures are equal if name, version and parameters are equal. The metric is not compared, because one measure
-    may give several metrics.
+    Two measures are equal if name, version, parameters, given modalities and digest are equal. The metric is not
+    compared, because one measure may give several metrics.
     """
 
     name: str
@@ -102,7 +102,7 @@ For texts, the share of correct characters.
 
 
 def given_suffix(names: Sequence[str]) -> str:
-    """Returns the part of a name that lists the given modalities: -given-image-and-sound. Empty without modalities."""
+    """Returns the part of a name that lists the given modalities: -given-image-and-sound, or "" for no modalities."""
     return GIVEN + AND.join(names) if names else ""
 
 
@@ -248,14 +248,14 @@ def add(
     Stored results are looked up by the measure's name and version. Increase the version if the numbers change.
 
     Args:
-        compute: function of module, trial and data set that returns metrics by name, including `measure.metric`.
-            Repeated calls must return the same numbers.
-        arms: tokens of the arms for which the measure can be computed; empty: all.
-        datasets: names of the data sets on which the measure can be computed; empty: all.
-        watched: also compute the measure after each epoch, with the validation split in place of the test split.
-            MLflow shows the curve, and a search can optimise the metric: --objective validation/NAME.
+        compute: function of the trained module, its trial and the data set. Must return metrics by name, including
+            `measure.metric`. Repeated calls must return the same numbers.
+        arms: tokens of the arms for which the measure can be computed; if empty, all arms.
+        datasets: names of the data sets on which the measure can be computed; if empty, all data sets.
+        watched: whether to also compute the measure after each epoch, on the validation split instead of the test
+            split. MLflow shows the curve, and a search can optimise the metric: --objective validation/NAME.
     Raises:
-        Refusal: the name or version is taken or invalid, or a watched metric does not begin with test/.
+        Refusal: the name or version is taken or invalid, or `watched` is set and the metric does not begin with test/.
     """
     if watched and not measure.metric.startswith("test/"):
         raise Refusal(f"measure {measure.name!r}: metric {measure.metric!r} is watched: begin its name with test/")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Refusal(ValueError):
     """A user's mistake. The message is one line: what is wrong with which value, then what to do.
 
-    `sweeps.main.main` prints the line and returns exit code 2.
+    `sweeps.main.main` prints the message and returns exit code 2.
     """
 
 

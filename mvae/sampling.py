@@ -1,14 +1,15 @@
 """Chooses the training examples of each step under weak supervision, as pairs or as separate modalities.
 
 A fraction f of the training examples stays paired: their image and label are known to belong together. The other
-examples keep both image and label, but the link between the two is lost. An epoch is one pass over the images,
-ceil(N / B) steps, for every protocol and every arm. The paper (supplement, section 8) does not say how often the pairs
-are used, so three protocols can be compared:
+examples keep both image and label, but the link between the two is lost. For every protocol and every arm, an
+epoch is one pass over the images: ceil(N / B) steps, for N training examples and B images per step. The paper
+(supplement, section 8) does not say how often the pairs are used, so three protocols can be compared:
 
 reserved
     The default. Every step has three parts: a batch of images (image term only), a batch of separately shuffled labels
-    (label term only), and a batch of pairs (joint term and the k subsets). The paired set is repeated as often as
-    needed. So every step has min(B, P) pairs for any f, and a small paired set is used many times per epoch.
+    (label term only), and a batch of pairs (joint term and k subset terms). The paired set is repeated as often as
+    needed. So every step has min(B, P) pairs, for P pairs in the paired set, and a small paired set is used many times
+    per epoch.
 proportional
     Every step has one batch of images. Images in the paired set come with their label and are in every term. The other
     images are in the image term only. The label term gets an equal number of labels of unpaired examples, shuffled
@@ -22,7 +23,7 @@ resampled
 
 own
     The paper's formula: a term reconstructs only its inputs. In a reserved step, the unimodal terms have their own
-    rows, so pairs are only in the joint term and the subsets.
+    rows, so pairs are only in the joint term and the subset terms.
 all
     Paired rows are also in the unimodal terms, and each term reconstructs every modality present in the row. So the
     image-only term learns to predict the label directly, like a classifier.
@@ -75,8 +76,8 @@ class Step:
     """The rows of one training step. A row is a single modality of an example, or a whole example (a pair).
 
     Rows come in blocks: the single rows of each modality, then the pairs. Steps with equal numbers of single rows and
-    of pairs share the same (read-only) `present_RM` and `active_TR` objects for the life of the process. So callers may
-    cache by the identity of these objects.
+    of pairs, except those of `kept_steps`, share the same (read-only) `present_RM` and `active_TR` objects for the life
+    of the process. So callers may cache by the identity of these objects.
     """
 
     index_RM: np.ndarray
@@ -97,7 +98,7 @@ def kept_steps(
     Args:
         kept: bool [N, M], from `kept_values`.
         subsets: k, the number of random-subset terms. Every row is in every term, with the values that the row has.
-        lengths: same as for `steps`; dropped values have length 0.
+        lengths: same as for `steps`; a dropped value counts as length 0.
     Returns:
         Steps of B examples each; the last step may have fewer.
     """
@@ -198,8 +199,8 @@ def paired_batches(
 ) -> Iterator[np.ndarray]:
     """Yields the pairs of each step of an epoch, for arms that only use pairs (NN) and for the reserved protocol.
 
-    The paired set is shuffled once per epoch and repeated in that order. So in an epoch, the numbers of uses of any two
-    pairs differ by at most one. A batch never contains the same pair twice.
+    The paired set is shuffled once per epoch. Without `lengths`, the shuffled set is repeated in that order, so the
+    numbers of uses of any two pairs in an epoch differ by at most one. A batch never contains the same pair twice.
 
     Args:
         lengths: int64 [N, M], for sentences (see "Bucketing" above).

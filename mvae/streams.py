@@ -40,7 +40,7 @@ def numpy_generator(seed: int, stream: str, epoch: int = 0) -> np.random.Generat
 def global_stream(seed: int, stream: str, epoch: int = 0) -> Iterator[None]:
     """Runs a block with torch's global generators at the start of the stream, then restores their state.
 
-    For random draws that accept no generator argument, such as initialisation and dropout.
+    Meant for random draws that accept no generator argument, such as initialisation and dropout.
     """
     import torch
 

@@ -69,7 +69,7 @@ class Trial(Settings, use_attribute_docstrings=False):
         """Creates a trial with the data set's default for every field that is missing or None.
 
         Raises:
-            Refusal: the message names the wrong field and the values that are valid.
+            Refusal: a field is invalid. The message names the field and the valid values.
         """
         defaults = {
             name: value for name, value in vars(source(dataset).defaults).items() if name in Settings.model_fields
@@ -188,7 +188,7 @@ class Trial(Settings, use_attribute_docstrings=False):
     def hashed_fields(self) -> dict[str, Any]:
         """Returns the fields that affect this trial. Trials that differ only in other fields are the same trial.
 
-        These are the fields that the arm reads. A field is left out in these cases:
+        These are the fields that the arm reads, and the arm's own hyper-parameters. Fields are left out in these cases:
 
             image_network      without images
             vocabulary         without sentences
@@ -199,6 +199,7 @@ class Trial(Settings, use_attribute_docstrings=False):
             fewest_workers     with one worker
             sync_batchnorm     with one worker, or without batch normalisation
             keep_first         if every value is kept
+            all in `ADDED_AS`  if the field has the value listed there
         """
         kinds = {modality.kind for modality in source(self.dataset).modalities}
         unused = {name for name, own in WEIGHTS.items() if not kinds & own}

@@ -1,6 +1,6 @@
 """Computes the accuracy of predicting the label or the text from the image (supplement section 8, Tables 4 and 5).
 
-`accuracy_from` computes the accuracy of predicting the label from other modalities, chosen by name.
+`accuracy_from` computes the accuracy of predicting the label from other modalities, which the caller names.
 """
 
 from collections.abc import Iterator, Sequence
@@ -67,7 +67,7 @@ def text_accuracy(
     text are ignored.
 
     Args:
-        generator: draws the predictions at random. None: predicts the likeliest tokens.
+        generator: generator for drawing the predictions at random. If None, the likeliest tokens are predicted.
     """
     image, text = first_input(modalities), position(modalities, Kind.TEXT)
     classes = modalities[text].classes
@@ -82,12 +82,13 @@ def text_accuracy(
 
 
 def matches(guess: Tensor, truth: Tensor, classes: int) -> tuple[int, int]:
-    """Returns the number of correct characters of a guess [n, L], and the number of characters of the truth [n, L].
+    """Returns the number of characters that were guessed correctly, and the number of characters of the true texts.
 
     A character is correct if `guess` and `truth` have the same character at its position. Tokens after the
     first stop token of a text do not count.
 
     Args:
+        guess, truth: tokens of the guessed and of the true texts, [n, L].
         classes: size of the vocabulary.
     """
     true = characters(truth, classes)

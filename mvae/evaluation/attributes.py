@@ -4,7 +4,8 @@ Figure 5 a shows the accuracy of samples: z ~ q(z|x1), then each attribute ~ p(x
 values at z = the mean of q(z|x1). Most attributes are rare, so plain accuracy is high even for poor predictions.
 Therefore we also report the balanced accuracy, and the accuracy of always predicting the more frequent value.
 
-Noise is a function of (seed, position in the split), so order and batch size do not change the noise.
+Noise is a function of (seed, position in the split), so it does not depend on the order of the examples or on the batch
+size.
 
 Shapes: n examples, N examples of a split, A attributes, D latents.
 """
@@ -49,7 +50,7 @@ def scores(guess: Tensor, truth: Tensor) -> dict[str, Tensor]:
         Two scores, each float64 [A] on the CPU.
         - accuracy: share of correct predictions.
         - balanced_accuracy: mean of two accuracies, over the examples with the attribute and over the examples
-          without the attribute. If the split has only one of these groups, that group's accuracy.
+          without the attribute. If the split has only one of these groups, the score is that group's accuracy.
     """
     correct = guess == truth
     rates = torch.stack([(correct & group).double().sum(0) / group.sum(0) for group in (truth, ~truth)])

@@ -4,11 +4,12 @@ A classifier per modality decides which class a generated image shows. The class
 A generated image is the mean of p(x_m | z), unclipped. For a subset S of the M modalities, z is drawn once from
 q(z | x_S) per test example.
 
-coherence-n       share of images that show the class of n given modalities, mean over subsets and generated modalities
+coherence-n       share of images that show the class of the n given modalities, averaged over subsets and generated
+                  modalities
 reconstruction    share of images that keep their class when reconstructed from all M modalities
 joint_coherence   share of samples from the prior whose M images show one class
-probe-n           accuracy of a logistic regression on z, fitted on 500 training examples, mean over subsets of n
-                  modalities
+probe-n           accuracy of a logistic regression on z, fitted on 500 training examples, averaged over all subsets
+                  of n modalities
 real              accuracy of the classifiers on real test images, an upper limit
 shuffled          coherence-1 with the given examples shuffled, the chance level
 frechet-NAME      Frechet distance between prior samples and real test images of the modality NAME, in the features of
@@ -89,7 +90,7 @@ def coherence_metrics(
     Args:
         judges: one trained classifier per modality, in the order of the model's modalities.
         seed: seed of all random draws.
-        heard: called with the number of finished subsets and the number of all subsets.
+        heard: called after every subset with the number of finished subsets and the number of all subsets.
     """
     count = len(model.modalities)
     assert len(judges) == count <= MOST_MODALITIES and all(not judge.training for judge in judges)

@@ -75,7 +75,7 @@ class Estimator:
         return isinstance(self.model, Multimodal) and len(self.modalities) > 1
 
     def narrowed(self, values: Sequence[Tensor], part: slice) -> list[Tensor]:
-        """Returns a slice of the examples, with sentences trimmed to the longest in the slice."""
+        """Returns the values of a slice of the examples. Sentences are trimmed to the longest sentence of the slice."""
         parts = [value[part] for value in values]
         if not isinstance(self.model, Multimodal):
             return parts
@@ -131,7 +131,7 @@ class Estimator:
         return conditional if isinstance(self.model, Conditional) else multimodal
 
     def _log_probs(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> dict[str, Tensor]:
-        """Returns the result of `_log_prob` under "". If `known`, adds the sum without <unk> under the key `KNOWN`."""
+        """Returns {"": result of `_log_prob`}. If `self.known`, adds `KNOWN`: the sum without <unk>."""
         if not self.known:
             return {"": self._log_prob(chosen, values, z)}
         assert isinstance(self.model, Multimodal)
@@ -197,9 +197,9 @@ class Estimator:
         return self._importance(q, weights, ids, of_x2=True)
 
     def prepare(self, prior_samples: int) -> None:
-        """Estimates log p(x2) for every class from the same samples of the prior. Call this method before `estimates`.
+        """Estimates log p(x2) for every class. Call this method before `estimates`.
 
-        Does nothing unless x2 is a label.
+        All classes use the same samples of the prior. Does nothing unless x2 is a label.
         """
         model = self.model
         if not isinstance(model, Multimodal) or [other.kind for other in model.modalities[1:]] != [Kind.LABEL]:

@@ -10,8 +10,9 @@ other weights.
 
 Generated images are means of p(x_m | z), clipped to [0, 1] and rounded to 8 bits. Real images are the whole test split.
 
-fid-prior      as many samples of the prior as there are test images
-fid-given-1    images generated from one other modality alone, for each test example and given modality
+fid-prior      FID of samples of the prior, as many as there are test images
+fid-given-1    FID of images generated from one other modality alone, one image per test example, averaged over the
+               given modalities
 
 Both numbers are means over modalities. fid-prior-NAME and fid-given-1-NAME are the values of the modality NAME.
 
@@ -106,7 +107,7 @@ def fid_metrics(
 
     Args:
         seed: seed of all random draws.
-        heard: called with the number of finished sets of images and the number of all sets.
+        heard: called after every set of images with the number of finished sets and the number of all sets.
     """
     names, split = [modality.name for modality in model.modalities], data.test
     device, count = split.values[0].device, len(names)

@@ -75,7 +75,8 @@ def gaussian_proposal(q: Gaussian) -> Proposal:
 def mixture_proposal(q: Laplace | Mixture) -> Proposal:
     """Returns a proposal that maps noise [n, s, C D] to s samples of each of the C components of a mixture.
 
-    The log-density is that of the whole mixture. The proposal returns z [n, C s, D], component by component.
+    The log-density of a sample is its density under the whole mixture, not under one component. The proposal returns z
+    [n, C s, D], component by component.
     """
     parts = q.parts if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1))
     mixture = Mixture(of_each(parts, Tensor.double))
@@ -100,11 +101,11 @@ def density(q: Posterior, z: Tensor) -> Tensor:
 def with_prior(
     q: Posterior, prior_at: Callable[[Tensor], Tensor], prior_log_prob: Callable[[Tensor], Tensor]
 ) -> Proposal:
-    """Returns a proposal that maps noise [n, s, 2 C D] to an equal mixture of each example's q and the prior.
+    """Returns a proposal: an equal mixture of each example's q and the prior.
 
-    The proposal returns z [n, 2 C s, D] and its log-density under the mixture. The first half of the samples comes from
-    q, component by component, the second half from the prior. Stratified samples vary no more than independent
-    ones, so standard errors are correct or too large.
+    The proposal maps noise [n, s, 2 C D] to z [n, 2 C s, D] and the log-density of z under the mixture. The first half
+    of the samples comes from q, component by component, the second half from the prior. Stratified samples vary no more
+    than independent ones, so standard errors are correct or too large.
 
     Args:
         q: a posterior of C components; C is 1 unless q is a mixture.
@@ -124,7 +125,7 @@ def with_prior(
 
 
 class RunningWeights:
-    """Accumulates log-weights, by log-sum-exp with a running maximum and by Welford's algorithm for the variance.
+    """Accumulates log-weights: sums by log-sum-exp with a running maximum, the variance by Welford's algorithm.
 
     Args:
         log_w: the first log-weights, [n, s] with s >= 1.
@@ -201,7 +202,7 @@ def importance_estimates(
     Args:
         samples: number of draws from the proposal per example.
         chunk: maximum number of draws per example and pass.
-        stratified: whether each draw gives one sample per component, and weights come component by component.
+        stratified: whether each draw gives one sample per component. The weights must be ordered by component.
     Raises:
         Refusal: `samples` is less than 2.
     """

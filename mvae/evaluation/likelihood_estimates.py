@@ -14,8 +14,8 @@ If x2 is a label, log p(x2) is estimated once per class, from samples of the pri
 explain x2. So half of the samples come from q(z|x2) and half from the prior. The estimate from the
 prior's half is also reported separately.
 
-The training weights of likelihoods, and beta, are not used. Posteriors, importance weights and sums over pixels are
-float64. Decoders are float32 or float64.
+The weights of the likelihoods in the training loss, and beta, are not used. Posteriors, importance weights and sums
+over pixels are float64. Decoders are float32 or float64.
 
 Names: `log_marginal`, `se_marginal` (standard error of one example's estimate), `ess_marginal` (effective sample size),
 `variance_marginal`, and the same for joint and conditional. The suffix "-x1" means that q(z|x1) was the proposal.
@@ -52,14 +52,14 @@ class Parts(Protocol):
     """Storage for the estimates of blocks of examples. A later process can reuse the stored blocks."""
 
     def read(self, name: str) -> dict[str, Tensor] | None:
-        """Returns the estimates of the block with this name; None if the block was not stored."""
+        """Returns the estimates of the block with this name, or None if the block was not stored."""
 
     def write(self, name: str, found: dict[str, Tensor]) -> None:
         """Stores the estimates of a block. May ignore errors, because a missing block is computed again."""
 
 
 def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Returns the names of a model's likelihood estimates, by proposal. Empty if the model has no such estimates."""
+    """Returns the names of a model's likelihood estimates, by proposal. Returns {} if the model has none."""
     if isinstance(model, Conditional):
         return {FROM_BOTH: ("conditional",)}
     if isinstance(model, Multimodal):
@@ -103,7 +103,7 @@ def likelihood_metrics(
     For sentences, adds the means per token.
 
     Raises:
-        Refusal: same as `split_likelihoods`.
+        Refusal: in the same cases as `split_likelihoods`.
     """
     found = split_likelihoods(
         model,
@@ -151,8 +151,9 @@ def split_likelihoods(
         parts: storage for the estimates of each block of ENCODED examples. A later call with the same arguments reuses
             the stored blocks.
     Returns:
-        The estimates by the names in the module docstring, float64 [n] each, on the CPU. If joint estimates exist,
-        adds log_x2 and se_x2. If x2 is not a single label, also adds log_x2_prior and se_x2_prior.
+        The estimates by the names in the module docstring, float64 [n] each, on the CPU. If there are joint
+        estimates, log_x2 and se_x2 are added. If x2 is also not a single label, log_x2_prior and se_x2_prior are added
+        too.
     Raises:
         Refusal: there are fewer than 2 samples, or the model has no likelihood estimates or lacks a given proposal.
     """

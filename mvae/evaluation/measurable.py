@@ -39,7 +39,7 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
     """Checks that an arm and a data set support a measure.
 
     Args:
-        data: None skips the check of the data set.
+        data: the data set. If None, only the arm is checked.
     Raises:
         Refusal: the arm lacks the measure, or the data set lacks what the measure predicts. The message lists the arms
             or data sets to choose from.
@@ -88,9 +88,10 @@ def _check_given(given: Sequence[str], data: Source | Dataset) -> None:
 
 
 def accuracy_given(given: Sequence[str] | None, token: str, data: Source) -> Measure | None:
-    """Returns the accuracy measure for an arm that predicts the label from the modalities in `given`, in any order.
+    """Returns the accuracy measure for an arm that predicts the label from the modalities in `given`.
 
-    Returns None for the default: `given` is None, or contains only the first image or vector.
+    The order of `given` does not matter. Returns None for the default: `given` is None, or contains only the first
+    image or vector.
 
     Raises:
         Refusal: the arm, a modality's name or the data set does not fit. The message lists the valid choices.
@@ -131,10 +132,11 @@ def has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
 
 
 def validation_metrics(token: str, modalities: tuple[Modality, ...], dataset: str = "") -> tuple[str, ...]:
-    """Returns the names of the metrics that `validated` (mvae/training/loop.py) computes for an arm. May be empty.
+    """Returns the names of the metrics that `validated` (mvae/training/loop.py) computes for an arm.
 
     Args:
-        dataset: name of the data set, for watched measures of plug-ins. Empty: leaves out these measures.
+        dataset: name of the data set, needed to include plug-ins' measures that are computed during training. If
+            empty, these measures are left out.
     """
     watched = watched_of(token, dataset) if dataset else []
     return _validation_metrics(token, modalities) + tuple(own.validation_metric for own in watched)

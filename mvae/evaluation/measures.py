@@ -46,7 +46,7 @@ Compute = Callable[[Measure, nn.Module, Trial, Dataset, Host], dict[str, float]]
 def _accuracy(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
     """Returns test/accuracy, or test/accuracy-given-... if the measure names modalities.
 
-    For texts, adds test/accuracy-sampled: characters are drawn with the trial's seed.
+    For texts, adds test/accuracy-sampled: the accuracy if characters are drawn at random, with the trial's seed.
     """
     if measure.given:
         return {measure.metric: accuracy_from(measure.given, _multimodal(model), data.test)}
@@ -126,7 +126,7 @@ def compute(
 
 
 def estimates(trial: Trial) -> frozenset[str]:
-    """Returns the metric names of the likelihood measure for a trial. Empty if the trial's arm lacks this measure."""
+    """Returns the names of the likelihood measure's metrics for a trial: none if the trial's arm lacks this measure."""
     if "likelihood" not in arm(trial.model).measures:
         return frozenset()
     model = arm(trial.model).build(trial, source(trial.dataset).modalities)

@@ -115,11 +115,12 @@ def _row_labels(model: Multimodal | CVAE, m: int, values: Tensor) -> tuple[str, 
 
 @torch.no_grad()
 def sample_words(model: Multimodal, split: Split, seed: int) -> tuple[WordTable, ...]:
-    """Returns two tables of x2: the label, the text or the attributes. Empty if the model has none of these.
+    """Returns two tables of x2: the label, the text or the attributes. Returns () if the model has none of these.
 
-    The first table has a row for each image of the sheet `reconstructions`: the true x2, the likeliest x2 at the mean
-    of q(z | image), and an x2 drawn from p(x2 | z) with z ~ q(z | image). The second table has a cell for each image of
-    the sheet `prior`: an x2 drawn at the same z. If x2 is attributes, the tables list the attributes that are present.
+    The first table has a row for each test image of the sheet `reconstructions`: the true x2, the likeliest x2 at the
+    mean of q(z | image), and an x2 drawn from p(x2 | z) with z ~ q(z | image). The second table has a cell for each
+    image of the sheet `prior`: an x2 drawn at the same z. If x2 is attributes, the tables list the attributes that are
+    present.
     """
     kinds = {modality.kind for modality in model.modalities}
     shown_kind = next((kind for kind in (Kind.LABEL, Kind.TEXT, *ATTRIBUTE_KINDS) if kind in kinds), None)
@@ -158,7 +159,7 @@ def _prior(model: Multimodal | CVAE, seed: int, device: torch.device) -> Tensor:
 
 
 def _predicted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Returns labels [n], texts [n, L] or attributes [n, A] at z [n, D]. Without `generator`: the likeliest values."""
+    """Predicts labels [n], texts [n, L] or attributes [n, A] at z [n, D]: the likeliest if `generator` is None."""
     kind = model.modalities[m].kind
     if kind is Kind.TEXT:
         return model.text_at(m, z, generator)
@@ -169,7 +170,7 @@ def _predicted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator 
 
 
 def _words(model: Multimodal | CVAE, m: int, values: Tensor) -> list[str]:
-    """Returns each value as text: the label, the text, or the names of the present attributes; "-" if empty."""
+    """Returns each value as text: label, text or names of the present attributes. An empty text or list becomes "-"."""
     modality, rows = model.modalities[m], values.tolist()
     match modality.kind:
         case Kind.LABEL:

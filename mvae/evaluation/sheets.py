@@ -60,7 +60,8 @@ def save_png(sheet: Sheet, path: Place, scale: int | None = None) -> None:
     """Writes a sheet with its title and labels as PNG.
 
     Args:
-        scale: factor by which images are enlarged. None means at least 2, and enough to make images 48 pixels high.
+        scale: factor by which images are enlarged. If None, the factor is the smallest that is at least 2
+            and makes images at least 48 pixels high.
     """
     content = io.BytesIO()
     labelled(sheet, scale or max(2, -(-48 // sheet.images.shape[-2]))).save(content, format="PNG")

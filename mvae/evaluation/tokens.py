@@ -1,8 +1,9 @@
 """Computes likelihoods per token of sentences, with and without the token <unk>.
 
 A word outside the model's vocabulary is the token <unk>. The more words are <unk>, the easier a sentence is to predict.
-So a likelihood over all tokens improves if fewer test words are in the vocabulary. "Known" numbers avoid this effect:
-they are the mean of log p(token | z, tokens before) over all tokens except <unk>, stop tokens included.
+So a likelihood over all tokens improves if fewer test words are in the vocabulary. Numbers with "known"
+in their name avoid this effect: they are means of log p(token | z, tokens before) over all tokens except <unk>. Stop
+tokens are included.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ def sentences_in(split: Split, m: int) -> Sentences:
 def per_token(means: Mapping[str, float], split: Split) -> dict[str, float]:
     """Returns test/log_marginal_per_token, test/log_x2_per_token and test/log_joint_per_token for each proposal.
 
-    Stop tokens count. If `means` has numbers without <unk>, adds test/log_marginal_known_per_token and so on.
+    Stop tokens count as tokens. If `means` has numbers without <unk>, adds test/log_marginal_known_per_token and so on.
 
     Args:
         means: means over sentences: test/log_marginal, test/log_marginal-x1 and so on.

@@ -5,9 +5,9 @@ writes <unk>. The paper's Tables 7 and 8 (supplement, section 11) show example t
 references keep all words of the corpus, including words outside the model's vocabulary. The scores are BLEU and chrF in
 percent. sacrebleu computes them on the tokens of the corpus.
 
-There are three baselines: always answer with the most frequent training sentence; copy the source; the log-likelihood
-of a unigram model. A decoder that reads the previous words may learn to ignore z. So two metrics show how much z is
-used: the share of latent dimensions whose posterior mean varies, and the KL to the prior.
+There are three baselines: the most frequent training sentence as every answer, the copied source, and the
+log-likelihood of a unigram model. A decoder that reads the previous words may learn to ignore z. So two metrics show
+how much z is used: the share of latent dimensions whose posterior mean varies, and the KL to the prior.
 
 Shapes: n sentences, D latents.
 """
@@ -113,7 +113,8 @@ def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str
 
     Returns:
         - bleu/<direction>, chrf/<direction>: scores of greedy translations, for each direction such as en-vi.
-        - bleu_beam, bleu_frequent, bleu_copy and likewise chrf: scores of beam search and of the two baselines.
+        - bleu_beam, bleu_frequent, bleu_copy and likewise chrf: scores of beam search, of always answering with the
+          most frequent sentence, and of copying the source.
         - tokens/<language>: mean number of tokens per sentence, stop token included.
         - unigram/<language>, unigram_per_token/<language>: unigram log-likelihood per sentence and per token in nats.
         - active_units (a share), kl, kl_per_token (nats): how much z is used, given each language and given both.
@@ -176,7 +177,7 @@ def unknown_metrics(data: Dataset) -> dict[str, float]:
 def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str, float]:
     """Returns validation/log_likelihood_<direction>: the mean over tokens of log p(token | z, tokens before) in nats.
 
-    The tokens are the target sentence's, and z is the mean of q(z | source). Restores the model's former mode
+    The tokens are those of the target sentence, and z is the mean of q(z | source). Restores the model's former mode
     (training or evaluation).
     """
     found, split = {}, data.validation
@@ -196,7 +197,8 @@ def translation_tables(model: Multimodal, split: Split, seed: int) -> tuple[Word
     """Returns the examples of Tables 6 to 8, decoded greedily.
 
     Table 6 shows joint samples of the prior, and pairs with their reconstructions. Tables 7 and 8 show translations in
-    both directions. Next to the model's translations, the paper shows Google's. Our tables show the corpus's instead.
+    both directions. The paper shows Google's translations next to the model's. Our tables show the corpus's instead of
+    Google's.
     """
     names = [modality.name for modality in model.modalities]
     device = split.values[0].device

@@ -168,7 +168,7 @@ def figures(model: Multimodal, split: Split) -> dict[str, Sheet]:
 
 
 def _views(split: Split, rows: int = ROWS) -> Iterator[tuple[dict[str, Tensor], int]]:
-    """Yields all views of the next examples, and the number of examples yielded so far."""
+    """Yields batches: all views of the next `rows` examples, and the number of examples yielded so far."""
     for index in split.passes(rows):
         yield {name: split.take(m, index) for m, name in enumerate(ALL)}, int(index[-1]) + 1
 

@@ -1,4 +1,4 @@
-"""The clock that leases, checkpoints and the MLflow mirror use. Tests replace this clock to avoid waiting."""
+"""Defines the clock used by leases, checkpoints and the MLflow mirror. Tests replace it to avoid waiting."""
 
 import threading
 import time

@@ -35,7 +35,7 @@ Moved = TypeVar("Moved", Path, Place)
 
 
 def remedy(error: OSError) -> str:
-    """Returns "; " and what to do, if the disk is full or the quota is used up. Returns "" for any other error."""
+    """Returns "; " followed by what to do if the disk is full or the quota is used up. Returns "" for other errors."""
     return f"; {FULL[error.errno]}" if error.errno in FULL else ""
 
 
@@ -77,7 +77,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Writes `data` to `path`, or leaves the old file unchanged. Raises the errors of `atomic_path`."""
+    """Writes `data` to `path`, or leaves the old file unchanged. Raises the same errors as `atomic_path`."""
     with atomic_path(path) as temporary, temporary.open("xb") as file:
         file.write(data)
 
@@ -120,9 +120,9 @@ def set_aside(path: Moved) -> Moved:
     """Renames a damaged file to `<name>.bad` and returns the new path. If that name is taken, tries `.bad-2` and so on.
 
     Processes that have mapped the old file into memory can still read it. If another process has already moved the
-    file, nothing happens. Call this function under the lock of the code that recreates the file: two callers without a
-    lock could choose the same new name. In object storage, the file is copied and deleted. Without a lock, the deletion
-    may hit a file that another process has just recreated. The next process then recreates the file again.
+    file, nothing happens. Call this function while holding the lock that guards the recreation of the file: two callers
+    without a lock could choose the same new name. In object storage, the file is copied and deleted. Without a lock,
+    the deletion may hit a file that another process has just recreated. The next process then recreates the file again.
     """
     bad, number = path.parent / f"{path.name}.bad", 1
     while bad.exists():

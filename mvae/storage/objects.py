@@ -227,7 +227,9 @@ class RemotePath(Keyed):
 
 
 def place(given: str | AnyPlace) -> Place:
-    """Turns a path or URI into a Place. Paths become absolute. file:///FOLDER is a path. A Place is returned unchanged.
+    """Turns a path or URI into a Place. A Place is returned unchanged.
+
+    Paths become absolute. file:///FOLDER becomes the path /FOLDER.
 
     Raises:
         Refusal: the URI is invalid (see `RemotePath.of`), or a file: URI is relative.

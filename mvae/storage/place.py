@@ -4,8 +4,9 @@
     RemotePath   mvae/storage/objects.py   in object storage
     Memory       tests/memory.py           in this process, for tests
 
-Methods have the names and meanings of pathlib, except that `write_bytes` is atomic and creates the parent folder.
-Errors are OSErrors with `strerror` and `filename`. `tests/test_place.py` tests the behaviour that all three share.
+Methods have the same names and meanings as in pathlib, except that `write_bytes` is atomic and creates the parent
+folder. Errors are OSErrors with `strerror` and `filename`. `tests/test_place.py` tests the behaviour that all three
+share.
 """
 
 import hashlib
@@ -59,7 +60,7 @@ class Place(ABC):
 
     @property
     def impatient(self) -> Self:
-        """This place with short timeouts, for the first requests of a command, because a user is waiting."""
+        """This place with short timeouts, for the first requests of a command, for which a user waits."""
         return self
 
     @abstractmethod
@@ -115,7 +116,10 @@ class Place(ABC):
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[object]:
-        """Holds this place's exclusive lock; waits without a timeout. Does nothing if `has_locks` is False."""
+        """Returns a context manager that holds this place's exclusive lock, or does nothing if `has_locks` is False.
+
+        Waits for the lock without a timeout.
+        """
 
     @abstractmethod
     def has_locks(self) -> bool:
@@ -135,7 +139,7 @@ class Place(ABC):
         return self.parent
 
     def why_unusable(self) -> str:
-        """Returns why this place cannot hold a storage and what to do, as the end of a sentence; empty if usable.
+        """Returns why this place cannot be used for storage and what to do, as the end of a sentence; "" if it can.
 
         Raises:
             OSError: the store does not respond.
@@ -153,7 +157,7 @@ class Place(ABC):
         probe.unlink()
 
     def create(self, data: bytes) -> bool:
-        """Writes the file unless it exists. Returns whether it was written.
+        """Writes the file unless it exists. Returns whether this call wrote the file.
 
         With locks, only one of several writers succeeds. Without locks, the last writer overwrites the other writers'
         files, because pyarrow has no operation that writes an object only if the object does not exist.
@@ -221,7 +225,7 @@ def normal(key: str) -> str:
 
 
 def each(function: Callable[[Item], Found], items: Iterable[Item], where: Place | None) -> list[Found]:
-    """Returns the function's results for all items, in order. For a remote place, makes several calls at a time."""
+    """Returns the function's results for all items, in order. If `where` is remote, makes several calls at a time."""
     todo = list(items)
     if where is None or not where.is_remote or len(todo) < 2:
         return [function(item) for item in todo]

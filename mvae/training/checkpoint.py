@@ -5,7 +5,7 @@
 
 A kill at any moment leaves a checkpoint complete or absent. A folder without a valid manifest is not a checkpoint.
 
-The trial's folder is named by the content key. Each attempt at the trial is a process and writes under its own id. A
+The trial's folder is named after its content key. Each attempt at the trial is a process and writes under its own id. A
 process that seemed dead may continue after the next attempt has started. Even then, the process cannot overwrite
 checkpoints of the next attempt.
 
@@ -65,9 +65,10 @@ class Checkpoints:
         self._final_lock = self.folder / "final"
 
     def latest(self, *, digests: bool = True) -> Checkpoint | None:
-        """Returns the valid checkpoint of the highest epoch, from any attempt. Among several, returns the last written.
+        """Returns the valid checkpoint of the highest epoch, from any attempt.
 
-        Skips damaged checkpoints with a warning. If a checkpoint is deleted during the search, the search restarts.
+        If several attempts have a checkpoint of this epoch, returns the one written last. Skips damaged checkpoints
+        with a warning. If a checkpoint is deleted during the search, the search restarts.
 
         Args:
             digests: whether to read every file and check its sha256. If not, checks only the manifest and file sizes.

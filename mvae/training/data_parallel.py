@@ -37,8 +37,8 @@ class _Step(nn.Module):
 class DataParallel:
     """Wraps a worker's learner, which handles this worker's rows of each step.
 
-    `loss` returns the part of the step's loss from this worker's rows. The parts of all workers sum to the step's loss.
-    The backward pass gives every worker the gradients of the whole step.
+    `loss` returns the part of the step's loss that comes from this worker's rows. The parts of all workers sum to the
+    step's loss. The backward pass gives every worker the gradients of the whole step.
     """
 
     def __init__(self, learner: Learner, model: nn.Module) -> None:

@@ -197,7 +197,7 @@ def seconds_between(checkpoint_every: float, until: float | None) -> float:
 
     Args:
         checkpoint_every: seconds between checkpoints if no stop is near.
-        until: earliest Unix time in seconds at which this process will be stopped; None if it may run to its end.
+        until: earliest Unix time in seconds at which this process will be stopped, or None if no stop is planned.
     """
     left = math.inf if until is None else until - time.time()
     return checkpoint_every if left < -CALLED_OFF_AFTER else min(checkpoint_every, left / 2)
@@ -230,7 +230,7 @@ def best_epoch(history: Sequence[Record]) -> dict[str, float]:
 
 
 def _train_epoch(steps: Steps, epoch: int, workers: Workers = ALONE) -> dict[str, float]:
-    """Trains one epoch. Returns the loss and its parts as train/<part>: sums over workers, means over steps."""
+    """Trains one epoch. Returns the loss and its parts as train/<part>, summed over workers and averaged over steps."""
     steps.model.train()
     learner = steps.learner
     every = 1 if steps.device.type == "cpu" and workers.alone else 50
@@ -294,8 +294,8 @@ class _FiniteWatch:
 def validated(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     """Returns an epoch's validation metrics, which do not influence training.
 
-    Includes the watched measures of plug-ins, computed with the validation split in place of the test split. Restores
-    the model's former mode (training or evaluation).
+    Includes plug-ins' measures added with `watched=True`, computed on the validation split instead of the test split.
+    Restores the model's former mode (training or evaluation).
     """
     metrics = _validated(model, trial, data)
     for own in watched_of(trial.model, trial.dataset):

@@ -44,7 +44,7 @@ class Schedule:
             self.factor(step)
 
     def factor(self, step: int) -> float:
-        """Returns the factor of a step, counted from 0."""
+        """Returns the factor of a step. Steps are counted from 0."""
         assert self._arm.schedule is not None
         found = self._arm.schedule(step, self._steps, self._trial)
         try:
@@ -59,7 +59,7 @@ class Schedule:
         return factor
 
     def set(self, step: int) -> None:
-        """Sets the learning rate of every parameter group for a step, counted from 0."""
+        """Sets the learning rate of every parameter group for a step. Steps are counted from 0."""
         factor = self.factor(step)
         for group in self._optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor

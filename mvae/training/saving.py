@@ -16,7 +16,7 @@ class Saving:
     """Writes one checkpoint at a time. `close` waits for a checkpoint that is still being written.
 
     Args:
-        background: whether a thread writes from a copy in CPU memory. If not, `save` returns after writing.
+        background: whether a thread writes from a copy in CPU memory. If not, `save` itself writes.
     """
 
     def __init__(self, checkpoints: Checkpoints, *, background: bool) -> None:
@@ -50,7 +50,7 @@ class Saving:
         self._writing = self._thread.submit(self._checkpoints.save, epoch, *snapshot)
 
     def complete(self, *, wait: bool = False) -> Checkpoint | None:
-        """Returns the newest checkpoint completed since the last call; None if no checkpoint was completed.
+        """Returns the newest checkpoint completed since the last call, or None if there is none.
 
         Args:
             wait: whether to wait for the checkpoint that is being written.

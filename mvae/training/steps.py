@@ -3,7 +3,8 @@
 A step of these networks launches hundreds of small kernels, and the GPU waits for the CPU to launch them. Two steps
 launch the same kernels if their batches have equal signatures: the same constants and tensor shapes. After a few
 steps with one signature, the next step with that signature is recorded as a CUDA graph. Later steps with that signature
-copy their inputs into the recorded step's inputs and replay the graph. The numbers are bit-identical to eager steps.
+copy their inputs into the recorded step's inputs and replay the graph. The results are bit-identical to those of eager
+steps.
 """
 
 import os
@@ -188,9 +189,10 @@ def steps_of(
 def may_be_recorded(trial: Settings, modalities: tuple[Modality, ...], workers: Workers, device: torch.device) -> bool:
     """Whether recurring steps can be recorded as CUDA graphs.
 
-    Recording needs a single process on a GPU without torch.compile, and an arm and modalities that allow recording.
-    An arm's own optimiser may count steps in Python, and a recorded step cannot change its learning rate. So the steps
-    of an arm with its own optimiser or schedule stay eager. The environment variable `SWITCH` can turn recording off.
+    Recording needs a single process, a GPU, and an arm and modalities that allow recording. Networks compiled with
+    torch.compile cannot be recorded. An arm's own optimiser may count steps in Python, and a recorded step cannot
+    change its learning rate. So the steps of an arm with its own optimiser or schedule stay eager. The environment
+    variable `SWITCH` can turn recording off.
     """
     chosen = arm(trial.model)
     return (

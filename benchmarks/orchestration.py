@@ -18,7 +18,8 @@ First step          CPU seconds of all processes of the command until the first 
                     converted. The benchmark measures a bare start before and after the command.
 Start, end          time of the command before the first trial begins, and after the last trial ends.
 Again               time of the same command when all its trials have finished.
-Share of a minute   (overhead per trial + cost of a one-minute trial's messages to the driver) / 60, in CPU seconds.
+Share of a minute   (overhead per trial + cost of a one-minute trial's messages to the driver) / 60. Both terms
+                    are in CPU seconds.
                     The cost of a message is measured with trials that only send messages.
 
 CPU time is unknown on systems without /proc.

@@ -112,7 +112,7 @@ def test_labels_of_another_type_or_out_of_range_are_refused_in_one_line(labels: 
 
 @pytest.mark.parametrize("classes", [1, 2**31 + 1])
 def test_a_number_of_classes_that_cannot_be_stored_is_refused(classes: int) -> None:
-    with pytest.raises(Refusal, match=f"codes, it: classes = {classes}: give 2 to 2,147,483,648"):
+    with pytest.raises(Refusal, match=f"codes, it: classes must be from 2 to 2,147,483,648, not {classes}"):
         check_source(dataclasses.replace(SOURCE, modalities=(IMAGE, with_classes(classes))))
 
 

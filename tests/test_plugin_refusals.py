@@ -156,7 +156,7 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
         ({"modalities": (IMAGE, SINGLE, LABEL)}, "put modalities of kind attribute after all others"),
         (
             {"modalities": (IMAGE, replace(LABEL, classes=1))},
-            "label: classes = 1: give 2 to 2,147,483,648",
+            "label: classes must be from 2 to 2,147,483,648, not 1",
         ),
         ({"modalities": (IMAGE, replace(LABEL, shape=(1,)))}, "shape (1,) does not fit kind label: give ()"),
         ({"modalities": (IMAGE, replace(SINGLE, classes=3))}, "an attribute needs classes = 2, not 3"),

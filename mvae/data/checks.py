@@ -60,7 +60,9 @@ def check_source(found: Source) -> None:
         )
     for one in found.hidden:
         if one.kind is not Kind.LABEL:
-            raise Refusal(f"data set {found.name}, {one.name}: cannot hide kind {one.kind.value}: hide only labels")
+            raise Refusal(
+                f"data set {found.name}, {one.name}: cannot hide a modality of kind {one.kind.value}: hide only labels"
+            )
         _check_modality(one, f"data set {found.name}, {one.name}")
     if len({modality.name for modality in found.modalities}) < len(kinds):
         raise Refusal(f"data set {found.name}: two modalities have the same name; rename one")
@@ -92,7 +94,7 @@ def _check_modality(modality: Modality, where: str) -> None:
     if modality.sentences:
         return  # the vocabulary comes from the raw files, and words are stored as four bytes each
     if modality.kind in (Kind.LABEL, Kind.TEXT) and not 2 <= modality.classes <= MOST_CLASSES:
-        raise Refusal(f"{where}: classes = {modality.classes}: give 2 to {MOST_CLASSES:,}")
+        raise Refusal(f"{where}: classes must be from 2 to {MOST_CLASSES:,}, not {modality.classes}")
     if modality.kind is Kind.ATTRIBUTE and modality.classes != 2:
         raise Refusal(f"{where}: an attribute needs classes = 2, not {modality.classes}")
 

@@ -36,7 +36,7 @@ def main(typed: Sequence[str]) -> int:
     """Verifies trials, and returns the exit code.
 
     Returns:
-        1 if a trial fails, was altered, or gives other numbers on the same kind of machine; otherwise 0.
+        1 if a trial fails, was altered, or gives different numbers on the same kind of machine; otherwise 0.
     Raises:
         Refusal: the storage does not exist, no trial can run again here, or raw files are missing.
     """

@@ -189,7 +189,7 @@ def _error_text(trial: Any) -> str:
 
 
 def _last_error(trial: Any) -> Exception | None:
-    """Returns the last of a trial's errors that Tune could pickle, or None if this error cannot be loaded here.
+    """Returns the last error of a trial that Tune could pickle, or None if this process cannot load it.
 
     Tune can always pickle the error that reports a dead process.
     """

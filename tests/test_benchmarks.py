@@ -238,7 +238,7 @@ def test_a_missing_pack_gives_a_one_line_error_that_says_how_to_make_it(
     assert "benchmarks/gpu --pack DIR" in capsys.readouterr().err
     (tmp_path / pack.FILE).write_text("{}", encoding="utf-8")
     assert command.main(["--out", str(tmp_path), "--data", str(tmp_path)]) == 2
-    assert "packed by another version: make it again" in capsys.readouterr().err
+    assert "packed by another version: make the pack again" in capsys.readouterr().err
 
 
 def test_the_pack_holds_each_trial_of_table_4_once_with_the_sweeps_keys() -> None:

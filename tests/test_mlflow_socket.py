@@ -202,6 +202,6 @@ def test_in_a_batch_job_the_last_line_of_a_command_starts_the_server_on_a_socket
     )
     assert why.endswith("docs/browse.md)")
     monkeypatch.setattr(browsing, "SERVER", REPOSITORY / "missing.sh")
-    assert how_to_browse(uri, on_cluster=False).startswith("see docs/browse.md")
+    assert how_to_browse(uri, on_cluster=False).startswith("see 'On a machine with other users' in docs/browse.md")
     server = "http://127.0.0.1:5000"
     assert how_to_browse(server, on_cluster=False) == server

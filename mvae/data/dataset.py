@@ -251,7 +251,7 @@ class Source:
     digest: Callable[[Path], str]
     """Returns a hex digest of the raw content, equal for a file and its gzip. Raises Refusal if a file is damaged."""
     examples: Callable[[Path], int]
-    """Returns the number of training examples without reading all of them. Raises Refusal if a file is damaged."""
+    """Returns the number of training examples, if possible without reading them. Raises Refusal for a damaged file."""
     convert: Callable[[Path], Arrays]
     """Reads the raw files and returns the stored arrays. Raises Refusal if a file is damaged."""
     prepare: Callable[[Path, Path], Path] | None = None

@@ -92,8 +92,12 @@ def test_missing_files_are_named_with_the_expected_layout_and_their_source(root:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        (ATTRIBUTE_LIST, lambda lines: lines.pop(), r"a count of 24 images, but lists 23: fetch this file again"),
-        (PARTITION_LIST, lambda lines: lines.pop(), r"lists 24 images, but list_eval_partition.txt lists 23: fetch"),
+        (ATTRIBUTE_LIST, lambda lines: lines.pop(), r"begins with a count of 24 images, but lists 23: fetch this file"),
+        (
+            PARTITION_LIST,
+            lambda lines: lines.pop(),
+            r"lists 24 images, but list_eval_partition.txt lists 23: fetch both",
+        ),
         (ATTRIBUTE_LIST, lambda lines: lines.pop(0), r"must begin with a count and the names of the attributes"),
         (
             ATTRIBUTE_LIST,

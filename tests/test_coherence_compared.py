@@ -80,7 +80,8 @@ def test_other_backgrounds_have_no_published_values() -> None:
 
 @pytest.mark.parametrize("typed", ["1", "-0.1", "nan", "half"])
 def test_a_share_of_missing_images_outside_0_to_1_is_refused(typed: str) -> None:
-    with pytest.raises(Refusal, match=rf"^--missing {typed}: {typed} is not a fraction of missing images; write"):
+    line = rf"^--missing {typed}: {typed} is not a fraction of missing images; write numbers"
+    with pytest.raises(Refusal, match=line):
         read(coherence.Options, ["--missing", typed])
 
 

@@ -33,7 +33,8 @@ def tiny19(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"keep_probability": "half"}, r"^keep_probability = 'half': .*number"),
         (
             {"keep_probability": 0.5, "paired_fraction": 0.5},
-            r"^keep_probability = 0\.5 drops values of whole examples: use it only with paired_fraction = 1 and",
+            r"^keep_probability = 0\.5 drops values of whole examples:"
+            r" use it only with paired_fraction = 1 and pairing",
         ),
         ({"keep_probability": 0.5, "pairing": "reserved"}, r"^keep_probability = 0\.5 .*pairing = proportional$"),
         ({"keep_probability": 0.5, "pairing": "resampled"}, r"^keep_probability = 0\.5 .*pairing = proportional$"),

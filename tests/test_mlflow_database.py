@@ -78,7 +78,8 @@ BAD = [
     ),
     (
         newer,
-        r"is from a newer MLflow than \d+\.\d+.*: run `.*python -m pip install --upgrade mlflow`, or move the",
+        r"is from a newer MLflow than \d+\.\d+.*:"
+        r" run `.*python -m pip install --upgrade mlflow`, or move the file away",
     ),
     (half_made, r"is incomplete: move the file away and repeat your command to rebuild it from storage$"),
     (cut_off, r"is damaged \(.+\): move the file away and repeat your command to rebuild it from storage$"),

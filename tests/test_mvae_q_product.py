@@ -69,7 +69,7 @@ def test_a_single_mvae_q_expert_has_the_variance_of_the_rescaled_sigmoid() -> No
 
 
 def test_mvae_q_needs_two_modalities_and_a_member() -> None:
-    with pytest.raises(ValueError, match="MVAE-Q needs 2 or more"):
+    with pytest.raises(ValueError, match="1 modality, but MVAE-Q needs 2 or more"):
         product_without_prior_expert(*experts(1, 4), torch.ones(1, 1, dtype=torch.bool))
     with pytest.raises(ValueError, match="without experts"):
         product_without_prior_expert(*experts(2, 4), torch.zeros(1, 2, dtype=torch.bool))

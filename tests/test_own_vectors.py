@@ -82,7 +82,10 @@ def test_the_own_measure_is_refused_for_another_arm(vectors: Dataset) -> None:
     ("returned", "message"),
     [
         ({}, "measure distance: `compute` returned dict; it must return a dict with 'test/distance'"),
-        ({"distance": 1.0}, "measure distance: `compute` returned distance; it must return a dict with"),
+        (
+            {"distance": 1.0},
+            "measure distance: `compute` returned distance; it must return a dict with 'test/distance'",
+        ),
         (3.0, "measure distance: `compute` returned float; it must return a dict with 'test/distance'"),
         (
             {"test/distance": "far"},

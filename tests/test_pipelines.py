@@ -130,7 +130,7 @@ BAD = {
         ("--vary seed", "--vary seed: arm mvae on digits can vary only learning_rate, latents"),
         ("--vary latents --latents 9", "--vary latents: another option fixes this setting"),
         ("--arms logreg", "nothing to search for: arm logreg on digits reads none of learning_rate"),
-        ("--arms mvae,nn", "a search has one arm and one seed: give one value"),
+        ("--arms mvae,nn", "a search has one arm and one seed: give one value to --arms and one to --seeds"),
         ("--workers-per-trial 2", "a search trains each trial in one process"),
         ("--trials 0", "--trials 0: input should be greater than or equal to 1"),
         ("--study-uri nonsense", "the study's database nonsense cannot be used"),

@@ -121,8 +121,8 @@ def test_results_under_keys_of_an_earlier_release_are_listed_but_not_used(
     assert [planned.state(index) for index in range(2)] == [TrialState.PENDING] * 2
     assert planned.former == (f"{key}.accuracy-v1.json",)
     assert (
-        "1 result of an earlier release, superseded and not read, because that release did not check the contents"
-        in shown(planned)
+        "1 result of an earlier release, superseded and not read, because that release did not check the contents of"
+        " the data set's files" in shown(planned)
     )
     assert plan([cell(seed=1)], store, now, former={"digits": FINGERPRINT}).former == ()
     assert plan([cell()], store, now, former={"mnist": FINGERPRINT}).former == ()

@@ -243,8 +243,16 @@ def test_windows_line_ends_tabs_and_a_missing_final_newline_are_accepted(tmp_pat
 
 
 BAD = {
-    "an empty line": ("valid.xx", b"the cat\n\na dog\nthe dog\n", "valid.xx, line 2 is empty: each line of a corpus"),
-    "a line of blanks": ("test.yy", b"mio\nvid\nvuf\n \t\n", "test.yy, line 4 has only white space: each line"),
+    "an empty line": (
+        "valid.xx",
+        b"the cat\n\na dog\nthe dog\n",
+        "valid.xx, line 2 is empty: each line of a corpus file",
+    ),
+    "a line of blanks": (
+        "test.yy",
+        b"mio\nvid\nvuf\n \t\n",
+        "test.yy, line 4 has only white space: each line of a corpus file",
+    ),
     "no-break spaces alone": ("test.yy", "mio\n\u00a0\u00a0\nvuf\nvid\n".encode(), "line 2 has only white space: each"),
     "no width at all": ("test.yy", "mio\nvid\n\u200b\nvid\n".encode(), "test.yy, line 3 has only white space"),
     "a blank last line": ("test.yy", b"mio\nvid\nvuf\nmio\n\n", "test.yy, line 5 is empty"),

@@ -327,7 +327,8 @@ def test_a_missing_package_is_named_before_anything_is_converted(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landmarks, "find_spec", lambda module: None)
-    with pytest.raises(Refusal, match=r"need scikit-image, dlib-bin, face-recognition-models .*'.\[vision\]'$"):
+    line = r"^edges and masks need scikit-image, dlib-bin, face-recognition-models .*'.\[vision\]'$"
+    with pytest.raises(Refusal, match=line):
         data.load("vision_images", folder, tmp_path / "cache")
     with pytest.raises(Refusal, match=r"^edges and masks need scikit-image \(not installed\): run pip install"):
         vision.prepare_faces(tmp_path, tmp_path / "cache", 12)

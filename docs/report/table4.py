@@ -200,7 +200,7 @@ def by_weight(cells: Cells) -> dict[float, Points]:
 
 
 def precisions(sources: Sources) -> dict[float, Any]:
-    """Returns both experts' precisions per latent dimension, by label weight, for the MVAE (own) with all pairs."""
+    """Returns both experts' precisions per latent dimension, by label weight, for the MVAE (own), all pairs, seed 0."""
     wanted = {"targets": "own", "paired_fraction": 1.0, "pairing": "reserved", "final_beta": 1.0, "seed": 0}
     trials = sources.benchmarks()["expert-precisions-cpu"]["trials"]
     found = [one for one in trials if all(one[name] == value for name, value in wanted.items())]

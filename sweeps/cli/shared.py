@@ -123,7 +123,7 @@ def folder_as_data_set(typed: Any, option: str, dataset: str, conflict: str) -> 
     Args:
         typed: options by name, before validation.
         dataset: the data set that reads the folder.
-        conflict: message if another data set is given. `{}` stands for the name of that data set.
+        conflict: error message if the user gives another data set, with `{}` for the name of this other data set.
     Raises:
         Refusal: `--data-root` or another data set is given too.
     """

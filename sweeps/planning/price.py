@@ -104,7 +104,7 @@ def left(estimate: Estimate, half_done: int, machine: Host, options: CommonOptio
 
 
 def _prepare(options: CommonOptions) -> str:
-    """Returns the command that converts a data set. {} stands for its name. Folders that the user gave are included."""
+    """Returns the command that converts a data set, with `{}` for the data set's name and with the user's folders."""
     folders = {"data-root": options.data_root, "cache": options.cache}
     given = options.model_fields_set
     typed = (

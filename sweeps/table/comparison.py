@@ -114,7 +114,7 @@ class Report:
 
     @property
     def judged(self) -> list[Entry]:
-        """Cells whose mean was compared with a published value, in table order."""
+        """Cells with a verdict: complete, published, and with at least 3 seeds. In table order."""
         return [entry for entry in self.in_order() if entry.verdict.judged]
 
     @cached_property

@@ -114,8 +114,8 @@ def _run(job: Job, send: Callable[[Message], None], workers: Workers, device: st
     data = _data(job.trial.dataset, job.data_root, job.cache, device, job.trial.needs_grey)
     if job.trial.key(data.fingerprint) != job.key:
         raise Refusal(
-            f"{platform.node()} computes another key for this trial than the driver, because the data or the"
-            f" package differs between them: copy the driver's data and package to {platform.node()}"
+            f"{platform.node()} computes another key for this trial than the driver, because its data or"
+            f" package differ from the driver's: copy the driver's data and package to {platform.node()}"
         )
     data = data.knowing(job.trial.vocabulary)
     attempt = uuid.uuid4().hex[:12]

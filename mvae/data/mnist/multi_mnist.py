@@ -2,10 +2,10 @@
 
 The canvases are made from MNIST's raw files (layout: `mvae/data/mnist/mnist.py`; supplement, section 1). Each split has
 as many canvases as the same split of MNIST has digits. The digits of a canvas are drawn, with replacement, from its own
-split only. The number of digits is uniform on 0..4. Digits are shrunk from 28x28 to 21x21 and pasted by pixelwise
-maximum, in this order: top left, top right, bottom left, bottom right. Neighbouring boxes overlap by two pixels.
-Canvases on which two digits overlap are counted and logged, but not drawn again, because an overlap affects only the
-appearance.
+split only. The number of digits is uniform on 0..4. Digits are shrunk by 1/1.3, from 28x28 to 21x21, and pasted by
+pixelwise maximum, in this order: top left, top right, bottom left, bottom right. Neighbouring boxes overlap by two
+pixels. Canvases on which two digits overlap are counted and logged, but not drawn again, because an overlap affects
+only the appearance.
 
 The text has 5 tokens: the classes of the digits in the same order, then stop tokens. The vocabulary is 10 digits, stop
 and start. All random numbers come from one seeded raw stream, so the same raw files give the same bytes.
